@@ -1,0 +1,60 @@
+"""A connection: one company in Sage that this CRM is kept in step with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, LargeBinary, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from webapp.db import Base
+
+CONNECTED = "connected"
+UNREACHABLE = "unreachable"
+AUTHORISE_AGAIN = "authorise_again"
+PAUSED = "paused"
+CONNECTING = "connecting"
+
+
+class Connection(Base):
+    """One company in Sage.
+
+    `state` is connecting (never yet authorised), connected, unreachable, authorise_again or paused, since `state_since`.
+    `tokens` are encrypted with a key that only workers hold; the column is loaded only where it is asked for.
+    `writer` and `writer_until` are the lease of the one process that may write to this business: whoever holds a number
+    that is no longer there writes nothing.
+    """
+
+    __tablename__ = "sage_connection"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    product: Mapped[str] = mapped_column(Text, default="accounting")
+    api_url: Mapped[str] = mapped_column(Text)
+    business_id: Mapped[str | None] = mapped_column(Text)
+    business_name: Mapped[str] = mapped_column(Text, default="")
+    state: Mapped[str] = mapped_column(Text, default=CONNECTING)
+    state_since: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
+    direction: Mapped[str] = mapped_column(Text, default="two_way")
+    cycle_seconds: Mapped[int] = mapped_column(default=60)
+    last_run_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    last_synchronised_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    next_run_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    tokens: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True, deferred_raiseload=True)
+    writer: Mapped[int | None] = mapped_column(BigInteger)
+    writer_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    own_version: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
+
+    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": own_version}
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('connecting', 'connected', 'unreachable', 'authorise_again', 'paused')", name="state"
+        ),
+        CheckConstraint("direction IN ('two_way')", name="direction"),
+    )
+
+    @property
+    def key(self) -> str:
+        """The name of this connection as a live thing, such as `connection:1`."""
+        return f"connection:{self.id}"

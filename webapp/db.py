@@ -1,0 +1,99 @@
+"""The database: engine, and the unit of work that rolls back unless it is committed.
+
+A unit of work remembers what it changed. Only after its commit are the browsers told and the workers asked, by the
+`after_commit` function that the process gave when it opened the database. What is lost there (Redis away, a crash right
+after the commit) is found again from the rows: by the sweep and by the browser's own check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy.orm import DeclarativeBase, Session
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Base of all models."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class UnitOfWork:
+    """One transaction and what has to follow its commit.
+
+    `touched` maps the key of each live thing that changed (`company:42`, `connection:1`) to its object; `pushes` holds
+    the ids of the connections that have something to send. Both are handed to `after_commit` by a successful commit and
+    dropped by a rollback.
+    """
+
+    def __init__(self, session: Session, after_commit: Callable[[UnitOfWork], None]) -> None:
+        self.session = session
+        self.touched: dict[str, Any] = {}
+        self.pushes: set[int] = set()
+        self._after_commit = after_commit
+
+    def touch(self, thing: Any) -> None:
+        """Note that `thing`, which has a `key`, changed in this transaction."""
+        self.session.flush()  # A new thing has its key only after the insert.
+        self.touched[thing.key] = thing
+
+    def commit(self) -> None:
+        """Commit, then tell browsers and workers.
+
+        Raises what the database raises; nothing is told then. May be called again after further changes.
+        """
+        self.session.commit()
+        if self.touched or self.pushes:
+            self._after_commit(self)
+            self.touched, self.pushes = {}, set()
+
+
+class Database:
+    """The engine of this process. After a fork, the child calls `after_fork` before its first query."""
+
+    def __init__(
+        self,
+        url: str,
+        after_commit: Callable[[UnitOfWork], None] = lambda work: None,
+        *,
+        pool_size: int = 5,
+        application_name: str = "synclight",
+    ) -> None:
+        self.engine: Engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=10,
+            # A server that was restarted leaves dead connections in the pool.
+            pool_pre_ping=True,
+            connect_args={
+                "application_name": application_name,
+                "connect_timeout": 5,
+                "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000",
+            },
+        )
+        self.after_commit = after_commit
+
+    @contextmanager
+    def unit_of_work(self) -> Iterator[UnitOfWork]:
+        """Open a transaction; it rolls back at the end unless `commit` was called.
+
+        Objects stay readable after the commit, so that they can be shown and published without a query.
+        """
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield UnitOfWork(session, self.after_commit)
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections without closing them: they are still the parent's."""
+        self.engine.dispose(close=False)

@@ -1,0 +1,59 @@
+"""How the web side asks the workers for something: by the name of the job, never by importing it.
+
+A job that cannot be enqueued because Redis is away is not lost: the sweep finds what is due in the database.
+"""
+
+from __future__ import annotations
+
+import structlog
+from redis import Redis, RedisError
+from rq import Queue
+from rq.exceptions import DuplicateJobError
+from rq.serializers import JSONSerializer
+
+log = structlog.get_logger()
+
+# Two queues, so that a long read from Sage never keeps an edit waiting: workers take from the first one first.
+PUSH_QUEUE = "push"
+PULL_QUEUE = "pull"
+
+_TIMEOUT = 600
+_FAILURE_TTL = 300
+
+
+class Jobs:
+    """The job queues. Each job takes ids only and does what is still undone, so that a doubled one does no harm."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._push = Queue(PUSH_QUEUE, connection=redis, serializer=JSONSerializer)
+        self._pull = Queue(PULL_QUEUE, connection=redis, serializer=JSONSerializer)
+
+    def push(self, connection_id: int) -> None:
+        """Have what is due of a connection sent to Sage. One such job waits at a time."""
+        self._enqueue(self._push, "workers.jobs.push", connection_id, unique=True)
+
+    def pull(self, connection_id: int, user_id: int | None = None) -> None:
+        """Have what changed in Sage fetched now."""
+        self._enqueue(self._pull, "workers.jobs.pull", connection_id, user_id)
+
+    def authorise(self, connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:
+        """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once."""
+        self._enqueue(self._push, "workers.jobs.authorise", connection_id, code, redirect_uri, code_verifier)
+
+    def _enqueue(self, queue: Queue, name: str, *args: object, unique: bool = False) -> None:
+        try:
+            queue.enqueue_call(
+                name,
+                args=args,
+                job_id=f"{name.rpartition('.')[2]}-{args[0]}" if unique else None,
+                unique=unique,
+                timeout=_TIMEOUT,
+                result_ttl=0,
+                failure_ttl=_FAILURE_TTL,
+                # The default description holds the arguments, and an authorisation code belongs in no log.
+                description=name,
+            )
+        except DuplicateJobError:
+            return
+        except RedisError as error:
+            log.warning("job_not_enqueued", job=name, error=type(error).__name__)

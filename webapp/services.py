@@ -1,0 +1,54 @@
+"""What a process holds for as long as it lives: settings, database, Redis, the job queues, the publisher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from webapp.config import Settings
+from webapp.db import Database, UnitOfWork
+from webapp.live.publish import Publisher
+from webapp.queue import Jobs
+
+
+@dataclass(frozen=True)
+class Services:
+    """The same five things in the web, in the workers and in the commands."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    jobs: Jobs
+    publisher: Publisher
+
+    @classmethod
+    def open(cls, settings: Settings, *, application_name: str = "synclight", pool_size: int = 5) -> Services:
+        """Make them without connecting to anything yet."""
+        redis = Redis.from_url(
+            settings.redis_url,
+            socket_connect_timeout=2,
+            socket_timeout=5,
+            # One quick second try covers a connection that a restart of Redis cut; more would hold up a page.
+            retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.05), 1),
+        )
+        database = Database(settings.database_url, pool_size=pool_size, application_name=application_name)
+        jobs = Jobs(redis)
+        publisher = Publisher(redis, database.engine)
+
+        def after_commit(work: UnitOfWork) -> None:
+            publisher.publish(work)
+            for connection_id in work.pushes:
+                jobs.push(connection_id)
+
+        database.after_commit = after_commit
+        return cls(settings, database, redis, jobs, publisher)
+
+
+def services() -> Services:
+    """The services of the Flask app that handles this request."""
+    return cast(Services, current_app.extensions["synclight"])

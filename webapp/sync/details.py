@@ -1,0 +1,130 @@
+"""The sentences that explain a status: what is the case, then what to do.
+
+A detail is stored as a code with parameters, {"code": "retrying", "at": "2026-11-22T10:45:00+00:00", ...}, and becomes
+a sentence only here, for the reader. What Sage said literally is kept under "raw" and never enters a sentence.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+from typing import Any
+
+# What a field of a record is called on the screen.
+FIELD_NAMES = {
+    "name": "name",
+    "code": "code",
+    "country": "country",
+    "email": "e-mail",
+    "phone": "phone",
+    "tax_number": "tax number",
+    "address_line_1": "address line 1",
+    "address_line_2": "address line 2",
+    "city": "city",
+    "region": "region",
+    "postal_code": "postal code",
+    "notes": "notes",
+}
+NOUNS = {"company": "company", "contact": "contact", "order": "order"}
+_SUBJECT = {"company": "the account", "contact": "the contact", "order": "the order"}
+
+
+def clock(moment: datetime, zone: tzinfo, now: datetime) -> str:
+    """A time as people say it: 10:45 today, 21 Nov 10:45 on another day, with the year in another year."""
+    local, today = moment.astimezone(zone), now.astimezone(zone)
+    if local.date() == today.date():
+        return local.strftime("%H:%M")
+    if local.year == today.year:
+        return f"{local.day} {local.strftime('%b %H:%M')}"
+    return f"{local.day} {local.strftime('%b %Y %H:%M')}"
+
+
+def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
+    """The detail of a record of `kind` (company, contact, order) as a sentence for a reader in `zone`.
+
+    A code that is not known, as an older process may meet during an upgrade, gives a sentence that is true of any record.
+    """
+    noun = NOUNS[kind]
+    field = FIELD_NAMES.get(detail.get("field", ""), detail.get("field", ""))
+    match detail.get("code"):
+        case "in_step":
+            return f"Synchronised: {_SUBJECT[kind]} is correctly synchronised with Sage."
+        case "queued":
+            return "Queued: it is sent to Sage next."
+        case "running":
+            return "Being compared with Sage now."
+        case "retrying":
+            at = clock(datetime.fromisoformat(detail["at"]), zone, now)
+            return f"Sage did not accept it just now. Trying again at {at} ({detail['attempt']} of {detail['of']})."
+        case "waiting_for_sage":
+            return _waiting(detail, zone, now)
+        case "missing":
+            return f"Sage needs a {field} for this {noun}. Add the {field} and save."
+        case "too_long":
+            return f"The {field} is too long for Sage: at most {detail['limit']} characters. Shorten it and save."
+        case "malformed":
+            return f"Sage does not accept this {field}. Correct it and save."
+        case "code_taken":
+            return f"Another customer in Sage already has the code {detail['value']}. Change the code and save."
+        case "refused":
+            named = f" because of the {field}" if field else ""
+            return f"Sage refused this {noun}{named}. Correct it and save."
+        case "gave_up":
+            return f"Sage did not accept this {noun} after {detail['attempts']} tries. Ask an admin to resync it."
+        case "outcome_unknown":
+            return "Sage never answered whether it took this change. Check the customer in Sage, then ask an admin to resync it."
+        case "conflict":
+            names = _listed([FIELD_NAMES.get(name, name) for name in detail["fields"]])
+            return f"The {names} changed here and in Sage. Choose which to keep: edit and save to keep yours, or ask an admin."
+        case "possible_duplicate":
+            return f"Sage may already have this {noun}: {_listed(detail['names'])}. An admin must say whether it is the same."
+        case "deleted_in_sage":
+            return f"This {noun} was deleted in Sage. An admin can restore it there or unlink it here."
+        case "excluded":
+            return "This company is a prospect. Change it to customer to send it to Sage."
+        case "unlinked":
+            return f"This {noun} is no longer linked to Sage. Resync it to link it again."
+        case "never_sent":
+            return f"This {noun} has not been sent to Sage: no Sage company is connected yet. Ask an admin to connect Sage."
+        case _:
+            return f"The status of this {noun} has changed. Open it again to see the details."
+
+
+def brief(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
+    """The few words that a list shows in place of a time for a record that is pending; the empty text where a time says it better."""
+    match detail.get("code"):
+        case "queued":
+            return "Queued"
+        case "running":
+            return "Synchronising now"
+        case "retrying":
+            at = clock(datetime.fromisoformat(detail["at"]), zone, now)
+            return f"Again at {at} ({detail['attempt']} of {detail['of']})"
+        case "waiting_for_sage":
+            return "Waiting for Sage"
+        case _:
+            return ""
+
+
+def _waiting(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
+    since = clock(datetime.fromisoformat(detail["since"]), zone, now)
+    match detail["state"]:
+        case "connecting":
+            return "Sage is not connected yet. It is sent as soon as an admin has connected Sage."
+        case "paused":
+            return "Synchronisation with Sage is paused. It is sent as soon as an admin resumes it."
+        case "authorise_again":
+            return f"Sage must be authorised again since {since}. It is sent as soon as an admin has done so."
+        case _:
+            return f"Sage cannot be reached since {since}; it is tried every {_every(detail['every'])}."
+
+
+def _every(seconds: int) -> str:
+    if seconds == 60:
+        return "minute"
+    if seconds % 60 == 0:
+        return f"{seconds // 60} minutes"
+    return "second" if seconds == 1 else f"{seconds} seconds"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,80 @@
+"""How a record's status changes: one function, so that no change is without its history row.
+
+Each call is part of the caller's unit of work. The row's version is checked by the UPDATE itself (see Synced), so a
+transition made on an older state than the database holds raises StaleDataError and nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from webapp.connection.models import CONNECTED, Connection
+from webapp.db import UnitOfWork
+from webapp.status import STATUS_OF, Reason, Status
+from webapp.sync.models import Json, Synced, SyncEvent
+
+
+def move(
+    work: UnitOfWork,
+    record: Synced,
+    reason: Reason,
+    detail: Json,
+    *,
+    cause: str,
+    user_id: int | None = None,
+    due: datetime | None = None,
+) -> None:
+    """Give `record` a new reason, and with it its status; write the history row; have browsers told after the commit.
+
+    `detail` is {"code": str, ...parameters}, a sentence that webapp.sync.details can render. `due` is when a pending
+    record is to be tried next (default: now) and is dropped for any other status. A move that would change nothing but
+    the time of the next attempt writes no history row.
+    """
+    status = STATUS_OF[reason]
+    before = (record.sync_reason, record.sync_detail)
+    record.sync_status = status
+    record.sync_reason = reason
+    record.sync_detail = detail
+    record.next_attempt_at = (due or datetime.now(UTC)) if status is Status.PENDING else None
+    work.touch(record)
+    if before != (reason, detail):
+        work.session.add(
+            SyncEvent(
+                kind=record.kind,
+                record_id=record.id,
+                from_reason=before[0],
+                to_reason=reason,
+                detail=detail,
+                cause=cause,
+                user_id=user_id,
+            )
+        )
+
+
+def queue(
+    work: UnitOfWork, record: Synced, connection: Connection | None, *, cause: str, user_id: int | None = None
+) -> None:
+    """Have `record` compared with Sage and sent where it differs: at once, or as soon as `connection` works again.
+
+    The count of attempts starts anew, because somebody asked. Without a connection there is nowhere to send it to.
+    """
+    record.attempts = 0
+    if connection is None:
+        move(work, record, Reason.NEVER_SENT, {"code": "never_sent"}, cause=cause, user_id=user_id)
+        return
+    record.connection_id = connection.id
+    if connection.state == CONNECTED:
+        move(work, record, Reason.QUEUED, {"code": "queued"}, cause=cause, user_id=user_id)
+    else:
+        move(work, record, Reason.WAITING_FOR_SAGE, waiting_for_sage(connection), cause=cause, user_id=user_id)
+    work.pushes.add(connection.id)
+
+
+def waiting_for_sage(connection: Connection) -> Json:
+    """The detail of a record that cannot be sent because `connection` does not work now."""
+    return {
+        "code": "waiting_for_sage",
+        "state": connection.state,
+        "since": connection.state_since.isoformat(),
+        "every": connection.cycle_seconds,
+    }

@@ -1,0 +1,137 @@
+"""What the sync engine asks of Sage, whichever Sage it is, and how Sage can fail.
+
+The words are those of ERP sync: a connector translates between the neutral shape of a customer, which the engine
+compares and merges, and one product's API. It decides nothing about statuses and knows no database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+# The neutral shape of a customer: every field a text, the unknown one empty; `country` an ISO 3166 alpha-2 code.
+CUSTOMER_FIELDS = (
+    "name",
+    "code",
+    "email",
+    "phone",
+    "tax_number",
+    "address_line_1",
+    "address_line_2",
+    "city",
+    "region",
+    "postal_code",
+    "country",
+    "notes",
+)
+Fields = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RemoteCustomer:
+    """A customer as Sage holds it now. `fields` has each of CUSTOMER_FIELDS."""
+
+    id: str
+    number: str
+    updated_at: datetime
+    fields: Fields
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A customer that was deleted in Sage."""
+
+    id: str
+    deleted_at: datetime
+
+
+@dataclass(frozen=True)
+class Business:
+    """One company in Sage that the tokens give access to."""
+
+    id: str
+    name: str
+
+
+class SageError(Exception):
+    """Sage did not do what was asked.
+
+    `raw` is what Sage said, for admins: {"status", "code", "message", "source", "request_id"}, each a text or absent.
+    """
+
+    def __init__(self, text: str, raw: Mapping[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.raw = dict(raw or {})
+
+
+class Rejected(SageError):
+    """A person must mend the record. `detail` is the code and parameters of the sentence that says how."""
+
+    def __init__(self, detail: Mapping[str, Any], raw: Mapping[str, Any] | None = None) -> None:
+        super().__init__(str(detail.get("code")), raw)
+        self.detail = dict(detail)
+
+
+class Transient(SageError):
+    """Heals by itself, and Sage surely did not apply the write. `after` is how many seconds Sage asked to wait, if it did."""
+
+    def __init__(self, text: str, raw: Mapping[str, Any] | None = None, after: float | None = None) -> None:
+        super().__init__(text, raw)
+        self.after = after
+
+
+class OutcomeUnknown(SageError):
+    """A write was sent and no answer came that says whether Sage applied it."""
+
+
+class Unreachable(SageError):
+    """Sage cannot be reached at all, and nothing was sent: a fault of the connection, not of a record."""
+
+
+class AuthoriseAgain(SageError):
+    """Sage no longer accepts our tokens: a person must authorise again."""
+
+
+class NotFound(SageError):
+    """There is no such object in Sage (any more)."""
+
+
+class Connector(Protocol):
+    """One business in Sage.
+
+    Every method may raise Transient, Unreachable or AuthoriseAgain; the writing ones also Rejected and OutcomeUnknown.
+    A connector repeats nothing by itself, except a call that Sage refused because the access token had run out.
+    """
+
+    def customer(self, sage_id: str) -> RemoteCustomer:
+        """One customer as Sage holds it now. Raises NotFound."""
+
+    def customers(self, changed_since: datetime | None) -> Iterator[list[RemoteCustomer]]:
+        """All customers, or those created or changed at `changed_since` or later, a page at a time.
+
+        Sage can shift its pages while they are read, so a customer may come twice; ask again with an overlap for what
+        may have been missed. A customer that cannot be understood is left out and logged; it never stops the rest.
+        """
+
+    def deleted_customers(self, since: datetime) -> Iterator[list[Tombstone]]:
+        """Customers that were deleted after `since`."""
+
+    def create_body(self, fields: Fields, idempotency_key: str) -> dict[str, Any]:
+        """The body that creates a customer, to be stored before it is sent. Does not talk to Sage.
+
+        Raises Rejected where Sage would surely refuse it: something required is missing, too long or malformed.
+        """
+
+    def create_customer(self, body: Mapping[str, Any]) -> RemoteCustomer:
+        """Send a body of `create_body`. The same body again gives the same customer and creates no second one, for 7 days."""
+
+    def update_body(self, fields: Fields, remote: RemoteCustomer) -> dict[str, Any]:
+        """The body that gives the customer `remote` the `fields`. Does not talk to Sage. Raises Rejected as above."""
+
+    def update_customer(self, sage_id: str, body: Mapping[str, Any]) -> RemoteCustomer:
+        """Send a body of `update_body`. Raises NotFound too."""
+
+    def find_customers(self, *, code: str = "", email: str = "", name: str = "") -> list[RemoteCustomer]:
+        """Customers in Sage that have this code, e-mail or name, compared without case; at most 20."""
