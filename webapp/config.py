@@ -57,7 +57,8 @@ class Settings(BaseSettings):
         60, description="How often changes are fetched from Sage, in seconds."
     )
     secret_key: SecretStr | None = Field(
-        None, description="Key that signs sessions; without it one is made at the first start and kept under SYNCLIGHT_VAR."
+        None,
+        description="Key that signs sessions; without it one is made at the first start and kept under SYNCLIGHT_VAR.",
     )
     metrics_token: SecretStr | None = Field(
         None, description="Bearer token for /metrics from other machines; without it only this machine may read it."
@@ -128,7 +129,13 @@ class Settings(BaseSettings):
 
 def _read_secret_files() -> None:
     """Let `SYNCLIGHT_X_FILE` stand for `SYNCLIGHT_X`, the way container platforms hand out secrets."""
-    for name in ("SYNCLIGHT_SECRET_KEY", "SYNCLIGHT_DEMO_PASSWORD", "SYNCLIGHT_METRICS_TOKEN", "DATABASE_URL", "REDIS_URL"):
+    for name in (
+        "SYNCLIGHT_SECRET_KEY",
+        "SYNCLIGHT_DEMO_PASSWORD",
+        "SYNCLIGHT_METRICS_TOKEN",
+        "DATABASE_URL",
+        "REDIS_URL",
+    ):
         path = os.environ.get(f"{name}_FILE")
         if path and name not in os.environ:
             try:

@@ -43,7 +43,9 @@ class Company(Synced, Base):
     name_key: Mapped[str] = mapped_column(Text(collation="C"), Computed("fold(name)", persisted=True))
     search_text: Mapped[str] = mapped_column(
         Text,
-        Computed("fold(' ' || name || ' ' || code || ' ' || city || ' ' || email || ' ' || tax_number)", persisted=True),
+        Computed(
+            "fold(' ' || name || ' ' || code || ' ' || city || ' ' || email || ' ' || tax_number)", persisted=True
+        ),
     )
 
     owner: Mapped[User | None] = relationship(lazy="raise")
