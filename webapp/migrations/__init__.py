@@ -13,7 +13,7 @@ _MIGRATION_LOCK = 5_117_001
 
 
 def migrate(database_url: str) -> None:
-    """Bring the database to the newest version. Two at a time are harmless: the second one waits and finds nothing to do.
+    """Bring the database to the newest version. Two at a time are harmless: the second one waits.
 
     A statement that cannot get its lock within 5 s fails rather than stop everybody who reads; run it again.
     """

@@ -11,7 +11,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# unaccent() itself depends on a dictionary that could be changed, so PostgreSQL does not let it into a generated column;
+# unaccent() itself depends on a dictionary that could be changed, so PostgreSQL keeps it out of generated columns;
 # with the dictionary named, the result depends on the text alone.
 FOLD = """
 CREATE FUNCTION fold(value text) RETURNS text
@@ -44,6 +44,14 @@ BEGIN
     RETURN NULL;
 END
 $$
+"""
+
+# Which reasons stand under which status: nothing else can be stored.
+STATUS_AND_REASON = """
+(sync_status = 'synchronised' AND sync_reason IN ('in_step')) OR
+(sync_status = 'pending' AND sync_reason IN ('queued', 'running', 'retrying', 'waiting_for_parent', 'waiting_for_sage')) OR
+(sync_status = 'review' AND sync_reason IN ('rejected', 'gave_up', 'conflict', 'possible_duplicate', 'deleted_in_sage', 'outcome_unknown')) OR
+(sync_status = 'not_synchronised' AND sync_reason IN ('never_sent', 'excluded', 'unlinked'))
 """
 
 
@@ -124,7 +132,7 @@ def upgrade() -> None:
         sa.Column("user_id", sa.BigInteger(), nullable=True),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("data", postgresql.JSONB(astext_type=Text()), nullable=False),
+        sa.Column("data", postgresql.JSONB(), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["app_user.id"], name=op.f("fk_audit_event_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_event")),
     )
@@ -156,7 +164,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), nullable=False),
         sa.Column("sync_status", sa.Text(), nullable=False),
         sa.Column("sync_reason", sa.Text(), nullable=False),
-        sa.Column("sync_detail", postgresql.JSONB(astext_type=Text()), nullable=False),
+        sa.Column("sync_detail", postgresql.JSONB(), nullable=False),
         sa.Column("sync_version", sa.BigInteger(), nullable=False),
         sa.Column("last_synchronised_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_attempt_at", sa.DateTime(timezone=True), nullable=True),
@@ -167,12 +175,12 @@ def upgrade() -> None:
         sa.Column("sage_id", sa.Text(), nullable=True),
         sa.Column("sage_number", sa.Text(), nullable=True),
         sa.Column("sage_updated_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("agreed", postgresql.JSONB(none_as_null=True, astext_type=Text()), nullable=True),
+        sa.Column("agreed", postgresql.JSONB(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("connection_id", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
-            "(sync_status, sync_reason) IN (('synchronised', 'in_step'), ('pending', 'queued'), ('pending', 'running'), ('pending', 'retrying'), ('pending', 'waiting_for_parent'), ('pending', 'waiting_for_sage'), ('review', 'rejected'), ('review', 'gave_up'), ('review', 'conflict'), ('review', 'possible_duplicate'), ('review', 'deleted_in_sage'), ('review', 'outcome_unknown'), ('not_synchronised', 'never_sent'), ('not_synchronised', 'excluded'), ('not_synchronised', 'unlinked'))",
+            STATUS_AND_REASON,
             name=op.f("ck_company_status_and_reason"),
         ),
         sa.CheckConstraint("country ~ '^([A-Z]{2})?$'", name=op.f("ck_company_country")),
@@ -200,9 +208,9 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("record_id", sa.BigInteger(), nullable=False),
         sa.Column("field", sa.Text(), nullable=False),
-        sa.Column("base", postgresql.JSONB(astext_type=Text()), nullable=False),
-        sa.Column("ours", postgresql.JSONB(astext_type=Text()), nullable=False),
-        sa.Column("theirs", postgresql.JSONB(astext_type=Text()), nullable=False),
+        sa.Column("base", postgresql.JSONB(), nullable=False),
+        sa.Column("ours", postgresql.JSONB(), nullable=False),
+        sa.Column("theirs", postgresql.JSONB(), nullable=False),
         sa.Column("found_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("taken", sa.Text(), nullable=True),
@@ -233,7 +241,7 @@ def upgrade() -> None:
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("from_reason", sa.Text(), nullable=True),
         sa.Column("to_reason", sa.Text(), nullable=False),
-        sa.Column("detail", postgresql.JSONB(astext_type=Text()), nullable=False),
+        sa.Column("detail", postgresql.JSONB(), nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("user_id", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["user_id"], ["app_user.id"], name=op.f("fk_sync_event_user_id")),
@@ -269,7 +277,7 @@ def upgrade() -> None:
         sa.Column("record_id", sa.BigInteger(), nullable=False),
         sa.Column("operation", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=False),
-        sa.Column("body", postgresql.JSONB(astext_type=Text()), nullable=False),
+        sa.Column("body", postgresql.JSONB(), nullable=False),
         sa.Column("body_hash", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("sage_id", sa.Text(), nullable=True),
