@@ -1,0 +1,70 @@
+"""Telling the browsers what a commit changed, as far as anybody is looking.
+
+Who looks at what is known in Redis: the sorted set `synclight:watched` holds each watched key with the time, by the
+clock of Redis, at which the entry ends (webapp.live.gateway writes it). A change that nobody watches costs one look-up
+for its whole batch and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import structlog
+from redis import Redis, RedisError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from webapp.db import UnitOfWork
+from webapp.live.states import keys_moved_by, read_states
+
+log = structlog.get_logger()
+
+CHANNEL = "synclight:live"
+WATCHED = "synclight:watched"
+
+
+class Publisher:
+    """Sends states to the web processes through Redis. Used by every process that commits."""
+
+    def __init__(self, redis: Redis, engine: Engine) -> None:
+        self._redis = redis
+        self._engine = engine
+
+    def publish(self, work: UnitOfWork) -> None:
+        """Send the present states of what `work` touched, and of the counters that moved with it, if they are watched.
+
+        The states are read anew from the database: they may be newer than this commit, never older. Never raises
+        because Redis or the database is away: a browser that misses a message finds the difference at its next check.
+        """
+        try:
+            watched = self._watched(keys_moved_by(work.touched.values()))
+            if not watched:
+                return
+            with Session(self._engine) as session:
+                states = read_states(session, watched)
+            self._redis.publish(CHANNEL, json.dumps({"v": 1, "things": list(states.values())}))
+        except (RedisError, SQLAlchemyError) as error:
+            log.warning("not_published", things=len(work.touched), error=type(error).__name__)
+
+    def close_user(self, user_id: int) -> None:
+        """Have every web process close the open sockets of a person who must sign in again or has lost the right.
+
+        Never raises because Redis is away: then each socket is closed at its own next check, at most 30 s later.
+        """
+        try:
+            self._redis.publish(CHANNEL, json.dumps({"v": 1, "close_user": user_id}))
+        except RedisError as error:
+            log.warning("sockets_not_closed", user=user_id, error=type(error).__name__)
+
+    def _watched(self, keys: Iterable[str]) -> list[str]:
+        """Those of `keys` that somebody looks at now: one round trip."""
+        asked = list(keys)
+        if not asked:
+            return []
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.zmscore(WATCHED, asked)
+        (seconds, _), ends = pipeline.execute()
+        return [key for key, end in zip(asked, ends, strict=True) if end is not None and end > seconds]

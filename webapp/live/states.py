@@ -1,0 +1,173 @@
+"""The present state of live things, read from the database: records, the counters of a module, connections, runs.
+
+A state is a dict that JSON can carry, with `key` and `version`, and holds codes and moments, no sentences: the reader's
+web process makes those (webapp.live.protocol). One query for each kind of thing, however many keys are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from webapp.companies.models import Company
+from webapp.connection.models import Connection
+from webapp.status import Status
+from webapp.sync.models import StatusCount, Synced, SyncRun
+from webapp.users.models import User
+
+State = dict[str, Any]
+
+_SHOWN_OF_COMPANY = (
+    "name",
+    "code",
+    "type",
+    "email",
+    "phone",
+    "tax_number",
+    "address_line_1",
+    "address_line_2",
+    "city",
+    "region",
+    "postal_code",
+    "country",
+)
+
+
+def keys_moved_by(touched: Iterable[Any]) -> list[str]:
+    """The keys of all live things that change with these records, connections or runs.
+
+    A record moves the counters of its module, and with them the number that waits at its connection.
+    """
+    keys: dict[str, None] = {}
+    for thing in touched:
+        keys[thing.key] = None
+        if isinstance(thing, Synced):
+            keys[f"module:{thing.module}"] = None
+            if thing.connection_id is not None:
+                keys[f"connection:{thing.connection_id}"] = None
+    return list(keys)
+
+
+def read_versions(session: Session, keys: Iterable[str]) -> dict[str, int]:
+    """The present version of each of `keys` that exists."""
+    asked = _by_kind(keys)
+    versions: dict[str, int] = {}
+    if ids := asked.get("company"):
+        found = session.execute(select(Company.id, Company.sync_version).where(Company.id.in_(ids)))
+        versions |= {f"company:{id_}": version for id_, version in found}
+    if ids := asked.get("run"):
+        found = session.execute(select(SyncRun.id, SyncRun.version).where(SyncRun.id.in_(ids)))
+        versions |= {f"run:{id_}": version for id_, version in found}
+    if "module" in asked or "connection" in asked:
+        versions |= {key: state["version"] for key, state in _counted_states(session, asked).items()}
+    return versions
+
+
+def read_states(session: Session, keys: Iterable[str]) -> dict[str, State]:
+    """The present state of each of `keys` that exists, in the order of the kinds."""
+    asked = _by_kind(keys)
+    states: dict[str, State] = {}
+    if ids := asked.get("company"):
+        found = session.execute(
+            select(Company, User.name).outerjoin(User, Company.owner_id == User.id).where(Company.id.in_(ids))
+        )
+        states |= {company.key: _company_state(company, owner or "") for company, owner in found}
+    if ids := asked.get("run"):
+        states |= {run.key: _run_state(run) for run in session.scalars(select(SyncRun).where(SyncRun.id.in_(ids)))}
+    return states | _counted_states(session, asked)
+
+
+def _by_kind(keys: Iterable[str]) -> dict[str, list[Any]]:
+    """Keys sorted by their kind, as numbers but for modules. What is no key of ours is left out."""
+    asked: dict[str, list[Any]] = {}
+    for key in keys:
+        kind, _, name = key.partition(":")
+        if kind == "module":
+            asked.setdefault(kind, []).append(name)
+        # Eighteen digits always fit a bigint.
+        elif name.isascii() and name.isdigit() and len(name) <= 18:
+            asked.setdefault(kind, []).append(int(name))
+    return asked
+
+
+def _company_state(company: Company, owner: str) -> State:
+    return {
+        "key": company.key,
+        "version": company.sync_version,
+        "reason": company.sync_reason,
+        # What Sage said literally is for an admin who asks for it on the record's page, and for nobody else.
+        "detail": {name: value for name, value in company.sync_detail.items() if name != "raw"},
+        "at": _iso(company.last_synchronised_at),
+        "attempt_at": _iso(company.last_attempt_at),
+        "next_at": _iso(company.next_attempt_at),
+        "sage_number": company.sage_number or "",
+        "values": {name: getattr(company, name) for name in _SHOWN_OF_COMPANY} | {"owner": owner},
+    }
+
+
+def _run_state(run: SyncRun) -> State:
+    return {
+        "key": run.key,
+        "version": run.version,
+        "operation": run.operation,
+        "seen": run.seen,
+        "created": run.created,
+        "changed": run.changed,
+        "failed": run.failed,
+        "finished": run.finished_at is not None,
+    }
+
+
+def _counted_states(session: Session, asked: dict[str, list[Any]]) -> dict[str, State]:
+    """The states that hold counts: of modules and of connections."""
+    if "module" not in asked and "connection" not in asked:
+        return {}
+    rows = session.execute(
+        select(
+            StatusCount.module,
+            StatusCount.status,
+            func.sum(StatusCount.n).label("n"),
+            func.sum(StatusCount.version).label("version"),
+        ).group_by(StatusCount.module, StatusCount.status)
+    ).all()
+    states: dict[str, State] = {}
+    for module in asked.get("module", []):
+        if module != Company.module:
+            continue
+        mine = [row for row in rows if row.module == module]
+        counts = dict.fromkeys((str(status) for status in Status), 0) | {row.status: int(row.n) for row in mine}
+        states[f"module:{module}"] = {
+            "key": f"module:{module}",
+            "version": sum(int(row.version) for row in mine),
+            "counts": counts,
+            "total": sum(counts.values()),
+        }
+    if ids := asked.get("connection"):
+        # Whatever is pending waits for the one connection there is; its number changes with the counters, so their
+        # versions are part of the connection's.
+        waiting = sum(int(row.n) for row in rows if row.status == Status.PENDING)
+        counted = sum(int(row.version) for row in rows)
+        for connection in session.scalars(select(Connection).where(Connection.id.in_(ids))):
+            states[connection.key] = {
+                "key": connection.key,
+                "version": connection.own_version + counted,
+                "state": connection.state,
+                "since": _iso(connection.state_since),
+                "product": connection.product,
+                "business": connection.business_name,
+                "direction": connection.direction,
+                "cycle_seconds": connection.cycle_seconds,
+                "at": _iso(connection.last_synchronised_at),
+                "next_at": _iso(connection.next_run_at),
+                "waiting": waiting,
+            }
+    return states
+
+
+def _iso(moment: datetime | None) -> str | None:
+    """A moment in UTC as ISO 8601, such as 2026-11-22T10:45:00.123456+00:00."""
+    return None if moment is None else moment.astimezone(UTC).isoformat()
