@@ -49,8 +49,10 @@ $$
 # Which reasons stand under which status: nothing else can be stored.
 STATUS_AND_REASON = """
 (sync_status = 'synchronised' AND sync_reason IN ('in_step')) OR
-(sync_status = 'pending' AND sync_reason IN ('queued', 'running', 'retrying', 'waiting_for_parent', 'waiting_for_sage')) OR
-(sync_status = 'review' AND sync_reason IN ('rejected', 'gave_up', 'conflict', 'possible_duplicate', 'deleted_in_sage', 'outcome_unknown')) OR
+(sync_status = 'pending'
+ AND sync_reason IN ('queued', 'running', 'retrying', 'waiting_for_parent', 'waiting_for_sage')) OR
+(sync_status = 'review'
+ AND sync_reason IN ('rejected', 'gave_up', 'conflict', 'possible_duplicate', 'deleted_in_sage', 'outcome_unknown')) OR
 (sync_status = 'not_synchronised' AND sync_reason IN ('never_sent', 'excluded', 'unlinked'))
 """
 
