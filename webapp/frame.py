@@ -1,0 +1,60 @@
+"""What every page has: status marks and times for the templates, and the choice between the light and the dark theme."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, redirect, request, url_for
+from werkzeug.wrappers import Response
+
+from webapp.status import FILTER_TEXT, VARIANTS, mark_of
+from webapp.zone import age, exact, reader_zone
+
+THEMES = ("light", "dark", "system")
+_THEME_COOKIE = "theme"
+_A_YEAR = 365 * 24 * 3600
+
+blueprint = Blueprint("theme", __name__)
+
+
+def init_app(app: Flask) -> None:
+    """Give all templates the marks, the times and the theme, and serve the choice of the theme."""
+    app.register_blueprint(blueprint)
+    app.jinja_env.globals.update(mark_of=mark_of, mark_variants=VARIANTS, filter_text=FILTER_TEXT)
+    app.add_template_filter(_age, "age")
+    app.add_template_filter(_exact, "exact")
+    app.context_processor(lambda: {"theme": chosen_theme()})
+
+
+def chosen_theme() -> str:
+    """The theme that the reader chose: light, dark or system. It stands in the page itself, so that nothing flashes."""
+    theme = request.cookies.get(_THEME_COOKIE, "")
+    return theme if theme in THEMES else "system"
+
+
+@blueprint.post("/theme")
+def choose() -> Response:
+    """Keep the chosen theme for a year, and go back to the page that asked; open to people who are not signed in."""
+    response = redirect(_own_page(request.referrer), code=303)
+    theme = request.form.get("theme", "")
+    if theme in THEMES:
+        # Scripts write it too, so that the page changes at once; it holds no secret.
+        response.set_cookie(_THEME_COOKIE, theme, max_age=_A_YEAR, samesite="Lax", secure=request.is_secure)
+    return response
+
+
+def _own_page(referrer: str | None) -> str:
+    """The path of the page that a request came from, the start page where that was another site."""
+    parts = urlsplit(referrer or "")
+    if not parts.path or parts.netloc != request.host:
+        return url_for("companies.list_page")
+    return parts._replace(scheme="", netloc="").geturl()
+
+
+def _age(moment: datetime | None, never: str = "Never") -> str:
+    return age(moment, reader_zone(), datetime.now(UTC), never)
+
+
+def _exact(moment: datetime | None, never: str = "Never") -> str:
+    return exact(moment, reader_zone(), datetime.now(UTC), never)
