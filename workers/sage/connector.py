@@ -31,12 +31,17 @@ Fields = Mapping[str, str]
 
 @dataclass(frozen=True)
 class RemoteCustomer:
-    """A customer as Sage holds it now. `fields` has each of CUSTOMER_FIELDS."""
+    """A customer as Sage holds it now. `fields` has each of CUSTOMER_FIELDS.
+
+    `origin` is the idempotency key of the create that made it, where Sage gives that back (Accounting: source_guid), else
+    the empty text: a customer that we made is recognised by it even where the answer to the create was lost.
+    """
 
     id: str
     number: str
     updated_at: datetime
     fields: Fields
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,12 @@ class Connector(Protocol):
     Every method may raise Transient, Unreachable or AuthoriseAgain; the writing ones also Rejected and OutcomeUnknown.
     A connector repeats nothing by itself, except a call that Sage refused because the access token had run out.
     """
+
+    def check(self) -> Business:
+        """The business as Sage has it now: the cheapest call that tells whether Sage works for us.
+
+        Any lack of an answer here is Unreachable, since nothing but the connection can be at fault.
+        """
 
     def customer(self, sage_id: str) -> RemoteCustomer:
         """One customer as Sage holds it now. Raises NotFound."""
