@@ -6,7 +6,11 @@ transition made on an older state than the database holds raises StaleDataError 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from sqlalchemy import BigInteger, ColumnElement, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from webapp.connection.models import CONNECTED, Connection
 from webapp.db import UnitOfWork
@@ -78,3 +82,83 @@ def waiting_for_sage(connection: Connection) -> Json:
         "since": connection.state_since.isoformat(),
         "every": connection.cycle_seconds,
     }
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A record that was moved without being loaded: enough to tell browsers that it changed."""
+
+    kind: str
+    module: str
+    id: int
+    connection_id: int | None
+
+    @property
+    def key(self) -> str:
+        """Its name as a live thing."""
+        return f"{self.kind}:{self.id}"
+
+
+def move_all(
+    work: UnitOfWork,
+    model: type[Synced],
+    where: ColumnElement[bool],
+    reason: Reason,
+    detail: Json,
+    *,
+    cause: str,
+    due: datetime | None = None,
+    user_id: int | None = None,
+    limit: int = 5_000,
+) -> int:
+    """`move` for many records in one statement: up to `limit` that fit `where`, lowest id first. Returns how many.
+
+    The attempts of each start anew. Records that another transaction holds are waited for, so that none is left out.
+    """
+    table = model.__table__
+    status = STATUS_OF[reason]
+    chosen = (
+        select(table.c.id, table.c.sync_reason.label("before"))
+        .where(where)
+        .order_by(table.c.id)
+        .limit(limit)
+        .with_for_update()
+        .cte("chosen")
+    )
+    moved = (
+        update(model)
+        .where(table.c.id == chosen.c.id)
+        .values(
+            sync_status=status,
+            sync_reason=reason,
+            sync_detail=detail,
+            sync_version=table.c.sync_version + 1,
+            attempts=0,
+            next_attempt_at=(due or datetime.now(UTC)) if status is Status.PENDING else None,
+        )
+        .returning(table.c.id, table.c.connection_id, chosen.c.before)
+        .cte("moved")
+    )
+    noted = (
+        insert(SyncEvent)
+        .from_select(
+            ["kind", "record_id", "from_reason", "to_reason", "detail", "cause", "user_id"],
+            select(
+                literal(model.kind),
+                moved.c.id,
+                moved.c.before,
+                literal(str(reason)),
+                literal(detail, JSONB),
+                literal(cause),
+                literal(user_id, BigInteger),
+            ),
+        )
+        .cte("noted")
+    )
+    rows = work.session.execute(select(moved.c.id, moved.c.connection_id).add_cte(noted)).all()
+    for record_id, connection_id in rows:
+        thing = Moved(model.kind, model.module, record_id, connection_id)
+        work.touched[thing.key] = thing
+        if status is Status.PENDING and connection_id is not None:
+            work.pushes.add(connection_id)
+    return len(rows)

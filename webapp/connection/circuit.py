@@ -1,0 +1,58 @@
+"""When the connection to Sage breaks and heals: a fault that is shown once, on the connection, and never in red on records."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from webapp.companies.models import Company
+from webapp.connection.models import CONNECTED, Connection
+from webapp.db import UnitOfWork
+from webapp.status import Reason, Status
+from webapp.sync.models import Synced
+from webapp.sync.transitions import move_all, waiting_for_sage
+
+# Everything that is kept in step with Sage.
+SYNCED: tuple[type[Synced], ...] = (Company,)
+
+
+def change_state(work: UnitOfWork, connection: Connection, state: str) -> None:
+    """Give `connection` a state; have what waits say so, or go on. Commits as it goes where many records wait.
+
+    Does nothing where the state is the same.
+    """
+    if connection.state == state:
+        return
+    connection.state = state
+    connection.state_since = datetime.now(UTC)
+    work.touch(connection)
+    work.commit()
+    for model in SYNCED:
+        while _follow(work, connection, model):
+            work.commit()
+
+
+def _follow(work: UnitOfWork, connection: Connection, model: type[Synced]) -> int:
+    """Move the next batch of pending records of `model` to where the state of `connection` puts them."""
+    table = model.__table__
+    pending = (table.c.connection_id == connection.id) & (table.c.sync_status == Status.PENDING)
+    if connection.state == CONNECTED:
+        return move_all(
+            work,
+            model,
+            pending & (table.c.sync_reason == Reason.WAITING_FOR_SAGE),
+            Reason.QUEUED,
+            {"code": "queued"},
+            cause="connection",
+        )
+    detail = waiting_for_sage(connection)
+    return move_all(
+        work,
+        model,
+        pending
+        & table.c.sync_reason.in_([Reason.QUEUED, Reason.RUNNING, Reason.RETRYING, Reason.WAITING_FOR_SAGE])
+        & (table.c.sync_detail != detail),
+        Reason.WAITING_FOR_SAGE,
+        detail,
+        cause="connection",
+        due=datetime.now(UTC) + timedelta(seconds=connection.cycle_seconds),
+    )
