@@ -1,0 +1,388 @@
+"""What a write does to the records of a business, and how a record is shown.
+
+Every function that writes expects to run inside `Store.transaction`, and the caller adds the line to the ledger.
+Writes raise rules.Refused where Sage refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from workers.sandbox import reference
+from workers.sandbox.resources import (
+    ADDRESS_PART,
+    ADDRESSES,
+    CONTACT_PERSONS,
+    CONTACTS,
+    PERSON_PART,
+    Fields,
+    Part,
+    Resource,
+)
+from workers.sandbox.rules import Problem, Refused, chosen, clean, invalid, iso
+from workers.sandbox.store import Record, Store, new_id
+from workers.sandbox.switches import Switches
+
+Clock = Callable[[], int]
+
+_PART_COLLECTIONS = {
+    "main_address": "addresses",
+    "delivery_address": "addresses",
+    "main_contact_person": "contact_persons",
+}
+_ADDRESS_DEFAULTS = {"main_address": ("Main Address", "SALES"), "delivery_address": ("Delivery Address", "DELIVERY")}
+
+
+class Books:
+    """The records of one business."""
+
+    def __init__(self, store: Store, business: str, clock: Clock, switches: Switches) -> None:
+        self._store = store
+        self._business = business
+        self._now = clock()
+        self._switches = switches
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def create(self, resource: Resource, body: Mapping[str, Any]) -> Record:
+        """Check a body and make the record and its parts. Raises Refused (422)."""
+        values = self._checked(resource.fields, body, creating=True)
+        if resource is CONTACTS:
+            return self._create_contact(values)
+        if resource is ADDRESSES:
+            return self._create_address(values)
+        return self._create_person(values)
+
+    def update(self, record: Record, resource: Resource, body: Mapping[str, Any]) -> Record:
+        """Check a body and change the record and its parts; what the body leaves out is kept. Raises Refused (422).
+
+        `updated_at` moves only where something changed.
+        """
+        if resource is CONTACTS:
+            return self._update_contact(record, body)
+        values = self._checked(resource.fields, body, creating=False)
+        if resource is ADDRESSES and values.get("contact_id", record.contact_id) != record.contact_id:
+            raise invalid("An address stays with its contact.", "contact_id")
+        if resource is CONTACT_PERSONS and "address_id" in values:
+            self._refuse_foreign_address(values["address_id"], record.contact_id)
+        changed = self._change(record, values)
+        if resource is ADDRESSES and values.get("is_main_address") is not None:
+            self._settle_main(changed, "is_main_address", "main_address_id", "addresses")
+        if resource is CONTACT_PERSONS and values.get("is_main_contact") is not None:
+            self._settle_main(changed, "is_main_contact", "main_contact_person_id", "contact_persons")
+        if changed is not record:
+            self._touch_contact(changed)
+        return changed
+
+    def delete(self, record: Record) -> None:
+        """Leave a tombstone; a contact's addresses and persons go with it, and an address's persons.
+
+        Raises Refused (422) for a main address.
+        """
+        gone = [record]
+        if record.resource == CONTACTS.name:
+            gone += self._store.of_contact(record.id, "addresses") + self._store.of_contact(
+                record.id, "contact_persons"
+            )
+        elif record.contact_id:
+            contact = self._store.many([record.contact_id])[record.contact_id]
+            if contact.state.get("main_address_id") == record.id:
+                raise invalid("The main address of a contact cannot be deleted.")
+            persons = self._store.of_contact(contact.id, "contact_persons")
+            gone += [person for person in persons if person.state.get("address_id") == record.id]
+            keys = {one.id for one in gone}
+            loose = {
+                name: None
+                for name in ("delivery_address_id", "main_contact_person_id")
+                if contact.state.get(name) in keys
+            }
+            if loose:
+                self._store.put(replace(contact, state={**contact.state, **loose}))
+        for one in gone:
+            self._store.put(replace(one, deleted_at=self._now, updated_at=self._now))
+
+    def _checked(
+        self, fields: Fields, body: Mapping[str, Any], *, creating: bool, existing: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
+        values, problems = clean(fields, body, self._is_known, creating=creating, existing=existing)
+        if problems:
+            raise Refused(422, *problems)
+        return values
+
+    def _is_known(self, collection: str, key: str) -> bool:
+        entries = reference.lists().get(collection)
+        return key in entries if entries is not None else self._store.get(self._business, collection, key) is not None
+
+    def _create_contact(self, values: dict[str, Any]) -> Record:
+        self._refuse_taken(values.get("reference"), None)
+        parts = {name: values.pop(name, None) for name in _PART_COLLECTIONS}
+        contact_id = new_id()
+        pointers = {
+            f"{name}_id": self._add_part(contact_id, name, part) for name, part in parts.items() if part is not None
+        }
+        contact = Record(contact_id, self._business, CONTACTS.name, {**values, **pointers}, self._now, self._now)
+        self._store.put(contact)
+        return contact
+
+    def _update_contact(self, record: Record, body: Mapping[str, Any]) -> Record:
+        existing = frozenset(name for name in _PART_COLLECTIONS if record.state.get(f"{name}_id"))
+        if self._switches.omitted_parts == "cleared":
+            body = {**body, **{name: _emptied(name) for name in existing if name not in body}}
+        values = self._checked(CONTACTS.fields, body, creating=False, existing=existing)
+        self._refuse_taken(values.get("reference"), record.id)
+        parts = {name: values.pop(name) for name in _PART_COLLECTIONS if name in values}
+        part_changed = False
+        for name, part in parts.items():
+            key = record.state.get(f"{name}_id")
+            if key is None:
+                values[f"{name}_id"] = self._add_part(record.id, name, part)
+                continue
+            if "address_id" in part:
+                self._refuse_foreign_address(part["address_id"], record.id)
+            before = self._store.many([key])[key]
+            # Which one is the main one is said by its place in the contact's body, whatever the flag in it says.
+            settled = {
+                field: value for field, value in part.items() if field not in ("is_main_address", "is_main_contact")
+            }
+            part_changed |= self._change(before, settled) is not before
+        return self._change(record, values, touch=part_changed and self._switches.touch == "contact")
+
+    def _add_part(self, contact_id: str, name: str, part: dict[str, Any]) -> str:
+        part = {field: value for field, value in part.items() if value is not None}
+        if _PART_COLLECTIONS[name] == "addresses":
+            default_name, default_type = _ADDRESS_DEFAULTS[name]
+            part = {
+                "name": default_name,
+                "address_type_id": default_type,
+                **part,
+                "is_main_address": name == "main_address",
+            }
+            return self._insert(ADDRESSES.name, part, contact_id).id
+        if "address_id" in part:
+            self._refuse_foreign_address(part["address_id"], contact_id)
+        address = self._store.of_contact(contact_id, "addresses")[0]
+        part = {"name": "Main Contact", "contact_person_type_ids": ["ACCOUNTS"], "address_id": address.id, **part}
+        return self._insert(CONTACT_PERSONS.name, {**part, "is_main_contact": True}, contact_id).id
+
+    def _create_address(self, values: dict[str, Any]) -> Record:
+        contact_id = values.pop("contact_id", None)
+        if contact_id is None:
+            raise invalid("This field is required.", "contact_id")
+        address = self._insert(ADDRESSES.name, values, contact_id)
+        if values["is_main_address"]:
+            self._settle_main(address, "is_main_address", "main_address_id", "addresses")
+        self._touch_contact(address)
+        return address
+
+    def _create_person(self, values: dict[str, Any]) -> Record:
+        address = self._store.many([values["address_id"]])[values["address_id"]]
+        assert address.contact_id is not None
+        first = not self._store.of_contact(address.contact_id, "contact_persons")
+        values = {**values, "is_main_contact": bool(values.get("is_main_contact")) or first}
+        person = self._insert(CONTACT_PERSONS.name, values, address.contact_id)
+        if values["is_main_contact"]:
+            self._settle_main(person, "is_main_contact", "main_contact_person_id", "contact_persons")
+        self._touch_contact(person)
+        return person
+
+    def _refuse_foreign_address(self, address_id: str, contact_id: str | None) -> None:
+        if self._store.many([address_id])[address_id].contact_id != contact_id:
+            raise invalid("This address belongs to another contact.", "address_id")
+
+    def _settle_main(self, record: Record, flag: str, pointer: str, collection: str) -> None:
+        """A contact has one main address and at most one main person: let the others step back."""
+        assert record.contact_id is not None
+        contact = self._store.many([record.contact_id])[record.contact_id]
+        if not record.state.get(flag):
+            if contact.state.get(pointer) == record.id:
+                raise invalid("Make another one the main one instead.", flag)
+            return
+        for other in self._store.of_contact(record.contact_id, collection):
+            if other.id != record.id and other.state.get(flag):
+                self._change(other, {flag: False})
+        if contact.state.get(pointer) != record.id:
+            self._change(contact, {pointer: record.id})
+
+    def _touch_contact(self, part: Record) -> None:
+        if self._switches.touch == "contact" and part.contact_id:
+            contact = self._store.many([part.contact_id])[part.contact_id]
+            self._store.put(replace(contact, updated_at=self._now))
+
+    def _refuse_taken(self, wanted: str | None, own: str | None) -> None:
+        if wanted and self._store.reference_holder(self._business, CONTACTS.name, wanted) not in (None, own):
+            raise Refused(
+                422, Problem("RecordInvalid", "This reference is already used by another contact.", "reference")
+            )
+
+    def _insert(self, resource: str, state: dict[str, Any], contact_id: str) -> Record:
+        record = Record(new_id(), self._business, resource, state, self._now, self._now, contact_id=contact_id)
+        self._store.put(record)
+        return record
+
+    def _change(self, record: Record, values: Mapping[str, Any], *, touch: bool = False) -> Record:
+        """Store the values that differ; the same object comes back where none does and `touch` is not asked for."""
+        differing = {name: value for name, value in values.items() if record.state.get(name) != value}
+        if not differing and not touch:
+            return record
+        changed = replace(record, state={**record.state, **differing}, updated_at=self._now)
+        self._store.put(changed)
+        return changed
+
+
+def _emptied(name: str) -> dict[str, None]:
+    """A part with everything emptied that may be empty."""
+    fields = PERSON_PART if name == "main_contact_person" else ADDRESS_PART
+    kept = {"name", "address_type_id", "contact_person_type_ids", "address_id", "is_main_address", "is_main_contact"}
+    return {
+        field: None
+        for field, kind in fields.items()
+        if field not in kept and not isinstance(kind, Part) and not kind.required
+    }
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+# What Sage has and the sandbox does not keep: present in every answer, and empty.
+_CONTACT_BLANKS: dict[str, Any] = dict.fromkeys(
+    (
+        "default_sales_ledger_account",
+        "default_sales_tax_rate",
+        "default_purchase_ledger_account",
+        "product_sales_price_type",
+        "tax_treatment",
+        "tax_calculation",
+        "cis_settings",
+    )
+)
+_NO_BANK = dict.fromkeys(("account_name", "account_number", "sort_code", "bic", "iban"))
+
+
+class Shown:
+    """Turns records into what answers hold. It reads the parts of all its records in one go."""
+
+    def __init__(self, store: Store, switches: Switches, page_origin: str) -> None:
+        """`page_origin` is where the page for people is, such as http://127.0.0.1:8010; links point there."""
+        self._store = store
+        self._switches = switches
+        self._origin = page_origin
+
+    def items(
+        self, records: list[Record], attributes: frozenset[str] | None, nested: frozenset[str] | None
+    ) -> list[dict[str, Any]]:
+        """The records, reduced to `attributes` (None: id, displayed_as and $path alone); parts reduced to `nested`."""
+        if attributes is None:
+            return [_base(record) for record in records]
+        if nested is None and self._switches.nested == "full":
+            nested = frozenset({"all"})
+        near = self._store.many(key for record in records for key in _pointers(record))
+        # A part in full shows a base of its own surroundings, an address of a person that belongs to a second address.
+        known = {**near, **{record.id: record for record in records}}
+        if nested:
+            known |= self._store.many({key for one in near.values() for key in _pointers(one)} - known.keys())
+        return [chosen(self._full(record, known, nested), attributes) for record in records]
+
+    def _full(self, record: Record, known: Mapping[str, Record], nested: frozenset[str] | None) -> dict[str, Any]:
+        def inside(key: str | None) -> dict[str, Any] | None:
+            part = known.get(key) if key else None
+            if part is None:
+                return None
+            return _base(part) if nested is None else chosen(self._full(part, known, None), nested)
+
+        state = record.state
+        shown: dict[str, Any] = {
+            **_base(record),
+            "created_at": iso(record.created_at),
+            "updated_at": iso(record.updated_at),
+            "deleted_at": iso(record.deleted_at),
+        }
+        if record.resource == "contacts":
+            self._add_contact(shown, state, inside, known)
+        elif record.resource == "addresses":
+            contact = known.get(record.contact_id) if record.contact_id else None
+            shown |= {
+                name: state.get(name)
+                for name in ("address_line_1", "address_line_2", "city", "region", "postal_code", "name")
+            }
+            shown["country"] = reference.base("countries", state.get("country_id"))
+            shown["address_type"] = reference.base("address_types", state.get("address_type_id"))
+            shown["contact"] = None if contact is None else _base(contact)
+            shown["bank_account"] = shown["country_group"] = None
+            shown["is_main_address"] = bool(state.get("is_main_address"))
+        else:
+            shown |= {name: state.get(name) for name in ("name", "job_title", "telephone", "mobile", "email", "fax")}
+            shown["contact_person_types"] = _types("contact_person_types", state)
+            shown["address"] = inside(state.get("address_id"))
+            shown["is_main_contact"] = bool(state.get("is_main_contact"))
+            shown["is_preferred_contact"] = bool(state.get("is_preferred_contact"))
+        return shown
+
+    def _add_contact(
+        self,
+        shown: dict[str, Any],
+        state: Mapping[str, Any],
+        inside: Callable[[str | None], dict[str, Any] | None],
+        known: Mapping[str, Record],
+    ) -> None:
+        person = known.get(state.get("main_contact_person_id") or "")
+        address = known.get(state.get("main_address_id") or "")
+        country = address.state.get("country_id") if address else None
+        for name in (
+            "name",
+            "reference",
+            "tax_number",
+            "notes",
+            "locale",
+            "credit_days",
+            "credit_terms",
+            "credit_terms_and_conditions",
+            "source_guid",
+            "registered_number",
+            "aux_reference",
+            "auxiliary_account",
+        ):
+            shown[name] = state.get(name)
+        shown |= _CONTACT_BLANKS
+        shown["links"] = [{"href": f"{self._origin}/customers/{shown['id']}", "rel": "alternate", "type": "text/html"}]
+        shown["contact_types"] = _types("contact_types", state)
+        shown["balance"] = self._money("0.0")
+        shown["credit_limit"] = self._money(state.get("credit_limit"))
+        shown["currency"] = reference.base("currencies", state.get("currency_id") or "GBP")
+        shown["email"] = person.state.get("email") if person else None
+        for name in _PART_COLLECTIONS:
+            shown[name] = inside(state.get(f"{name}_id"))
+        shown["bank_account_details"] = dict(_NO_BANK)
+        shown |= {"deletable": True, "is_active": True, "gb_based": country == "GB"}
+        shown |= dict.fromkeys(
+            (
+                "gdpr_obfuscated",
+                "system",
+                "has_unfinished_recurring_invoices",
+                "cis_registered",
+                "ni_based",
+                "destination_vat_blocking",
+            ),
+            False,
+        )
+
+    def _money(self, amount: str | None) -> str | float | None:
+        return amount if amount is None or self._switches.money == "string" else float(amount)
+
+
+def _pointers(record: Record) -> Iterable[str]:
+    names = [f"{name}_id" for name in _PART_COLLECTIONS] if record.resource == "contacts" else ["address_id"]
+    keys = [record.state.get(name) for name in names] + [record.contact_id]
+    return [key for key in keys if key]
+
+
+def _types(collection: str, state: Mapping[str, Any]) -> list[dict[str, str] | None]:
+    return [reference.base(collection, key) for key in state.get(f"{collection[:-1]}_ids") or ()]
+
+
+def _base(record: Record) -> dict[str, Any]:
+    state = record.state
+    shown = state.get("name") or ""
+    if record.resource == "contacts" and state.get("reference"):
+        shown = f"{shown} ({state['reference']})"
+    return {"id": record.id, "displayed_as": shown, "$path": f"/{record.resource}/{record.id}"}

@@ -1,0 +1,207 @@
+"""What the bodies of writes may hold, as data.
+
+Names, required fields and lengths are those of Sage's Swagger file for v3.1. One rule is ours and harsher: an address
+needs a country, which Sage's file does not mark as required.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string of at most `longest` characters; blank counts as absent."""
+
+    longest: int
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """A string of at most `longest` characters with one @ between two parts."""
+
+    longest: int
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a fixed set of words."""
+
+    words: frozenset[str]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number from `low` to `high`, both included."""
+
+    low: int
+    high: int
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount of zero or more, as a JSON number or a string."""
+
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """true or false."""
+
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Id:
+    """The id of an entry of the fixed list `of`, or of a record of the collection `of`."""
+
+    of: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """One or more ids of the fixed list `of`."""
+
+    of: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An object inside the body that becomes a record of its own.
+
+    A required part is checked as if it were empty when it is absent, so that its own required fields are reported.
+    """
+
+    fields: Fields
+    required: bool = False
+
+
+Kind = Text | Email | Choice | Whole | Money | Flag | Id | Ids | Part
+Fields = Mapping[str, Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A collection that can be written.
+
+    `namespace` is the one key of a write's body. `sequential` collections take one POST at a time, because Sage
+    numbers them. `filters` are the query parameters of its list that compare with a column of the store.
+    """
+
+    name: str
+    namespace: str
+    fields: Fields
+    sequential: bool = False
+    filters: tuple[str, ...] = ()
+
+
+_ADDRESS_LINES: dict[str, Kind] = {
+    "address_line_1": Text(50),
+    "address_line_2": Text(50),
+    "city": Text(50),
+    "region": Text(50),
+    "postal_code": Text(10),
+    "country_id": Id("countries", required=True),
+}
+
+ADDRESS_PART: Fields = MappingProxyType(
+    {**_ADDRESS_LINES, "name": Text(50), "address_type_id": Id("address_types"), "is_main_address": Flag()}
+)
+
+_REACHED_AT: dict[str, Kind] = {
+    "job_title": Text(50),
+    "telephone": Text(50),
+    "mobile": Text(50),
+    "email": Email(100),
+    "fax": Text(50),
+    "is_main_contact": Flag(),
+    "is_preferred_contact": Flag(),
+}
+
+PERSON_PART: Fields = MappingProxyType(
+    {
+        "name": Text(50),
+        "contact_person_type_ids": Ids("contact_person_types"),
+        "address_id": Id("addresses"),
+        **_REACHED_AT,
+    }
+)
+
+CONTACTS = Resource(
+    "contacts",
+    "contact",
+    MappingProxyType(
+        {
+            "name": Text(100, required=True),
+            "contact_type_ids": Ids("contact_types", required=True),
+            "reference": Text(10),
+            "tax_number": Text(255),
+            "notes": Text(4000),
+            "locale": Text(10),
+            "credit_limit": Money(),
+            "credit_days": Whole(0, 365),
+            "credit_terms": Choice(
+                frozenset(
+                    {
+                        "month_end_invoice",
+                        "date_from_invoice",
+                        "immediate_invoice",
+                        "month_end_payment",
+                        "date_from_payment",
+                        "immediate_payment",
+                    }
+                )
+            ),
+            "credit_terms_and_conditions": Text(2000),
+            "currency_id": Id("currencies"),
+            "source_guid": Text(255),
+            "registered_number": Text(25),
+            "aux_reference": Text(4),
+            "auxiliary_account": Text(25),
+            "main_address": Part(ADDRESS_PART, required=True),
+            "delivery_address": Part(ADDRESS_PART),
+            "main_contact_person": Part(PERSON_PART),
+        }
+    ),
+    sequential=True,
+)
+
+ADDRESSES = Resource(
+    "addresses",
+    "address",
+    MappingProxyType(
+        {
+            "address_type_id": Id("address_types", required=True),
+            "name": Text(50, required=True),
+            "is_main_address": Flag(required=True),
+            "contact_id": Id("contacts"),
+            **_ADDRESS_LINES,
+        }
+    ),
+    filters=("contact_id",),
+)
+
+CONTACT_PERSONS = Resource(
+    "contact_persons",
+    "contact_person",
+    MappingProxyType(
+        {
+            "address_id": Id("addresses", required=True),
+            "name": Text(50, required=True),
+            "contact_person_type_ids": Ids("contact_person_types", required=True),
+            **_REACHED_AT,
+        }
+    ),
+    filters=("contact_id", "address_id"),
+)
+
+RESOURCES: Mapping[str, Resource] = MappingProxyType({one.name: one for one in (CONTACTS, ADDRESSES, CONTACT_PERSONS)})

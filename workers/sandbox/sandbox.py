@@ -1,0 +1,197 @@
+"""The sandbox as a whole, without sockets: its state, what people do in it, and answers without faults."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from workers.sandbox import faults
+from workers.sandbox.api import Answer, Api, Request
+from workers.sandbox.books import Books, Shown
+from workers.sandbox.businesses import BY_ID
+from workers.sandbox.faults import Fault
+from workers.sandbox.oauth import OAuth, TokenError
+from workers.sandbox.resources import ADDRESS_PART, CONTACTS, PERSON_PART
+from workers.sandbox.rules import invalid, not_found
+from workers.sandbox.store import Filter, Record, Store
+from workers.sandbox.switches import Switches
+
+EVERYTHING = frozenset({"all"})
+
+# A person edits one form; Sage keeps its fields in three records.
+_FLAT = {
+    **{
+        name: ("main_address", name)
+        for name in ADDRESS_PART
+        if name not in ("name", "address_type_id", "is_main_address")
+    },
+    **{
+        name: ("main_contact_person", name)
+        for name in ("job_title", "telephone", "mobile", "email", "fax")
+        if name in PERSON_PART
+    },
+    "contact_name": ("main_contact_person", "name"),
+}
+
+
+class Sandbox:
+    """State and behaviour. One per process; not for threads."""
+
+    def __init__(self, folder: Path, origin: str, client_id: str, client_secret: str) -> None:
+        """Open the state in `folder`. `origin` is the sandbox's own address. Raises store.StoreError."""
+        self.store = Store(folder)
+        self.origin = origin
+        self.switches = Switches(**(self.store.setting("switches") or {}))
+        self.faults = [faults.parse(one) for one in self.store.setting("faults") or ()]
+        self.oauth = OAuth(self.store, client_id, client_secret, lambda: self.switches)
+        self.api = Api(self.store, self.oauth, lambda: self.switches, self.now, origin)
+
+    def now(self) -> int:
+        """Seconds since 1970 as Sage's clock shows them."""
+        return int(time.time() + self.skew)
+
+    @property
+    def skew(self) -> float:
+        """By how many seconds Sage's clock is wrong."""
+        return sum(float(one.options["seconds"]) for one in self.faults if one.kind == "clock_skew")
+
+    # --- faults and switches ------------------------------------------------------------------------------------------
+
+    def strike(self, kind: str, request: Request) -> Fault | None:
+        """The first fault of this kind that strikes the request, counted down; None where none does."""
+        for one in self.faults:
+            if one.kind == kind and one.strikes(request.method, request.path, request.body):
+                if one.times is not None:
+                    self._keep_faults(faults.struck(self.faults, one))
+                return one
+        return None
+
+    def add_fault(self, asked: Mapping[str, Any]) -> Fault:
+        """Switch a fault on. `tokens_revoked` happens at once and is not kept. Raises faults.FaultError."""
+        fault = faults.parse(asked)
+        if fault.kind == "tokens_revoked":
+            self.oauth.revoke_all()
+        else:
+            self._keep_faults([*self.faults, fault])
+        return fault
+
+    def remove_faults(self, *, key: str | None = None, kind: str | None = None) -> None:
+        """Switch off the fault with this id, those of this kind, or all."""
+        left = [
+            one for one in self.faults if (key is not None and one.id != key) or (kind is not None and one.kind != kind)
+        ]
+        self._keep_faults(left)
+
+    def change_switches(self, changes: Mapping[str, Any]) -> None:
+        """Set switches by name. Raises ValueError with what is allowed."""
+        self.switches = self.switches.changed(changes)
+        self.store.keep_setting("switches", asdict(self.switches))
+
+    def reset(self) -> None:
+        """As at the first start: no records, no ledger, no faults, all switches at their defaults. Tokens stay valid."""
+        self.store.empty()
+        self.faults = []
+        self.switches = Switches()
+
+    def _keep_faults(self, left: list[Fault]) -> None:
+        self.faults = left
+        self.store.keep_setting("faults", [one.as_json() for one in left])
+
+    # --- what a person does in Sage -----------------------------------------------------------------------------------
+
+    def create_contact(self, business: str, fields: Mapping[str, Any]) -> Record:
+        """Add a customer as a person would: the type is customer and the country the business's unless it is said.
+
+        Takes the fields of Sage's body or, flat, those of the form (`city`, `email`, `contact_name` for the person's
+        name). Raises Refused (404 for an unknown business, 422).
+        """
+        if business not in BY_ID:
+            raise not_found()
+        body = {"contact_type_ids": ["CUSTOMER"], **_grouped(fields)}
+        body["main_address"] = {"country_id": BY_ID[business].country_id, **(body.get("main_address") or {})}
+        with self.store.transaction():
+            record = self._books(business).create(CONTACTS, body)
+            self.store.record_write(record, "create", "person", {"contact": body})
+        return record
+
+    def edit_contact(self, key: str, fields: Mapping[str, Any]) -> Record:
+        """Change a customer as a person would; fields as in `create_contact`. Raises Refused (404 or 422)."""
+        record = self._contact(key)
+        body = _grouped(fields)
+        with self.store.transaction():
+            changed = self._books(record.business).update(record, CONTACTS, body)
+            self.store.record_write(changed, "update", "person", {"contact": body})
+        return changed
+
+    def delete_contact(self, key: str) -> None:
+        """Delete a customer as a person would. Raises Refused (404)."""
+        record = self._contact(key)
+        with self.store.transaction():
+            self._books(record.business).delete(record)
+            self.store.record_write(record, "delete", "person", {})
+
+    def contact(self, key: str) -> dict[str, Any]:
+        """A customer in full, with its address and person, and its business. Raises Refused (404)."""
+        return self._in_full([self._contact(key)])[0]
+
+    def contacts(self, business: str | None = None) -> list[dict[str, Any]]:
+        """Every live contact of a business, or of all, in the order of creation, each as `contact` gives it."""
+        chosen = [business] if business else list(BY_ID)
+        return [
+            shown
+            for one in chosen
+            for shown in self._in_full(self.store.page(Filter(one, CONTACTS.name), offset=0, limit=-1))
+        ]
+
+    def _in_full(self, records: list[Record]) -> list[dict[str, Any]]:
+        items = Shown(self.store, self.switches, self.origin).items(records, EVERYTHING, EVERYTHING)
+        return [{**item, "business": record.business} for item, record in zip(items, records, strict=True)]
+
+    def _contact(self, key: str) -> Record:
+        record = self.store.many([key]).get(key)
+        if record is None or record.deleted_at is not None or record.resource != CONTACTS.name:
+            raise not_found()
+        return record
+
+    def _books(self, business: str) -> Books:
+        return Books(self.store, business, self.now, self.switches)
+
+    # --- answers without faults ---------------------------------------------------------------------------------------
+
+    def answer_token(self, request: Request) -> Answer:
+        """POST /token and POST /revoke: a form in, JSON out, errors in OAuth's words with status 400."""
+        if request.method != "POST":
+            return _oauth(405, {"error": "invalid_request"})
+        try:
+            form = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+            if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+                raise TokenError("invalid_request")
+            return _oauth(200, self.oauth.token(form) if request.path == "/token" else self.oauth.revoke(form))
+        except UnicodeDecodeError:
+            return _oauth(400, {"error": "invalid_request"})
+        except TokenError as error:
+            return _oauth(400, {"error": error.error})
+
+
+def _oauth(status: int, value: Mapping[str, Any]) -> Answer:
+    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json", "Cache-Control": "no-store"})
+
+
+def _grouped(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a contact from the flat fields of a form, from Sage's own nesting, or from both."""
+    inner = fields.get("contact", fields)
+    if not isinstance(inner, Mapping):
+        raise invalid("This field must be an object.", "contact")
+    body: dict[str, Any] = {}
+    for name, value in inner.items():
+        group, field = _FLAT.get(name, ("", name))
+        if not group:
+            body[name] = {**body.get(name, {}), **value} if isinstance(value, Mapping) else value
+        else:
+            body.setdefault(group, {})[field] = value
+    return body
