@@ -6,8 +6,9 @@ compares and merges, and one product's API. It decides nothing about statuses an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -28,13 +29,39 @@ CUSTOMER_FIELDS = (
 )
 Fields = Mapping[str, str]
 
+# Texts that may have more than one line.
+_WITH_LINES = frozenset({"notes"})
+# PostgreSQL stores neither NUL nor half of a surrogate pair, and nobody means the other control characters.
+_UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
+
+
+def tidied(fields: Fields) -> dict[str, str]:
+    """Each of CUSTOMER_FIELDS as it survives the way to Sage and back, an absent one as the empty text.
+
+    Both sides are compared in this form: no blanks around a text, none of the characters that nobody can see, one kind
+    of line break, and one line where there is room for only one. Doing it twice changes nothing more. What a connector
+    reads and what it sends is tidied already.
+    """
+    return {name: _tidy(fields.get(name) or "", name in _WITH_LINES) for name in CUSTOMER_FIELDS}
+
+
+def _tidy(text: str, with_lines: bool) -> str:
+    if not text.isprintable():
+        text = _UNWANTED.sub("", text)
+        text = text.replace("\r\n", "\n").replace("\r", "\n") if with_lines else _LINE_BREAKS.sub(" ", text)
+    return text.strip()
+
 
 @dataclass(frozen=True)
 class RemoteCustomer:
-    """A customer as Sage holds it now. `fields` has each of CUSTOMER_FIELDS.
+    """A customer as Sage holds it now.
 
-    `origin` is the idempotency key of the create that made it, where Sage gives that back (Accounting: source_guid), else
-    the empty text: a customer that we made is recognised by it even where the answer to the create was lost.
+    `fields` has each of CUSTOMER_FIELDS, tidied. `number` is what people in Sage call it by, and may be empty.
+    `updated_at` is the newest change of any part of it: its address and its contact person are parts.
+    `origin` is the idempotency key of the create that made it, where Sage gives that back (Accounting: source_guid),
+    else the empty text: a customer that we made is recognised by it even where the answer to the create was lost.
+    `rest` is what else an update must send along so that Sage keeps it; only the connector reads it.
     """
 
     id: str
@@ -42,6 +69,7 @@ class RemoteCustomer:
     updated_at: datetime
     fields: Fields
     origin: str = ""
+    rest: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -80,7 +108,10 @@ class Rejected(SageError):
 
 
 class Transient(SageError):
-    """Heals by itself, and Sage surely did not apply the write. `after` is how many seconds Sage asked to wait, if it did."""
+    """Heals by itself, and Sage surely did not apply the write.
+
+    `after` is how many seconds Sage asked to wait, if it did.
+    """
 
     def __init__(self, text: str, raw: Mapping[str, Any] | None = None, after: float | None = None) -> None:
         super().__init__(text, raw)
@@ -88,7 +119,11 @@ class Transient(SageError):
 
 
 class OutcomeUnknown(SageError):
-    """A write was sent and no answer came that says whether Sage applied it."""
+    """A write was sent and no answer came that says whether Sage applied it. `after` is as in Transient."""
+
+    def __init__(self, text: str, raw: Mapping[str, Any] | None = None, after: float | None = None) -> None:
+        super().__init__(text, raw)
+        self.after = after
 
 
 class Unreachable(SageError):
@@ -106,18 +141,18 @@ class NotFound(SageError):
 class Connector(Protocol):
     """One business in Sage.
 
-    Every method may raise Transient, Unreachable or AuthoriseAgain; the writing ones also Rejected and OutcomeUnknown.
+    Every method that talks to Sage may raise Transient, Unreachable or AuthoriseAgain; the writing ones also Rejected
+    and OutcomeUnknown, and whatever `before_write` raised: a connector is opened with that function and calls it right
+    before each request that writes, so that it can be stopped there.
     A connector repeats nothing by itself, except a call that Sage refused because the access token had run out.
+    One thread at a time uses it.
     """
 
-    def check(self) -> Business:
-        """The business as Sage has it now: the cheapest call that tells whether Sage works for us.
-
-        Any lack of an answer here is Unreachable, since nothing but the connection can be at fault.
-        """
-
     def customer(self, sage_id: str) -> RemoteCustomer:
-        """One customer as Sage holds it now. Raises NotFound."""
+        """One customer as Sage holds it now.
+
+        Raises NotFound, and Rejected where the customer cannot be understood.
+        """
 
     def customers(self, changed_since: datetime | None) -> Iterator[list[RemoteCustomer]]:
         """All customers, or those created or changed at `changed_since` or later, a page at a time.
@@ -136,7 +171,10 @@ class Connector(Protocol):
         """
 
     def create_customer(self, body: Mapping[str, Any]) -> RemoteCustomer:
-        """Send a body of `create_body`. The same body again gives the same customer and creates no second one, for 7 days."""
+        """Send a body of `create_body`.
+
+        The same body again gives the same customer and creates no second one, for 7 days.
+        """
 
     def update_body(self, fields: Fields, remote: RemoteCustomer) -> dict[str, Any]:
         """The body that gives the customer `remote` the `fields`. Does not talk to Sage. Raises Rejected as above."""
