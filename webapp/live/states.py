@@ -17,6 +17,7 @@ from webapp.companies.models import Company
 from webapp.connection.models import Connection
 from webapp.status import Status
 from webapp.sync.models import StatusCount, Synced, SyncRun
+from webapp.sync.transitions import Moved
 from webapp.users.models import User
 
 State = dict[str, Any]
@@ -45,7 +46,7 @@ def keys_moved_by(touched: Iterable[Any]) -> list[str]:
     keys: dict[str, None] = {}
     for thing in touched:
         keys[thing.key] = None
-        if isinstance(thing, Synced):
+        if isinstance(thing, Synced | Moved):
             keys[f"module:{thing.module}"] = None
             if thing.connection_id is not None:
                 keys[f"connection:{thing.connection_id}"] = None

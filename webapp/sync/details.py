@@ -115,10 +115,11 @@ def _waiting(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
         case "authorise_again":
             return f"Sage must be authorised again since {since}. It is sent as soon as an admin has done so."
         case _:
-            return f"Sage cannot be reached since {since}; it is tried every {_every(detail['every'])}."
+            return f"Sage cannot be reached since {since}; it is tried every {every(detail['every'])}."
 
 
-def _every(seconds: int) -> str:
+def every(seconds: int) -> str:
+    """A cycle as the word after "every": minute, 5 minutes, 2 seconds."""
     if seconds == 60:
         return "minute"
     if seconds % 60 == 0:

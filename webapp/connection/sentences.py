@@ -1,0 +1,47 @@
+"""What people read about a connection: its state in words, what it does, and the one banner when it does not work."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, CONNECTING, PAUSED, UNREACHABLE
+from webapp.sync.details import clock, every
+
+STATE_TEXT = {
+    CONNECTED: "Connected",
+    UNREACHABLE: "Sage cannot be reached",
+    AUTHORISE_AGAIN: "Must be authorised again",
+    PAUSED: "Paused",
+    CONNECTING: "Not connected yet",
+}
+PRODUCT_NAMES = {"accounting": "Sage Accounting"}
+
+
+def summary(cycle_seconds: int) -> str:
+    """The type of synchronisation in one sentence."""
+    return (
+        "Two-way: companies saved here are sent to Sage at once, "
+        f"and changes made in Sage arrive every {every(cycle_seconds)}."
+    )
+
+
+def banner(state: str, since: datetime, cycle_seconds: int, zone: tzinfo, now: datetime) -> str:
+    """What all pages say while a connection does not work; the empty text while it works or was never made."""
+    match state:
+        case "unreachable":
+            return (
+                f"Sage cannot be reached since {clock(since, zone, now)}; it is tried every {every(cycle_seconds)}. "
+                "What you save is kept and sent as soon as Sage answers."
+            )
+        case "authorise_again":
+            return (
+                f"Sage must be authorised again since {clock(since, zone, now)}. An admin can do so on the page "
+                "Connection to Sage; what you save is kept and sent after that."
+            )
+        case "paused":
+            return (
+                f"Synchronisation with Sage is paused since {clock(since, zone, now)}. "
+                "What you save is kept and sent when an admin resumes it."
+            )
+        case _:
+            return ""

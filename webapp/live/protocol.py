@@ -1,0 +1,112 @@
+"""The messages between browser and server: what a `watch` may hold, and a state as the browser gets it.
+
+Pure: a message or a state goes in, a message comes out. docs/live.md describes the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from webapp.companies.countries import country_name
+from webapp.connection.sentences import PRODUCT_NAMES, STATE_TEXT, banner, summary
+from webapp.live.states import State
+from webapp.status import STATUS_OF, Reason, mark, variant
+from webapp.sync.details import brief, sentence
+
+VERSION = 1
+
+# A page shows a hundred rows at most; five hundred leaves room and keeps one message from reading half the database.
+MOST_THINGS = 500
+_LONGEST_KEY = 40
+# What a bigint of PostgreSQL can hold.
+_HIGHEST_VERSION = 2**63 - 1
+
+
+class BadWatch(ValueError):
+    """A `watch` that is not one. The text says what is wrong with it."""
+
+
+def read_watch(message: object) -> dict[str, int]:
+    """The keys and versions of a `watch`: {"v": 1, "things": {key: version, ...}}, at most 500 of them.
+
+    A key may be of any kind: one that does not exist is answered as gone. Raises BadWatch.
+    """
+    if not isinstance(message, dict) or message.get("v") != VERSION:
+        raise BadWatch(f"A watch must be an object with v = {VERSION}.")
+    things = message.get("things")
+    if not isinstance(things, dict):
+        raise BadWatch("things must be an object of keys and versions.")
+    if len(things) > MOST_THINGS:
+        raise BadWatch(f"At most {MOST_THINGS} things can be watched at once, not {len(things)}.")
+    for key, version in things.items():
+        if len(key) > _LONGEST_KEY:
+            raise BadWatch(f"A key has at most {_LONGEST_KEY} characters.")
+        # True is an int to Python.
+        if type(version) is not int or not 0 <= version <= _HIGHEST_VERSION:
+            raise BadWatch("A version must be a whole number from 0.")
+    return things
+
+
+def message(things: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """What `changes` carries, and what a `watch` is answered with."""
+    return {"v": VERSION, "things": list(things)}
+
+
+def refusal(error: str) -> dict[str, Any]:
+    """The answer to a `watch` that could not be served."""
+    return {"v": VERSION, "error": error}
+
+
+def gone(key: str, version: int) -> dict[str, Any]:
+    """The answer for a thing that does not exist, or no longer does."""
+    return {"key": key, "version": version, "gone": True}
+
+
+def shown(state: State, zone: tzinfo, now: datetime) -> dict[str, Any]:
+    """A state of webapp.live.states as the browser gets it: with its texts, for a reader in `zone`."""
+    match state["key"].partition(":")[0]:
+        case "connection":
+            return _shown_connection(state, zone, now)
+        case "module" | "run":
+            return state
+        case kind:
+            return _shown_record(kind, state, zone, now)
+
+
+def _shown_record(kind: str, state: State, zone: tzinfo, now: datetime) -> dict[str, Any]:
+    reason = Reason(state["reason"])
+    return {
+        "key": state["key"],
+        "version": state["version"],
+        "status": STATUS_OF[reason],
+        "reason": reason,
+        "variant": variant(reason),
+        "label": mark(reason).label,
+        "detail": sentence(kind, state["detail"], zone, now),
+        "brief": brief(state["detail"], zone, now),
+        "at": state["at"],
+        "attempt_at": state["attempt_at"],
+        "next_at": state["next_at"],
+        "sage_number": state["sage_number"],
+        "values": state["values"] | {"country": country_name(state["values"]["country"])},
+    }
+
+
+def _shown_connection(state: State, zone: tzinfo, now: datetime) -> dict[str, Any]:
+    cycle = state["cycle_seconds"]
+    since = datetime.fromisoformat(state["since"])
+    return {
+        "key": state["key"],
+        "version": state["version"],
+        "state": state["state"],
+        "state_text": STATE_TEXT[state["state"]],
+        "product": PRODUCT_NAMES[state["product"]],
+        "business": state["business"],
+        "at": state["at"],
+        "next_at": state["next_at"],
+        "waiting": state["waiting"],
+        "summary": summary(cycle),
+        "banner": banner(state["state"], since.astimezone(UTC), cycle, zone, now),
+    }
