@@ -47,7 +47,8 @@ def choose() -> Response:
 def _own_page(referrer: str | None) -> str:
     """The path of the page that a request came from, the start page where that was another site."""
     parts = urlsplit(referrer or "")
-    if not parts.path or parts.netloc != request.host:
+    # Two slashes at the start would name another host.
+    if parts.netloc != request.host or not parts.path.startswith("/") or parts.path.startswith("//"):
         return url_for("companies.list_page")
     return parts._replace(scheme="", netloc="").geturl()
 
