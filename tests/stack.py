@@ -1,0 +1,151 @@
+"""The running product, for tests: what `synclight up` starts, on free ports and with data of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import httpx2
+import psutil
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from tests.sandbox_process import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+SYNCLIGHT = Path(sys.executable).with_name("synclight")
+
+# Whoever runs the tests may have set up a product of their own.
+_OUR_SETTINGS = ("SYNCLIGHT_", "DATABASE_URL", "REDIS_URL", "PORT")
+
+
+class Stack:
+    """One `synclight up`. A context manager: it starts and is ready, and at the end it is stopped.
+
+    `environment` sets further settings, such as SYNCLIGHT_CYCLE_SECONDS (3 where nothing is said).
+    """
+
+    admin = "admin@example.com"
+    sales = "sales@example.com"
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.var = folder / "var"
+        self.port = free_port()
+        self.sandbox_port = free_port()
+        self.password = secrets.token_urlsafe(12)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OUR_SETTINGS)}
+        self.environment = {
+            **kept,
+            "PORT": str(self.port),
+            "SYNCLIGHT_VAR": str(self.var),
+            "SYNCLIGHT_SANDBOX_PORT": str(self.sandbox_port),
+            "SYNCLIGHT_DEMO_PASSWORD": self.password,
+            "SYNCLIGHT_CYCLE_SECONDS": "3",
+            **environment,
+        }
+        self.output = folder / "up.txt"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the web app is, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def sandbox_url(self) -> str:
+        """Where the sandbox is, without a slash at the end: its page, /_sandbox and /v3.1."""
+        return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of `synclight up` itself."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start it and wait until it says that it is ready."""
+        with self.output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [str(SYNCLIGHT), "up"], cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+        def said_ready() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, f"synclight up ended:\n{self.told()}"
+            return "Synclight is ready at" in self.told()
+
+        _wait(said_ready, 60)
+        return self
+
+    def stop(self) -> int:
+        """Stop it as an operator would (SIGTERM). Returns its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def told(self) -> str:
+        """What `synclight up` has printed so far."""
+        return self.output.read_text(errors="replace")
+
+    def cli(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command such as `cli("status", "--json")` against this product."""
+        return subprocess.run(
+            [str(SYNCLIGHT), *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def process(self, name: str) -> psutil.Process:
+        """The process that runs now as web, worker, cron, sandbox, postgres or redis; its children hang below it."""
+        return psutil.Process(int((self.var / "run" / f"{name}.pid").read_text()))
+
+    def kill(self, name: str, *, child: bool = False) -> psutil.Process:
+        """Kill (SIGKILL) one of them, or with `child` one process below it, such as a single web process.
+
+        Does not wait for the new one. Returns the process that was killed.
+        """
+        victim = self.process(name)
+        if child:
+            victim = victim.children()[0]
+        victim.kill()
+        return victim
+
+    def wait_ready(self, seconds: float = 30) -> None:
+        """Wait until /readyz says that all of it works."""
+
+        def ready() -> bool:
+            try:
+                return httpx2.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        _wait(ready, seconds)
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None, "it does not run"
+        self._process.send_signal(number)
+        status = self._process.wait(timeout=20)
+        self._process = None
+        return status
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.stop()
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    """Ask again and again until it is true. Raises tenacity.RetryError when `seconds` have passed."""
+    Retrying(retry=retry_if_result(lambda met: not met), stop=stop_after_delay(seconds), wait=wait_fixed(0.05))(
+        condition
+    )
