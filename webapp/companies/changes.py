@@ -8,7 +8,8 @@ from webapp.companies.models import PROSPECT, Company
 from webapp.connection.models import Connection
 from webapp.db import UnitOfWork
 from webapp.status import Reason
-from webapp.sync.transitions import move, queue
+from webapp.sync.models import Json
+from webapp.sync.transitions import move, queue, queued_as
 
 # Of these columns a company consists, as far as people can edit it.
 EDITABLE = (
@@ -70,6 +71,12 @@ def have_sent(
 ) -> None:
     """Give a company the status that the rules say: a prospect stays out of Sage, a customer is queued."""
     if company.type == PROSPECT:
-        move(work, company, Reason.EXCLUDED, {"code": "excluded"}, cause=cause, user_id=user_id)
+        reason, detail = saved_as(company.type, connection)
+        move(work, company, reason, detail, cause=cause, user_id=user_id)
     else:
         queue(work, company, connection, cause=cause, user_id=user_id)
+
+
+def saved_as(type_: str, connection: Connection | None) -> tuple[Reason, Json]:
+    """The reason and the detail that a company of this type gets when it is saved, by a person or by an import."""
+    return (Reason.EXCLUDED, {"code": "excluded"}) if type_ == PROSPECT else queued_as(connection)

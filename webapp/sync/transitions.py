@@ -63,15 +63,20 @@ def queue(
     The count of attempts starts anew, because somebody asked. Without a connection there is nowhere to send it to.
     """
     record.attempts = 0
+    if connection is not None:
+        record.connection_id = connection.id
+        work.pushes.add(connection.id)
+    reason, detail = queued_as(connection)
+    move(work, record, reason, detail, cause=cause, user_id=user_id)
+
+
+def queued_as(connection: Connection | None) -> tuple[Reason, Json]:
+    """The reason and the detail of a record that is to be sent through `connection`."""
     if connection is None:
-        move(work, record, Reason.NEVER_SENT, {"code": "never_sent"}, cause=cause, user_id=user_id)
-        return
-    record.connection_id = connection.id
+        return Reason.NEVER_SENT, {"code": "never_sent"}
     if connection.state == CONNECTED:
-        move(work, record, Reason.QUEUED, {"code": "queued"}, cause=cause, user_id=user_id)
-    else:
-        move(work, record, Reason.WAITING_FOR_SAGE, waiting_for_sage(connection), cause=cause, user_id=user_id)
-    work.pushes.add(connection.id)
+        return Reason.QUEUED, {"code": "queued"}
+    return Reason.WAITING_FOR_SAGE, waiting_for_sage(connection)
 
 
 def waiting_for_sage(connection: Connection) -> Json:
@@ -115,28 +120,27 @@ def move_all(
 
     The attempts of each start anew. Records that another transaction holds are waited for, so that none is left out.
     """
-    table = model.__table__
     status = STATUS_OF[reason]
     chosen = (
-        select(table.c.id, table.c.sync_reason.label("before"))
+        select(model.id, model.sync_reason.label("before"))
         .where(where)
-        .order_by(table.c.id)
+        .order_by(model.id)
         .limit(limit)
         .with_for_update()
         .cte("chosen")
     )
     moved = (
         update(model)
-        .where(table.c.id == chosen.c.id)
+        .where(model.id == chosen.c.id)
         .values(
             sync_status=status,
             sync_reason=reason,
             sync_detail=detail,
-            sync_version=table.c.sync_version + 1,
+            sync_version=model.sync_version + 1,
             attempts=0,
             next_attempt_at=(due or datetime.now(UTC)) if status is Status.PENDING else None,
         )
-        .returning(table.c.id, table.c.connection_id, chosen.c.before)
+        .returning(model.id, model.connection_id, chosen.c.before)
         .cte("moved")
     )
     noted = (
