@@ -8,7 +8,6 @@ from __future__ import annotations
 import structlog
 from redis import Redis, RedisError
 from rq import Queue
-from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
 
 log = structlog.get_logger()
@@ -19,18 +18,32 @@ PULL_QUEUE = "pull"
 
 _TIMEOUT = 600
 _FAILURE_TTL = 300
+# Seconds after which a waiting push is believed lost and another one may be put into the queue.
+_PUSH_WAITS_AT_MOST = 60
 
 
 class Jobs:
     """The job queues. Each job takes ids only and does what is still undone, so that a doubled one does no harm."""
 
     def __init__(self, redis: Redis) -> None:
+        self._redis = redis
         self._push = Queue(PUSH_QUEUE, connection=redis, serializer=JSONSerializer)
         self._pull = Queue(PULL_QUEUE, connection=redis, serializer=JSONSerializer)
 
     def push(self, connection_id: int) -> None:
-        """Have what is due of a connection sent to Sage. One such job waits at a time."""
-        self._enqueue(self._push, "workers.jobs.push", connection_id, unique=True)
+        """Have what is due of a connection sent to Sage. One such job waits at a time; one more may be running."""
+        flag = _push_waits(connection_id)
+        try:
+            if self._redis.set(flag, 1, nx=True, ex=_PUSH_WAITS_AT_MOST) and not self._enqueue(
+                self._push, "workers.jobs.push", connection_id
+            ):
+                self._redis.delete(flag)
+        except RedisError as error:
+            log.warning("job_not_enqueued", job="workers.jobs.push", error=type(error).__name__)
+
+    def push_begins(self, connection_id: int) -> None:
+        """The waiting job has begun: what becomes due from now on needs another one."""
+        self._redis.delete(_push_waits(connection_id))
 
     def pull(self, connection_id: int, user_id: int | None = None) -> None:
         """Have what changed in Sage fetched now."""
@@ -40,20 +53,23 @@ class Jobs:
         """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once."""
         self._enqueue(self._push, "workers.jobs.authorise", connection_id, code, redirect_uri, code_verifier)
 
-    def _enqueue(self, queue: Queue, name: str, *args: object, unique: bool = False) -> None:
+    def _enqueue(self, queue: Queue, name: str, *args: object) -> bool:
+        """Put a job into a queue. False where Redis is away."""
         try:
             queue.enqueue_call(
                 name,
                 args=args,
-                job_id=f"{name.rpartition('.')[2]}-{args[0]}" if unique else None,
-                unique=unique,
                 timeout=_TIMEOUT,
                 result_ttl=0,
                 failure_ttl=_FAILURE_TTL,
                 # The default description holds the arguments, and an authorisation code belongs in no log.
                 description=name,
             )
-        except DuplicateJobError:
-            return
         except RedisError as error:
             log.warning("job_not_enqueued", job=name, error=type(error).__name__)
+            return False
+        return True
+
+
+def _push_waits(connection_id: int) -> str:
+    return f"synclight:push-waits:{connection_id}"

@@ -8,6 +8,7 @@ from webapp.companies.models import PROSPECT, Company
 from webapp.connection.models import Connection
 from webapp.db import UnitOfWork
 from webapp.status import Reason
+from webapp.sync.conflicts import choose
 from webapp.sync.models import Json
 from webapp.sync.transitions import move, queue, queued_as
 
@@ -59,6 +60,10 @@ def edit_company(
     sentences name.
     """
     changed = [name for name in EDITABLE if name in values and getattr(company, name) != values[name]]
+    if company.sync_reason == Reason.CONFLICT:
+        # Whoever saves keeps what is here: the page says so.
+        fields = company.sync_detail.get("fields", [])
+        choose(work, company, {name: "ours" for name in fields}, user_id)
     for name in changed:
         setattr(company, name, values[name])
     if changed or company.sync_status == "review":

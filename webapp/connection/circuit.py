@@ -33,13 +33,12 @@ def change_state(work: UnitOfWork, connection: Connection, state: str) -> None:
 
 def _follow(work: UnitOfWork, connection: Connection, model: type[Synced]) -> int:
     """Move the next batch of pending records of `model` to where the state of `connection` puts them."""
-    table = model.__table__
-    pending = (table.c.connection_id == connection.id) & (table.c.sync_status == Status.PENDING)
+    pending = (model.connection_id == connection.id) & (model.sync_status == Status.PENDING)
     if connection.state == CONNECTED:
         return move_all(
             work,
             model,
-            pending & (table.c.sync_reason == Reason.WAITING_FOR_SAGE),
+            pending & (model.sync_reason == Reason.WAITING_FOR_SAGE),
             Reason.QUEUED,
             {"code": "queued"},
             cause="connection",
@@ -49,8 +48,8 @@ def _follow(work: UnitOfWork, connection: Connection, model: type[Synced]) -> in
         work,
         model,
         pending
-        & table.c.sync_reason.in_([Reason.QUEUED, Reason.RUNNING, Reason.RETRYING, Reason.WAITING_FOR_SAGE])
-        & (table.c.sync_detail != detail),
+        & model.sync_reason.in_([Reason.QUEUED, Reason.RUNNING, Reason.RETRYING, Reason.WAITING_FOR_SAGE])
+        & (model.sync_detail != detail),
         Reason.WAITING_FOR_SAGE,
         detail,
         cause="connection",

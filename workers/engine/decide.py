@@ -1,4 +1,7 @@
-"""What to do with one record, given both sides and what they last agreed on. Pure and total: it names exactly one plan."""
+"""What to do with one record, given both sides and what they last agreed on.
+
+Pure and total: for whatever it is given, it names exactly one plan.
+"""
 
 from __future__ import annotations
 

@@ -39,9 +39,7 @@ def verdict(error: SageError, attempts: int, now: datetime, chance: float) -> Ve
     if attempts >= len(RETRY_SECONDS):
         if isinstance(error, OutcomeUnknown):
             return Verdict(Reason.OUTCOME_UNKNOWN, with_raw({"code": "outcome_unknown"}, error), attempts + 1)
-        return Verdict(
-            Reason.GAVE_UP, with_raw({"code": "gave_up", "attempts": attempts + 1}, error), attempts + 1
-        )
+        return Verdict(Reason.GAVE_UP, with_raw({"code": "gave_up", "attempts": attempts + 1}, error), attempts + 1)
     seconds = RETRY_SECONDS[attempts] * (1 + JITTER * chance)
     # Sage's own wish counts where it is longer; a shorter one would only be refused again.
     asked = getattr(error, "after", None)

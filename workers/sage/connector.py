@@ -148,6 +148,12 @@ class Connector(Protocol):
     One thread at a time uses it.
     """
 
+    def check(self) -> Business:
+        """The business as Sage has it now: the cheapest call that tells whether Sage works for us.
+
+        Any lack of an answer here is Unreachable, since nothing but the connection can be at fault.
+        """
+
     def customer(self, sage_id: str) -> RemoteCustomer:
         """One customer as Sage holds it now.
 

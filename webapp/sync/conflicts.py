@@ -1,0 +1,49 @@
+"""Fields that both sides changed: which are open, and what a person chose.
+
+A choice moves the base of the merge to Sage's value. Whoever keeps ours has then changed it on this side alone, and it
+is sent; whoever takes Sage's has both sides equal. Should Sage change the field once more in between, that is a new
+conflict, found when the two are compared again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from webapp.db import UnitOfWork
+from webapp.sync.models import Conflict, Synced
+
+Side = Literal["ours", "theirs"]
+
+
+def open_conflicts(session: Session, record: Synced) -> Sequence[Conflict]:
+    """The fields of a record that wait for a choice, in the order in which they were found."""
+    return session.scalars(
+        select(Conflict)
+        .where(Conflict.kind == record.kind, Conflict.record_id == record.id, Conflict.resolved_at.is_(None))
+        .order_by(Conflict.id)
+    ).all()
+
+
+def choose(work: UnitOfWork, record: Synced, choices: Mapping[str, Side], user_id: int | None) -> None:
+    """Settle the conflicts of the fields in `choices`. The caller has the record compared with Sage again afterwards.
+
+    A value that loses stays in the conflict's row, from where it can be restored. Fields that have no open conflict are
+    passed over.
+    """
+    agreed = dict(record.agreed or {})
+    for conflict in open_conflicts(work.session, record):
+        side = choices.get(conflict.field)
+        if side is None:
+            continue
+        if side == "theirs":
+            setattr(record, conflict.field, conflict.theirs)
+        agreed[conflict.field] = conflict.theirs
+        conflict.taken = side
+        conflict.resolved_at = datetime.now(UTC)
+        conflict.user_id = user_id
+    record.agreed = agreed

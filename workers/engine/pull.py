@@ -1,0 +1,366 @@
+"""Reading from Sage what changed there: page by page, with an overlap, harmless when it is done twice.
+
+What Sage alone changed is taken over here at once. Everything else (both sides changed, or what was read may be old) is
+left to the push, which reads that one customer anew and decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from redis import RedisError
+from redis.exceptions import LockError
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from webapp.companies.models import CUSTOMER, Company
+from webapp.connection.circuit import change_state
+from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
+from webapp.db import UnitOfWork
+from webapp.services import Services
+from webapp.status import Reason, Status
+from webapp.sync.models import SyncCursor, SyncRun, WriteIntent
+from webapp.sync.transitions import move, queue
+from workers.engine.decide import Action, RemoteState, decide
+from workers.engine.match import match
+from workers.engine.push import CUSTOMERS, Connect, connection_failed, fields_of
+from workers.sage.connector import AuthoriseAgain, RemoteCustomer, Tombstone, Transient, Unreachable
+
+log = structlog.get_logger()
+
+# Read again from this long before the newest change seen: clocks differ between Sage's machines, and its pages shift.
+OVERLAP = timedelta(minutes=5)
+# Of the very first read nothing is known about Sage's clock but that it is not a day behind.
+BEFORE_FIRST = timedelta(days=1)
+# A pull of a connection keeps others from it for this long after its last page.
+_ALONE_SECONDS = 120
+
+_CANDIDATES_AT_MOST = 50
+
+
+@dataclass
+class Tally:
+    """What one pull did."""
+
+    seen: int = 0
+    created: int = 0
+    changed: int = 0
+    failed: int = 0
+    newest: datetime | None = None
+    known: set[str] = field(default_factory=set)
+
+
+def pull(services: Services, connection_id: int, connect: Connect, user_id: int | None = None) -> None:
+    """Take over what changed in Sage since the last time, and note that Sage answered.
+
+    Where another process does so already, nothing is done. A fault of the connection is shown on the connection; a
+    passing fault of Sage ends this pull, and the next one begins where the last complete one ended.
+    """
+    try:
+        alone = services.redis.lock(f"synclight:pull:{connection_id}", timeout=_ALONE_SECONDS, blocking=False)
+        if not alone.acquire():
+            return
+    except RedisError:
+        # Two pulls side by side only cost calls.
+        alone = None
+    try:
+        _pull(services, connection_id, connect, user_id)
+    finally:
+        if alone is not None:
+            _give_back(alone)
+
+
+def _give_back(lock: object) -> None:
+    try:
+        lock.release()  # type: ignore[attr-defined]
+    except (LockError, RedisError) as error:
+        log.info("pull_lock_gone", error=type(error).__name__)
+
+
+def _pull(services: Services, connection_id: int, connect: Connect, user_id: int | None) -> None:
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id)
+        if connection.state in (CONNECTING, PAUSED):
+            return
+        cursor = work.session.get(SyncCursor, (connection_id, CUSTOMERS))
+        watermark = cursor.watermark if cursor else None
+        run = SyncRun(connection_id=connection_id, operation="pull", user_id=user_id)
+        work.session.add(run)
+        connection.last_run_at = datetime.now(UTC)
+        connection.next_run_at = connection.last_run_at + timedelta(seconds=connection.cycle_seconds)
+        work.touch(connection)
+        work.touch(run)
+        work.commit()
+    tally, error = Tally(), ""
+    began = datetime.now(UTC)
+    try:
+        with connect(services, connection_id, _forbidden) as sage:
+            sage.check()
+            since = watermark - OVERLAP if watermark else None
+            # Deletions first: a customer that was deleted and made anew must not be taken for a second one.
+            if since is not None:
+                for tombstones in sage.deleted_customers(since):
+                    _take_deletions(services, connection_id, tombstones)
+            for page in sage.customers(since):
+                _take_page(services, connection_id, page, tally)
+                _note_progress(services, run.id, tally)
+    except (Unreachable, AuthoriseAgain) as fault:
+        error = type(fault).__name__
+        connection_failed(services, connection_id, fault)
+    except Transient as fault:
+        error = type(fault).__name__
+        log.warning("pull_broken_off", connection=connection_id, status=fault.raw.get("status"))
+    with services.database.unit_of_work() as work:
+        run = work.session.get_one(SyncRun, run.id, with_for_update=True)
+        run.finished_at = datetime.now(UTC)
+        run.error = error or None
+        work.touch(run)
+        if not error:
+            _move_watermark(work, connection_id, tally.newest or watermark or began - BEFORE_FIRST)
+            connection = work.session.get_one(Connection, connection_id, with_for_update=True)
+            connection.last_synchronised_at = datetime.now(UTC)
+            work.touch(connection)
+            work.pushes.add(connection_id)
+        work.commit()
+        if not error and connection.state != PAUSED:
+            change_state(work, connection, CONNECTED)
+            work.commit()
+
+
+def _forbidden() -> None:
+    raise AssertionError("a pull never writes to Sage")
+
+
+def _move_watermark(work: UnitOfWork, connection_id: int, moment: datetime) -> None:
+    """The watermark only grows: of two pulls side by side the later one counts."""
+    statement = insert(SyncCursor).values(connection_id=connection_id, entity=CUSTOMERS, watermark=moment)
+    work.session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["connection_id", "entity"],
+            set_={"watermark": func.greatest(SyncCursor.watermark, statement.excluded.watermark)},
+        )
+    )
+
+
+def _note_progress(services: Services, run_id: int, tally: Tally) -> None:
+    with services.database.unit_of_work() as work:
+        run = work.session.get_one(SyncRun, run_id)
+        run.seen, run.created, run.changed, run.failed = tally.seen, tally.created, tally.changed, tally.failed
+        work.touch(run)
+        work.commit()
+
+
+def _take_deletions(services: Services, connection_id: int, tombstones: Sequence[Tombstone]) -> None:
+    """Leave the companies whose customers were deleted in Sage to a person."""
+    with services.database.unit_of_work() as work:
+        gone = work.session.scalars(
+            select(Company)
+            .where(
+                Company.connection_id == connection_id,
+                Company.sage_id.in_([tombstone.id for tombstone in tombstones]),
+                Company.sync_reason.not_in([Reason.DELETED_IN_SAGE, Reason.EXCLUDED]),
+            )
+            .order_by(Company.id)
+            .with_for_update()
+        ).all()
+        for company in gone:
+            move(work, company, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"}, cause="sage")
+        work.commit()
+
+
+def _take_page(services: Services, connection_id: int, page: Sequence[RemoteCustomer], tally: Tally) -> None:
+    """Take over one page, in one transaction; a customer that breaks it is left out and the rest taken one by one."""
+    try:
+        _take(services, connection_id, page, tally)
+    except IntegrityError:
+        for remote in page:
+            try:
+                _take(services, connection_id, [remote], tally)
+            except IntegrityError as error:
+                tally.failed += 1
+                log.warning("customer_not_taken", sage_id=remote.id, error=type(error.orig).__name__)
+    tally.newest = max([remote.updated_at for remote in page] + ([tally.newest] if tally.newest else []), default=None)
+
+
+def _take(services: Services, connection_id: int, page: Sequence[RemoteCustomer], tally: Tally) -> None:
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id)
+        linked = {
+            company.sage_id: company
+            for company in work.session.scalars(
+                select(Company).where(
+                    Company.connection_id == connection_id, Company.sage_id.in_([remote.id for remote in page])
+                )
+            )
+        }
+        created = changed = 0
+        strangers = []
+        for remote in page:
+            company = linked.get(remote.id)
+            if company is None:
+                strangers.append(remote)
+            elif _is_news(company, remote):
+                changed += _take_change(work, company.id, remote, connection)
+        if strangers:
+            created, newly_linked = _take_strangers(work, strangers, connection)
+            changed += newly_linked
+        work.commit()
+    tally.seen += len(page)
+    tally.created += created
+    tally.changed += changed
+
+
+def _is_news(company: Company, remote: RemoteCustomer) -> bool:
+    """Whether Sage says something that we do not know: our own writes come back, and the overlap repeats what was read."""
+    if company.sync_reason == Reason.EXCLUDED:
+        return False
+    if company.sage_updated_at is not None and remote.updated_at < company.sage_updated_at:
+        return False
+    return company.agreed != remote.fields or company.sync_reason == Reason.DELETED_IN_SAGE
+
+
+def _take_change(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection: Connection) -> int:
+    """Take over a change that only Sage made; leave everything else to the push. Returns how many records changed here."""
+    company = work.session.get_one(Company, company_id, with_for_update=True, populate_existing=True)
+    if not _is_news(company, remote):
+        return 0
+    if company.sync_status == Status.SYNCHRONISED:
+        state = RemoteState(remote.fields, remote.updated_at)
+        plan = decide(fields_of(company), state, company.agreed, company.sage_updated_at)
+        # Two states with the same time cannot be told apart by age, and Sage's times are whole seconds.
+        if plan.action is Action.TAKE and remote.updated_at != company.sage_updated_at:
+            for name in plan.take:
+                setattr(company, name, remote.fields[name])
+            company.sage_number = remote.number
+            company.sage_updated_at = remote.updated_at
+            company.agreed = dict(remote.fields)
+            company.last_synchronised_at = datetime.now(UTC)
+            fields = list(plan.take)
+            move(work, company, Reason.IN_STEP, {"code": "in_step", "taken": fields}, cause="sage")
+            return 1
+    if company.sync_reason not in (Reason.QUEUED, Reason.WAITING_FOR_SAGE):
+        queue(work, company, connection, cause="sage")
+    return 0
+
+
+def _take_strangers(work: UnitOfWork, strangers: Sequence[RemoteCustomer], connection: Connection) -> tuple[int, int]:
+    """Customers of Sage that no record is linked to: link the record that each one is, else add one.
+
+    Returns how many were added and how many linked.
+    """
+    created = linked = 0
+    begun = _begun_creates(work, connection.id)
+    for remote in strangers:
+        if remote.origin and remote.origin in begun:
+            # We made it and the answer has not been recorded yet: the push that made it will do so.
+            continue
+        found = match(remote.fields, _candidates(work, remote))
+        if found.sure is not None:
+            linked += _link(work, found.sure, remote, connection)
+        elif found.ids:
+            _add_doubtful(work, remote, connection, found.ids)
+            created += 1
+        else:
+            _add(work, remote, connection)
+            created += 1
+    return created, linked
+
+
+def _begun_creates(work: UnitOfWork, connection_id: int) -> set[str]:
+    """The keys of our creates whose outcome is not recorded yet."""
+    return set(
+        work.session.scalars(
+            select(WriteIntent.idempotency_key).where(
+                WriteIntent.connection_id == connection_id,
+                WriteIntent.operation == "create",
+                WriteIntent.state.in_(["open", "unknown"]),
+            )
+        )
+    )
+
+
+def _candidates(work: UnitOfWork, remote: RemoteCustomer) -> list[tuple[int, dict[str, str]]]:
+    """Records that a customer of Sage could be: not linked, or linked to one that was deleted, and alike in some key.
+
+    The database finds what may fit, by the columns that are indexed for it; match decides.
+    """
+    fields = remote.fields
+    alike = []
+    if fields["code"]:
+        alike.append(func.lower(Company.code) == fields["code"].lower())
+    if fields["tax_number"]:
+        alike.append(Company.tax_number == fields["tax_number"])
+    if fields["email"]:
+        alike.append(func.lower(Company.email) == fields["email"].lower())
+    alike.append(Company.name_key == func.fold(fields["name"]))
+    found: dict[int, dict[str, str]] = {}
+    for condition in alike:
+        rows = work.session.scalars(
+            select(Company)
+            .where(condition, (Company.sage_id.is_(None)) | (Company.sync_reason == Reason.DELETED_IN_SAGE))
+            .order_by(Company.id)
+            .limit(_CANDIDATES_AT_MOST)
+        )
+        found |= {company.id: fields_of(company) for company in rows}
+    return list(found.items())
+
+
+def _link(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection: Connection) -> int:
+    """Link a record to the customer that it is, and have the push compare the two. Returns how many were linked."""
+    company = work.session.get_one(Company, company_id, with_for_update=True, populate_existing=True)
+    if company.sync_reason == Reason.UNLINKED:
+        # A person took it out of synchronisation, and only a person brings it back.
+        return 0
+    if company.sage_id is not None and company.sync_reason != Reason.DELETED_IN_SAGE:
+        return 0
+    company.sage_id = remote.id
+    company.sage_number = remote.number
+    company.sage_updated_at = remote.updated_at
+    company.agreed = None
+    company.type = CUSTOMER
+    queue(work, company, connection, cause="sage")
+    return 1
+
+
+def _new(remote: RemoteCustomer, connection: Connection) -> Company:
+    return Company(
+        **remote.fields,
+        type=CUSTOMER,
+        connection_id=connection.id,
+        sage_id=remote.id,
+        sage_number=remote.number,
+        sage_updated_at=remote.updated_at,
+    )
+
+
+def _add(work: UnitOfWork, remote: RemoteCustomer, connection: Connection) -> None:
+    """Add the company that a customer of Sage is."""
+    company = _new(remote, connection)
+    company.agreed = dict(remote.fields)
+    company.last_synchronised_at = datetime.now(UTC)
+    work.session.add(company)
+    work.session.flush()
+    move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="sage")
+
+
+def _add_doubtful(work: UnitOfWork, remote: RemoteCustomer, connection: Connection, alike: Sequence[int]) -> None:
+    """Add a customer of Sage that may be one of several records of ours, and hold those back: a person must say which."""
+    companies = work.session.scalars(
+        select(Company).where(Company.id.in_(alike)).order_by(Company.id).with_for_update()
+    ).all()
+    names = [company.name for company in companies]
+    added = _new(remote, connection)
+    added.agreed = dict(remote.fields)
+    work.session.add(added)
+    work.session.flush()
+    detail = {"code": "possible_duplicate", "names": names, "ids": list(alike)}
+    move(work, added, Reason.POSSIBLE_DUPLICATE, detail, cause="sage")
+    for company in companies:
+        if company.sync_reason not in (Reason.EXCLUDED, Reason.UNLINKED):
+            detail = {"code": "possible_duplicate", "names": [remote.fields["name"]], "ids": [added.id]}
+            move(work, company, Reason.POSSIBLE_DUPLICATE, detail, cause="sage")

@@ -1,0 +1,447 @@
+"""Bringing records and Sage in step, one record at a time: observe, decide, act, record.
+
+Everything that could be lost is written down first. A claim is committed before Sage is asked, the intent of a write
+before the write, and an outcome only onto the claim that it belongs to: whoever was overtaken writes nothing. Sage is
+never called inside a transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from webapp.companies.models import Company
+from webapp.connection.circuit import change_state
+from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, UNREACHABLE, Connection
+from webapp.db import UnitOfWork
+from webapp.services import Services
+from webapp.status import Reason, Status
+from webapp.sync.models import Conflict, SyncCursor, WriteIntent
+from webapp.sync.transitions import move
+from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
+from workers.engine.lease import Lease, LeaseLostError
+from workers.engine.outcome import verdict
+from workers.sage.connector import (
+    CUSTOMER_FIELDS,
+    AuthoriseAgain,
+    Connector,
+    NotFound,
+    OutcomeUnknown,
+    RemoteCustomer,
+    SageError,
+    Transient,
+    Unreachable,
+    tidied,
+)
+
+log = structlog.get_logger()
+
+# Opens Sage for a connection; the second argument is called right before each write, and may forbid it.
+Connect = Callable[[Services, int, Callable[[], None]], AbstractContextManager[Connector]]
+
+CUSTOMERS = "customers"
+# One job works at most this long and then makes way for the next one: a worker that is asked to stop waits for its job.
+LONGEST = timedelta(seconds=5)
+# Sage remembers an idempotency id for 7 days; a day is left for clocks that differ and for the time of the call.
+KEY_REMEMBERED = timedelta(days=6)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A company as it was when it was claimed, and the create that was begun for it and never answered, if any."""
+
+    id: int
+    claim: int
+    version: int
+    attempts: int
+    fields: dict[str, str]
+    agreed: dict[str, str] | None
+    sage_id: str | None
+    known_until: datetime | None
+    intent_id: int | None = None
+    intent_key: str = ""
+    intent_body: dict[str, Any] | None = None
+    intent_at: datetime | None = None
+
+
+def fields_of(company: Company) -> dict[str, str]:
+    """The part of a company that is kept in step, in the neutral shape."""
+    return tidied({name: getattr(company, name) for name in CUSTOMER_FIELDS})
+
+
+def drain(services: Services, connection_id: int, connect: Connect) -> None:
+    """Bring every due record of a connection in step, until none is due.
+
+    Does nothing where another process does so already, where the connection does not work, or before the customers of
+    Sage were read for the first time: until then nobody knows which of ours Sage has already.
+    """
+    until = datetime.now(UTC) + LONGEST
+    while _may_push(services, connection_id):
+        lease = Lease.take(services.database, connection_id)
+        if lease is None:
+            return
+        try:
+            with connect(services, connection_id, lease.check) as sage:
+                while _one(services, connection_id, sage, lease):
+                    if datetime.now(UTC) > until:
+                        services.jobs.push(connection_id)
+                        return
+        except (Unreachable, AuthoriseAgain) as error:
+            connection_failed(services, connection_id, error)
+            return
+        except Transient as error:
+            # Sage answered, but not with what is needed to begin; the sweep asks again.
+            log.warning("push_not_begun", connection=connection_id, **_for_log(error))
+            return
+        except LeaseLostError:
+            log.warning("lease_lost", connection=connection_id)
+            return
+        finally:
+            lease.release()
+        # What became due between the last look and the release was told to nobody else.
+
+
+def connection_failed(services: Services, connection_id: int, error: SageError) -> None:
+    """Show a fault of the connection, once; records wait."""
+    state = AUTHORISE_AGAIN if isinstance(error, AuthoriseAgain) else UNREACHABLE
+    log.warning("connection_failed", connection=connection_id, state=state, **_for_log(error))
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id, with_for_update=True)
+        change_state(work, connection, state)
+
+
+def _may_push(services: Services, connection_id: int) -> bool:
+    """Whether the connection works, its customers were read once, and something is due."""
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id)
+        return (
+            connection.state == CONNECTED
+            and work.session.get(SyncCursor, (connection_id, CUSTOMERS)) is not None
+            and work.session.scalar(_due(connection_id).with_only_columns(Company.id)) is not None
+        )
+
+
+def _due(connection_id: int) -> Any:
+    """The next company of a connection that is due and that nobody has in hand, oldest first."""
+    return (
+        select(Company)
+        .where(
+            Company.connection_id == connection_id,
+            Company.sync_status == Status.PENDING,
+            Company.next_attempt_at <= func.now(),
+            or_(Company.claimed_until.is_(None), Company.claimed_until < func.now()),
+        )
+        .order_by(Company.next_attempt_at, Company.id)
+        .limit(1)
+    )
+
+
+def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) -> bool:
+    """Bring the next due record in step. False where none is due.
+
+    Raises Unreachable, AuthoriseAgain and LeaseLostError: then nothing else of this connection can be done now.
+    """
+    lease.renew()
+    claimed = _claim(services, connection_id, lease)
+    if claimed is None:
+        return False
+    bound = log.bind(company=claimed.id, connection=connection_id)
+    try:
+        _synchronise(services, sage, claimed)
+    except (Unreachable, AuthoriseAgain):
+        _let_go(services, claimed)
+        raise
+    except SageError as error:
+        bound.info("attempt_failed", error=type(error).__name__, **_for_log(error))
+        if isinstance(error, OutcomeUnknown | Transient):
+            # Where Sage itself is away, that is the fault, and the record is not to blame. What was begun stays noted.
+            try:
+                sage.check()
+            except (Unreachable, AuthoriseAgain):
+                _let_go(services, claimed)
+                raise
+            except SageError as second:
+                bound.info("check_failed", error=type(second).__name__)
+        _failed(services, claimed, error)
+    except (LeaseLostError, SQLAlchemyError):
+        raise
+    except Exception:
+        # One record that we cannot handle must not stop the others; it is tried again and then shown to a person.
+        bound.exception("attempt_broke")
+        _failed(services, claimed, Transient("internal error"))
+    return True
+
+
+def _claim(services: Services, connection_id: int, lease: Lease) -> Claimed | None:
+    """Take the next due record in hand: from here on its arrows turn."""
+    with services.database.unit_of_work() as work:
+        company = work.session.scalar(_due(connection_id).with_for_update(skip_locked=True))
+        if company is None:
+            return None
+        company.claim = work.session.scalar(text("SELECT nextval('claim_number')"))
+        company.claimed_until = datetime.now(UTC) + timedelta(seconds=max(lease.left, 0))
+        company.last_attempt_at = datetime.now(UTC)
+        due = company.next_attempt_at
+        move(work, company, Reason.RUNNING, {"code": "running"}, cause="worker", due=due)
+        intent = None
+        if company.sage_id is None:
+            intent = work.session.scalar(
+                select(WriteIntent).where(
+                    WriteIntent.kind == Company.kind,
+                    WriteIntent.record_id == company.id,
+                    WriteIntent.operation == "create",
+                    WriteIntent.state.in_(["open", "unknown"]),
+                )
+            )
+        claim = company.claim
+        assert claim is not None
+        work.commit()
+        return Claimed(
+            id=company.id,
+            claim=claim,
+            version=company.sync_version,
+            attempts=company.attempts,
+            fields=fields_of(company),
+            agreed=company.agreed,
+            sage_id=company.sage_id,
+            known_until=company.sage_updated_at,
+            intent_id=intent.id if intent else None,
+            intent_key=intent.idempotency_key if intent else "",
+            intent_body=intent.body if intent else None,
+            intent_at=intent.created_at if intent else None,
+        )
+
+
+def _synchronise(services: Services, sage: Connector, claimed: Claimed) -> None:
+    """Observe, decide, act and record for one record."""
+    if claimed.sage_id is None:
+        _create(services, sage, claimed)
+        return
+    try:
+        remote = sage.customer(claimed.sage_id)
+    except NotFound:
+        plan = decide(claimed.fields, Remote.DELETED, claimed.agreed)
+    else:
+        state = RemoteState(remote.fields, remote.updated_at)
+        plan = decide(claimed.fields, state, claimed.agreed, claimed.known_until)
+    match plan.action:
+        case Action.NOTHING | Action.TAKE:
+            _in_step(services, claimed, remote)
+        case Action.SEND:
+            _update(services, sage, claimed, remote, plan)
+        case Action.ASK_CONFLICT:
+            _conflict(services, claimed, remote, plan)
+        case Action.ASK_DELETED:
+            _settle(services, claimed, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
+        case Action.READ_AGAIN:
+            raise Transient("Sage gave back an older state than it had before")
+        case Action.CREATE:
+            raise AssertionError("a record that is linked is never created")
+
+
+def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
+    """Make the customer in Sage, or find out what became of the try before.
+
+    The same body with the same key gives the same customer and makes no second one, so an unanswered create is simply
+    sent again, as it was then; what has changed here since follows as an update.
+    """
+    intent_id, body = claimed.intent_id, claimed.intent_body
+    if intent_id is not None and claimed.intent_at and claimed.intent_at < datetime.now(UTC) - KEY_REMEMBERED:
+        remote = _look_up(sage, claimed)
+        if remote is None:
+            # Sage no longer remembers the key: a person must look before anything is repeated.
+            _finish_intent(services, claimed, intent_id, "unknown")
+            _settle(services, claimed, Reason.OUTCOME_UNKNOWN, {"code": "outcome_unknown"})
+            return
+    else:
+        if intent_id is None or body is None:
+            key = uuid.uuid4().hex
+            body = sage.create_body(claimed.fields, key)
+            intent_id = _intend(services, claimed, "create", key, body)
+            if intent_id is None:
+                return
+        try:
+            remote = sage.create_customer(body)
+        except OutcomeUnknown:
+            raise
+        except SageError:
+            # Sage surely did not apply it: the next try begins anew, with what the record holds by then.
+            _finish_intent(services, claimed, intent_id, "refused")
+            raise
+    _in_step(services, claimed, remote, intent_id)
+
+
+def _look_up(sage: Connector, claimed: Claimed) -> RemoteCustomer | None:
+    """The customer that an old, unanswered create made, if it made one: only the key of that create is proof."""
+    found = sage.find_customers(code=claimed.fields["code"]) if claimed.fields["code"] else []
+    found = found or sage.find_customers(name=claimed.fields["name"])
+    return next((remote for remote in found if remote.origin == claimed.intent_key), None)
+
+
+def _update(services: Services, sage: Connector, claimed: Claimed, remote: RemoteCustomer, plan: Plan) -> None:
+    """Give the customer in Sage the merged state."""
+    body = sage.update_body(plan.fields, remote)
+    intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, body)
+    if intent_id is None:
+        return
+    try:
+        after = sage.update_customer(remote.id, body)
+    except OutcomeUnknown:
+        # Sage is read before the next try, and that answers the question.
+        _finish_intent(services, claimed, intent_id, "unknown")
+        raise
+    except SageError:
+        _finish_intent(services, claimed, intent_id, "refused")
+        raise
+    _in_step(services, claimed, after, intent_id)
+
+
+def _intend(services: Services, claimed: Claimed, operation: str, key: str, body: dict[str, Any]) -> int | None:
+    """Note a write before it is sent. None where the record was overtaken: then nothing must be sent."""
+    with services.database.unit_of_work() as work:
+        company = _claimed_row(work, claimed)
+        if company is None:
+            return None
+        intent = WriteIntent(
+            connection_id=company.connection_id,
+            kind=Company.kind,
+            record_id=company.id,
+            operation=operation,
+            idempotency_key=key,
+            body=body,
+            body_hash=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
+        )
+        work.session.add(intent)
+        work.commit()
+        return intent.id
+
+
+def _finish_intent(services: Services, claimed: Claimed, intent_id: int, state: str) -> None:
+    """Note how a failed write ended. A worker that was overtaken leaves the intent to the one that has it now."""
+    with services.database.unit_of_work() as work:
+        if _claimed_row(work, claimed) is not None:
+            _end(work, intent_id, state)
+            work.commit()
+
+
+def _end(work: UnitOfWork, intent_id: int, state: str, sage_id: str | None = None) -> None:
+    work.session.execute(
+        update(WriteIntent)
+        .where(WriteIntent.id == intent_id)
+        .values(state=state, sage_id=sage_id, finished_at=func.clock_timestamp())
+    )
+
+
+def _claimed_row(work: UnitOfWork, claimed: Claimed) -> Company | None:
+    """The record, locked, if it is still ours; None where it was claimed again by another worker since."""
+    company = work.session.get(Company, claimed.id, with_for_update=True)
+    if company is None or company.claim != claimed.claim:
+        log.warning("overtaken", company=claimed.id)
+        return None
+    return company
+
+
+def _in_step(services: Services, claimed: Claimed, remote: RemoteCustomer, intent_id: int | None = None) -> None:
+    """Record what Sage holds now, and take it over: green, unless somebody edited the record in between.
+
+    Each field that nobody changed since the claim gets Sage's value. For most that changes nothing; it brings in what
+    was changed in Sage, and what Sage made of a value that it stores in another way. A field that a person did change
+    keeps the person's value, and the record goes round again, with Sage's state of now as the base.
+    """
+    with services.database.unit_of_work() as work:
+        company = _claimed_row(work, claimed)
+        if company is None:
+            return
+        if intent_id is not None:
+            _end(work, intent_id, "done", remote.id)
+        for name, value in fields_of(company).items():
+            if value == claimed.fields[name] and value != remote.fields[name]:
+                setattr(company, name, remote.fields[name])
+        company.sage_id = remote.id
+        company.sage_number = remote.number
+        company.sage_updated_at = remote.updated_at
+        company.agreed = dict(remote.fields)
+        company.attempts = 0
+        company.last_synchronised_at = datetime.now(UTC)
+        _release(company)
+        if company.sync_reason == Reason.RUNNING:
+            move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+        else:
+            work.touch(company)
+        work.commit()
+
+
+def _conflict(services: Services, claimed: Claimed, remote: RemoteCustomer, plan: Plan) -> None:
+    """Note what both sides changed, and leave it to a person. Nothing of it is written anywhere until then."""
+    with services.database.unit_of_work() as work:
+        company = _claimed_row(work, claimed)
+        if company is not None:
+            for found in plan.conflicts:
+                values = {"base": found.base, "ours": found.ours, "theirs": found.theirs}
+                statement = insert(Conflict).values(
+                    kind=Company.kind, record_id=company.id, field=found.field, **values
+                )
+                work.session.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["kind", "record_id", "field"],
+                        index_where=text("resolved_at IS NULL"),
+                        set_=values,
+                    )
+                )
+            company.sage_updated_at = remote.updated_at
+            _release(company)
+            if company.sync_reason == Reason.RUNNING:
+                fields = [found.field for found in plan.conflicts]
+                move(work, company, Reason.CONFLICT, {"code": "conflict", "fields": fields}, cause="worker")
+        work.commit()
+
+
+def _settle(services: Services, claimed: Claimed, reason: Reason, detail: dict[str, Any]) -> None:
+    """End an attempt with this status, unless the record was edited since: then it goes round again."""
+    with services.database.unit_of_work() as work:
+        company = _claimed_row(work, claimed)
+        if company is not None:
+            _release(company)
+            if company.sync_reason == Reason.RUNNING:
+                move(work, company, reason, detail, cause="worker")
+        work.commit()
+
+
+def _failed(services: Services, claimed: Claimed, error: SageError) -> None:
+    """Record a failed attempt: tried again later, or shown to a person."""
+    outcome = verdict(error, claimed.attempts, datetime.now(UTC), random.random())  # noqa: S311 - it spreads waits, no secret
+    with services.database.unit_of_work() as work:
+        company = _claimed_row(work, claimed)
+        if company is not None:
+            _release(company)
+            if company.sync_reason == Reason.RUNNING:
+                company.attempts = outcome.attempts
+                move(work, company, outcome.reason, outcome.detail, cause="worker", due=outcome.due)
+        work.commit()
+
+
+def _let_go(services: Services, claimed: Claimed) -> None:
+    """Give a record back as it was before it was claimed; the circuit says what it waits for."""
+    _settle(services, claimed, Reason.QUEUED, {"code": "queued"})
+
+
+def _release(company: Company) -> None:
+    company.claim = None
+    company.claimed_until = None
+
+
+def _for_log(error: SageError) -> dict[str, Any]:
+    """What an operator needs of an error. Sage's message can quote a customer's data, so it stays with the record."""
+    return {key: error.raw.get(key) for key in ("status", "code", "request_id")}

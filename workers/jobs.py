@@ -1,0 +1,73 @@
+"""What RQ calls: open the services of this process, call the engine, nothing else. Jobs take ids and load afresh."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from sqlalchemy import or_, select
+
+from webapp.companies.models import Company
+from webapp.config import Settings
+from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
+from webapp.services import Services
+from webapp.status import Status
+from workers.engine.authorise import authorise as authorise_connection
+from workers.engine.pull import pull as pull_connection
+from workers.engine.push import drain
+from workers.sage import connect
+
+# A sign that a due push was lost: it is this much overdue and nobody has it in hand.
+_OVERDUE = timedelta(seconds=2)
+
+
+@cache
+def _services(process: int) -> Services:
+    """The services of this process. A forked job must not share its parent's connections, so each process has its own."""
+    return Services.open(Settings.load(), application_name="synclight-worker", pool_size=2)
+
+
+def services() -> Services:
+    """The services of the process that runs this job."""
+    return _services(os.getpid())
+
+
+def push(connection_id: int) -> None:
+    """Bring in step what is due of a connection."""
+    services().jobs.push_begins(connection_id)
+    drain(services(), connection_id, connect)
+
+
+def pull(connection_id: int, user_id: int | None = None) -> None:
+    """Take over what changed in Sage."""
+    pull_connection(services(), connection_id, connect, user_id)
+
+
+def authorise(connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:
+    """Exchange the code of Sage's authorise page for tokens, and start."""
+    authorise_connection(services(), connection_id, code, redirect_uri, code_verifier)
+
+
+def start_due() -> None:
+    """Start what is due: the cycle of each connection, and every push that was lost on the way.
+
+    Runs every few seconds; a doubled run does no harm.
+    """
+    with services().database.unit_of_work() as work:
+        now = datetime.now(UTC)
+        for connection in work.session.scalars(select(Connection).where(Connection.state.not_in([CONNECTING, PAUSED]))):
+            if connection.next_run_at is None or connection.next_run_at <= now:
+                services().jobs.pull(connection.id)
+            overdue = (
+                select(Company.id)
+                .where(
+                    Company.connection_id == connection.id,
+                    Company.sync_status == Status.PENDING,
+                    Company.next_attempt_at <= now - _OVERDUE,
+                    or_(Company.claimed_until.is_(None), Company.claimed_until < now),
+                )
+                .limit(1)
+            )
+            if connection.state == CONNECTED and work.session.scalar(overdue) is not None:
+                services().jobs.push(connection.id)
