@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Flask
+from flask import Flask, redirect
+from flask.typing import ResponseReturnValue
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from webapp.config import Settings
 
@@ -14,9 +16,31 @@ ROOT = Path(__file__).resolve().parent.parent
 def create_app(settings: Settings) -> Flask:
     """Build the app for these settings. It connects to nothing before its first request."""
     # Imported here, so that a command that needs only the settings does not load the whole web.
-    from webapp import companies, connection, health, live, security, users, zone  # noqa: F401
-    from webapp.services import Services
+    from flask_compress import Compress
 
-    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
+    from webapp import assets, errors, frame, security
+    from webapp.services import Services
+    from webapp.users import access
+    from webapp.users.views import blueprint as users
+
+    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=None)
     app.extensions["synclight"] = Services.open(settings, application_name="synclight-web", pool_size=10)
+    app.config.update(COMPRESS_ALGORITHM=["br", "gzip"], COMPRESS_ALGORITHM_STREAMING=["br", "gzip"])
+    Compress(app)
+    errors.init_app(app)
+    security.init_app(app, settings)
+    access.init_app(app)
+    assets.init_app(app, ROOT / "static")
+    frame.init_app(app)
+    for blueprint in (users,):
+        app.register_blueprint(blueprint)
+
+    @app.get("/")
+    @access.login_required
+    def start() -> ResponseReturnValue:
+        return redirect("/companies")
+
+    if settings.public_origin:
+        # Only a proxy that is known to be there may say where a request came from.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
     return app

@@ -33,14 +33,15 @@ class UnitOfWork:
     """One transaction and what has to follow its commit.
 
     `touched` maps the key of each live thing that changed (`company:42`, `connection:1`) to its object; `pushes` holds
-    the ids of the connections that have something to send. Both are handed to `after_commit` by a successful commit and
-    dropped by a rollback.
+    the ids of the connections that have something to send; `signed_out` the ids of the people whose sessions end. All
+    are handed to `after_commit` by a successful commit and dropped by a rollback.
     """
 
     def __init__(self, session: Session, after_commit: Callable[[UnitOfWork], None]) -> None:
         self.session = session
         self.touched: dict[str, Any] = {}
         self.pushes: set[int] = set()
+        self.signed_out: set[int] = set()
         self._after_commit = after_commit
 
     def touch(self, thing: Any) -> None:
@@ -54,9 +55,9 @@ class UnitOfWork:
         Raises what the database raises; nothing is told then. May be called again after further changes.
         """
         self.session.commit()
-        if self.touched or self.pushes:
+        if self.touched or self.pushes or self.signed_out:
             self._after_commit(self)
-            self.touched, self.pushes = {}, set()
+            self.touched, self.pushes, self.signed_out = {}, set(), set()
 
 
 class Database:

@@ -44,6 +44,8 @@ class Services:
             publisher.publish(work)
             for connection_id in work.pushes:
                 jobs.push(connection_id)
+            for user_id in work.signed_out:
+                publisher.close_user(user_id)
 
         database.after_commit = after_commit
         return cls(settings, database, redis, jobs, publisher)

@@ -41,6 +41,31 @@ class User(Base):
         """Whether this person may resync, connect Sage and manage users."""
         return self.role == ADMIN
 
+    # What flask-login asks of a user. Its mixin would bring Flask into every worker process.
+    is_authenticated = True
+    is_anonymous = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this person may sign in."""
+        return self.active
+
+    def get_id(self) -> str:
+        """The text that stands for this person in a session."""
+        return str(self.id)
+
+
+class EndedSession(Base):
+    """A session that its owner ended by signing out, kept until it would have ended by its age.
+
+    A session lives in a signed cookie, and a copy of that cookie would work on: this row is what refuses the copy.
+    """
+
+    __tablename__ = "ended_session"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    ends_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
 
 class AuditEvent(Base):
     """Something that a person did, or tried, that an auditor would ask about. Append-only; holds no secret."""

@@ -1,0 +1,147 @@
+"""What a person sees when a request cannot be answered: one sentence and one next step, never a stack trace.
+
+A swap by htmx gets the same page, whose #page it takes; whoever asks for a part alone gets the part alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+import structlog
+from flask import Flask, g, make_response, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, ServiceUnavailable
+from werkzeug.wrappers import Response
+
+log = structlog.get_logger()
+
+# A restart of the database takes about so long, in seconds.
+_DATABASE_BACK_AFTER = 5
+
+
+class FromOtherSite(Forbidden):
+    """A request that a page of another site sent with the cookies of somebody who is signed in here."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What happened, as a title and a sentence, and what to do next. `again` offers the same address once more."""
+
+    title: str
+    sentence: str
+    step: str = "Go to the companies"
+    again: bool = False
+
+
+_PROBLEMS = {
+    400: Problem("Not understood", "This request came in a form that cannot be read. Go back and try it once more."),
+    403: Problem("For admins only", "Your role does not allow this. Ask an admin to do it, or to change your role."),
+    404: Problem("Not found", "There is nothing at this address. It may have been mistyped or removed."),
+    405: Problem("Not possible here", "This address cannot be opened in this way. Use the buttons of its page."),
+    413: Problem("Too long", "This is more than can be sent at once. Go back, shorten it and send it again."),
+    429: Problem(
+        "Too many requests", "That was too often in a short time. Wait a minute, then try again.", "Try again", True
+    ),
+    500: Problem(
+        "Something went wrong", "The fault is ours and has been noted. Try again in a moment.", "Try again", True
+    ),
+    503: Problem(
+        "The database cannot be reached",
+        "What was saved is safe. Try again in a few seconds.",
+        "Try again",
+        True,
+    ),
+}
+
+_OTHER_SITE = Problem("Refused", "Another site sent this request. If it was meant, do it from a page of Synclight.")
+
+
+def init_app(app: Flask) -> None:
+    """Answer every fault with a page, and give every request an id that its log lines and its error page share."""
+    app.before_request(_number_request)
+    app.after_request(_tell_number)
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(CSRFError, _form_too_old)
+    app.register_error_handler(OperationalError, _no_database)
+    app.register_error_handler(NoConnectionFree, _no_database)
+    app.register_error_handler(Exception, _broken)
+
+
+def send_again(sentence: str, status: int) -> Response:
+    """A page that holds what a POST brought, with a button that sends it again with a new token.
+
+    Passwords are not held: a form with one is opened and filled in anew.
+    """
+    secret = any("password" in name for name in request.form)
+    kept = [] if secret else [pair for pair in request.form.items(multi=True) if pair[0] != "csrf_token"]
+    response = make_response(
+        render_template("errors/again.html", frame=_frame(), sentence=sentence, kept=kept, form_was_secret=secret),
+        status,
+    )
+    # The address of a POST is no place to come back to.
+    response.headers["HX-Push-Url"] = "false"
+    return response
+
+
+def _number_request() -> None:
+    # One greenlet serves many requests of a connection, one after the other.
+    structlog.contextvars.clear_contextvars()
+    g.request_id = secrets.token_hex(6)
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _tell_number(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    return response
+
+
+def _refused(error: HTTPException) -> ResponseReturnValue:
+    if error.response is not None or error.code is None or error.code < 400:
+        return error  # A redirect, or an answer that the code made itself.
+    if isinstance(error, InternalServerError) and error.original_exception is not None:
+        return _unexpected(error.original_exception)
+    response = _page(error.code, _OTHER_SITE if isinstance(error, FromOtherSite) else None)
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _form_too_old(error: CSRFError) -> ResponseReturnValue:
+    log.info("form_token_refused", reason=error.description)
+    return send_again("This page was open for a long time, so that its form is out of date.", 400)
+
+
+def _no_database(error: Exception) -> ResponseReturnValue:
+    # The text of the error can hold the statement and its values.
+    log.error("database_unreachable", error=type(getattr(error, "orig", error)).__name__, path=request.path)
+    response = _page(ServiceUnavailable.code)
+    response.headers["Retry-After"] = str(_DATABASE_BACK_AFTER)
+    return response
+
+
+def _broken(error: Exception) -> ResponseReturnValue:
+    return _unexpected(error)
+
+
+def _unexpected(error: BaseException) -> Response:
+    log.error("request_failed", method=request.method, path=request.path, exc_info=error)
+    return _page(InternalServerError.code)
+
+
+def _page(code: int, problem: Problem | None = None) -> Response:
+    problem = problem or _PROBLEMS.get(code) or _PROBLEMS[400 if code < 500 else 500]
+    frame = "bare.html" if code >= 500 else _frame()
+    if request.headers.get("HX-Request-Type") == "partial":
+        frame = "errors/part.html"
+    return make_response(render_template("errors/problem.html", frame=frame, code=code, problem=problem), code)
+
+
+def _frame() -> str:
+    """The frame for people who are signed in, else the bare page. Asks the database."""
+    return "layout.html" if current_user.is_authenticated else "bare.html"

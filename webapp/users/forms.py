@@ -1,0 +1,96 @@
+"""What people type about people: which values will do, and the sentence for each one that will not. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from webapp.users.models import ADMIN, SALES
+
+ROLES = {SALES: "Sales", ADMIN: "Admin"}
+
+# A person alone chooses it and nothing else protects the sign-in; the upper end keeps hashing cheap.
+SHORTEST_PASSWORD = 12
+LONGEST_PASSWORD = 256
+
+_LONGEST_NAME = 100
+_LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3: a path of 256 with its angle brackets.
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)*")
+
+# Browsers take a backslash for a slash and drop tabs and line ends, so that these could hide another host.
+_OWN_PATH = re.compile(r"/(?!/)[^\\\x00-\x20\x7f]*")
+
+
+@dataclass
+class Checked:
+    """The values that a form held, trimmed, and one sentence for each field that is wrong. Passwords are not trimmed."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+def check_person(raw: Mapping[str, str]) -> Checked:
+    """A new person: name, email, role, password."""
+    checked = Checked()
+    _check_name(checked, raw)
+    email = checked.values["email"] = raw.get("email", "").strip()
+    if not email:
+        checked.errors["email"] = "Enter an e-mail address."
+    elif len(email) > _LONGEST_EMAIL or not _EMAIL.fullmatch(email):
+        checked.errors["email"] = "Enter an e-mail address such as name@example.com."
+    _check_role(checked, raw)
+    _check_password(checked, raw, email)
+    return checked
+
+
+def check_name(raw: Mapping[str, str]) -> Checked:
+    """Another name: name."""
+    checked = Checked()
+    _check_name(checked, raw)
+    return checked
+
+
+def check_role(raw: Mapping[str, str]) -> Checked:
+    """Another role: role."""
+    checked = Checked()
+    _check_role(checked, raw)
+    return checked
+
+
+def check_password(raw: Mapping[str, str], email: str) -> Checked:
+    """Another password of the person with this e-mail address: password."""
+    checked = Checked()
+    _check_password(checked, raw, email)
+    return checked
+
+
+def own_path(raw: str) -> str | None:
+    """`raw` if it is the address of a page of ours, such as `/companies?q=a`, else None."""
+    return raw if _OWN_PATH.fullmatch(raw) else None
+
+
+def _check_name(checked: Checked, raw: Mapping[str, str]) -> None:
+    name = checked.values["name"] = " ".join(raw.get("name", "").split())
+    if not name:
+        checked.errors["name"] = "Enter a name."
+    elif len(name) > _LONGEST_NAME:
+        checked.errors["name"] = f"Shorten the name to {_LONGEST_NAME} letters."
+
+
+def _check_role(checked: Checked, raw: Mapping[str, str]) -> None:
+    role = checked.values["role"] = raw.get("role", "")
+    if role not in ROLES:
+        checked.errors["role"] = "Choose a role."
+
+
+def _check_password(checked: Checked, raw: Mapping[str, str], email: str) -> None:
+    password = checked.values["password"] = raw.get("password", "")
+    if len(password) < SHORTEST_PASSWORD:
+        checked.errors["password"] = f"Use at least {SHORTEST_PASSWORD} characters. A few words in a row are fine."
+    elif len(password) > LONGEST_PASSWORD:
+        checked.errors["password"] = f"Use at most {LONGEST_PASSWORD} characters."
+    elif password.strip().lower() == email.lower():
+        checked.errors["password"] = "Use something other than the e-mail address."
+    elif len(set(password)) < 4:
+        checked.errors["password"] = "Use more than a few different characters."

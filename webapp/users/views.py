@@ -1,0 +1,275 @@
+"""Pages about people: signing in and out, one's own profile, and for admins everybody."""
+
+from __future__ import annotations
+
+from flask import Blueprint, abort, flash, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.orm import Session
+
+from webapp.db import UnitOfWork
+from webapp.errors import send_again
+from webapp.services import services
+from webapp.users import accounts, forms
+from webapp.users.access import (
+    admin_required,
+    begin_session,
+    keep_own_session,
+    leave_session,
+    login_required,
+    signed_in_user,
+    throttle,
+)
+from webapp.users.models import User
+from webapp.users.passwords import is_password
+from webapp.users.queries import list_people
+
+blueprint = Blueprint("users", __name__)
+
+_REFUSED = "E-mail address or password is not right. Check both and try again."
+_TOO_OLD = "This page was open for a long time. Type your password once more."
+_LAST_ADMIN = "This is the last admin. Make somebody else an admin first."
+
+
+@blueprint.get("/login")
+def sign_in_page() -> ResponseReturnValue:
+    """The page to sign in; on to the start page for those who are."""
+    if current_user.is_authenticated:
+        return redirect(_next())
+    return _sign_in_page()
+
+
+@blueprint.post("/login")
+def sign_in() -> ResponseReturnValue:
+    """Sign in with e-mail address and password, at most so often as webapp.users.throttle allows."""
+    email, password = request.form.get("email", ""), request.form.get("password", "")
+    address = request.remote_addr or ""
+    wait = throttle().count(email, address)
+    if wait is not None:
+        return _wait_page(wait)
+    with services().database.unit_of_work() as work:
+        user = accounts.sign_in(work, email, password)
+        work.commit()
+    if user is None:
+        return _sign_in_page(_REFUSED, 422)
+    throttle().give_back(email, address)
+    begin_session(user)
+    return redirect(_next(), 303)
+
+
+@blueprint.post("/logout")
+@login_required
+def sign_out() -> ResponseReturnValue:
+    """End this session and close the person's open sockets; those of other sessions come back by themselves."""
+    with services().database.unit_of_work() as work:
+        leave_session(work, signed_in_user())
+        work.commit()
+    return redirect(url_for("users.sign_in_page"), 303)
+
+
+@blueprint.errorhandler(CSRFError)
+def form_too_old(error: CSRFError) -> ResponseReturnValue:
+    """The page to sign in may well have been open since yesterday: only the password is asked for again."""
+    if request.endpoint == "users.sign_in":
+        return _sign_in_page(_TOO_OLD, 400)
+    return send_again("This page was open for a long time, so that its form is out of date.", 400)
+
+
+@blueprint.get("/me")
+@login_required
+def profile() -> ResponseReturnValue:
+    """One's own name and password."""
+    return _profile(signed_in_user())
+
+
+@blueprint.post("/me/name")
+@login_required
+def change_own_name() -> ResponseReturnValue:
+    """Change one's own name."""
+    checked = forms.check_name(request.form)
+    if checked.errors:
+        return _profile(signed_in_user(), checked, 422)
+    with services().database.unit_of_work() as work:
+        user = _person(work.session, signed_in_user().id)
+        accounts.rename_user(work, user, checked.values["name"], by=user.id)
+        work.commit()
+    return _done("Your name was changed.", "users.profile")
+
+
+@blueprint.post("/me/password")
+@login_required
+def change_own_password() -> ResponseReturnValue:
+    """Change one's own password, which ends one's other sessions. The present one is asked for, and tries are counted."""
+    user = signed_in_user()
+    address = request.remote_addr or ""
+    wait = throttle().count(user.email, address)
+    if wait is not None:
+        return _wait_page(wait)
+    checked = forms.check_password(request.form, user.email)
+    if not is_password(user.password_hash, request.form.get("present_password", "")):
+        checked.errors["present_password"] = "This is not your present password."
+    else:
+        throttle().give_back(user.email, address)
+    if checked.errors:
+        return _profile(user, checked, 422)
+    with services().database.unit_of_work() as work:
+        user = _person(work.session, user.id)
+        accounts.set_password(work, user, checked.values["password"], by=user.id)
+        work.commit()
+    keep_own_session(user)
+    return _done("Your password was changed. Everywhere else you are signed out.", "users.profile")
+
+
+@blueprint.get("/users")
+@admin_required
+def people_page() -> ResponseReturnValue:
+    """Everybody who uses the app."""
+    with Session(services().database.engine) as session:
+        return render_template("users/people.html", people=list_people(session), roles=forms.ROLES)
+
+
+@blueprint.get("/users/new")
+@admin_required
+def new_person_page() -> ResponseReturnValue:
+    """The form for a person to add."""
+    return _new_person(forms.Checked())
+
+
+@blueprint.post("/users/new")
+@admin_required
+def add_person() -> ResponseReturnValue:
+    """Add a person."""
+    checked = forms.check_person(request.form)
+    if checked.errors:
+        return _new_person(checked, 422)
+    values = checked.values
+    try:
+        with services().database.unit_of_work() as work:
+            accounts.create_user(
+                work, values["email"], values["name"], values["role"], values["password"], by=signed_in_user().id
+            )
+            work.commit()
+    except accounts.EmailTaken:
+        checked.errors["email"] = "Somebody has this e-mail address already."
+        return _new_person(checked, 422)
+    return _done(f"{values['name']} was added. Tell them their password yourself.", "users.people_page")
+
+
+@blueprint.get("/users/<int:user_id>")
+@admin_required
+def person_page(user_id: int) -> ResponseReturnValue:
+    """One person, with what an admin can change."""
+    with Session(services().database.engine) as session:
+        return _person_page(_person(session, user_id))
+
+
+@blueprint.post("/users/<int:user_id>/role")
+@admin_required
+def change_role(user_id: int) -> ResponseReturnValue:
+    """Give a person another role. Their sessions end."""
+    checked = forms.check_role(request.form)
+    with services().database.unit_of_work() as work:
+        user = _person(work.session, user_id)
+        if not checked.errors:
+            try:
+                accounts.change_role(work, user, checked.values["role"], by=signed_in_user().id)
+            except accounts.LastAdmin:
+                checked.errors["role"] = _LAST_ADMIN
+        if checked.errors:
+            return _person_page(user, checked, 422)
+        work.commit()
+    return _changed(user, f"{user.name} now has the role {forms.ROLES[user.role]}.")
+
+
+@blueprint.post("/users/<int:user_id>/password")
+@admin_required
+def set_password(user_id: int) -> ResponseReturnValue:
+    """Give a person another password. Their sessions end."""
+    with services().database.unit_of_work() as work:
+        user = _person(work.session, user_id)
+        checked = forms.check_password(request.form, user.email)
+        if checked.errors:
+            return _person_page(user, checked, 422)
+        accounts.set_password(work, user, checked.values["password"], by=signed_in_user().id)
+        work.commit()
+    return _changed(user, f"The password of {user.name} was set. Tell it to them yourself.")
+
+
+@blueprint.post("/users/<int:user_id>/disable")
+@admin_required
+def disable(user_id: int) -> ResponseReturnValue:
+    """Keep a person out. Their sessions end."""
+    with services().database.unit_of_work() as work:
+        user = _person(work.session, user_id)
+        try:
+            accounts.disable_user(work, user, by=signed_in_user().id)
+        except accounts.LastAdmin:
+            return _person_page(user, forms.Checked(errors={"active": _LAST_ADMIN}), 422)
+        work.commit()
+    return _changed(user, f"{user.name} is disabled and cannot sign in.")
+
+
+@blueprint.post("/users/<int:user_id>/enable")
+@admin_required
+def enable(user_id: int) -> ResponseReturnValue:
+    """Let a disabled person sign in again."""
+    with services().database.unit_of_work() as work:
+        user = _person(work.session, user_id)
+        accounts.enable_user(work, user, by=signed_in_user().id)
+        work.commit()
+    return _changed(user, f"{user.name} can sign in again.")
+
+
+def _person(session: Session, user_id: int) -> User:
+    user = session.get(User, user_id)
+    if user is None:
+        abort(404)
+    return user
+
+
+def _next() -> str:
+    return forms.own_path(request.values.get("next", "")) or "/"
+
+
+def _sign_in_page(error: str = "", status: int = 200) -> ResponseReturnValue:
+    return (
+        render_template(
+            "users/sign_in.html",
+            error=error,
+            email=request.form.get("email", ""),
+            next=forms.own_path(request.values.get("next", "")) or "",
+        ),
+        status,
+    )
+
+
+def _wait_page(seconds: int) -> ResponseReturnValue:
+    """Too many tries: the page to sign in says when the next one may be made."""
+    wait = f"{seconds} seconds" if seconds < 100 else f"{round(seconds / 60)} minutes"
+    response = make_response(_sign_in_page(f"Too many tries with a wrong password. Try again in {wait}.", 429))
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
+def _profile(user: User, checked: forms.Checked | None = None, status: int = 200) -> ResponseReturnValue:
+    return render_template("users/profile.html", user=user, form=checked or forms.Checked(), roles=forms.ROLES), status
+
+
+def _new_person(checked: forms.Checked, status: int = 200) -> ResponseReturnValue:
+    return render_template("users/new.html", form=checked, roles=forms.ROLES), status
+
+
+def _person_page(user: User, checked: forms.Checked | None = None, status: int = 200) -> ResponseReturnValue:
+    return render_template("users/person.html", user=user, form=checked or forms.Checked(), roles=forms.ROLES), status
+
+
+def _done(message: str, endpoint: str) -> ResponseReturnValue:
+    flash(message, "ok")
+    return redirect(url_for(endpoint), 303)
+
+
+def _changed(user: User, message: str) -> ResponseReturnValue:
+    """Back to everybody; an admin who changed themself is signed out by that, and learns why on the way."""
+    flash(message, "ok")
+    return redirect(url_for("users.people_page"), 303)
