@@ -1,14 +1,11 @@
 """Telling the browsers what a commit changed, as far as anybody is looking.
 
-Who looks at what is known in Redis: the sorted set `synclight:watched` holds each watched key with the time, by the
-clock of Redis, at which the entry ends (webapp.live.gateway writes it). A change that nobody watches costs one look-up
-for its whole batch and nothing else.
+A change that nobody watches costs one look-up in Redis for its whole batch, and nothing else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 
 import structlog
 from redis import Redis, RedisError
@@ -17,12 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from webapp.db import UnitOfWork
+from webapp.live.interest import watched_of
 from webapp.live.states import keys_moved_by, read_states
 
 log = structlog.get_logger()
 
+# All web processes listen here; a message is {"v": 1, "things": [state, ...]} or {"v": 1, "close_user": id}.
 CHANNEL = "synclight:live"
-WATCHED = "synclight:watched"
 
 
 class Publisher:
@@ -39,7 +37,7 @@ class Publisher:
         because Redis or the database is away: a browser that misses a message finds the difference at its next check.
         """
         try:
-            watched = self._watched(keys_moved_by(work.touched.values()))
+            watched = watched_of(self._redis, keys_moved_by(work.touched.values()))
             if not watched:
                 return
             with Session(self._engine) as session:
@@ -57,14 +55,3 @@ class Publisher:
             self._redis.publish(CHANNEL, json.dumps({"v": 1, "close_user": user_id}))
         except RedisError as error:
             log.warning("sockets_not_closed", user=user_id, error=type(error).__name__)
-
-    def _watched(self, keys: Iterable[str]) -> list[str]:
-        """Those of `keys` that somebody looks at now: one round trip."""
-        asked = list(keys)
-        if not asked:
-            return []
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
-        pipeline.zmscore(WATCHED, asked)
-        (seconds, _), ends = pipeline.execute()
-        return [key for key, end in zip(asked, ends, strict=True) if end is not None and end > seconds]

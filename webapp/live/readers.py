@@ -1,0 +1,134 @@
+"""Who watches what in this web process, and which frame is to leave when. In memory only, no I/O.
+
+Times are seconds of one clock that never goes back, given by the caller.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from itertools import count
+
+from webapp.live.pace import Pace
+from webapp.live.states import State
+
+
+@dataclass(slots=True, eq=False)
+class Reader:
+    """One open socket. `versions` are what it shows or was sent; `pending` is what the next frame brings."""
+
+    sid: str
+    user_id: int
+    zone: tzinfo
+    versions: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, State] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is sent now: the same states to each of these sockets, whose people read in the same zone."""
+
+    sids: list[str]
+    states: list[State]
+    zone: tzinfo
+
+
+class Readers:
+    """All open sockets of this process."""
+
+    def __init__(self) -> None:
+        self._by_sid: dict[str, Reader] = {}
+        self._by_key: dict[str, set[Reader]] = {}
+        # Who has something pending, by the time at which the frame may leave. The number keeps equal times apart.
+        self._due: list[tuple[float, int, Reader]] = []
+        self._number = count()
+
+    def add(self, sid: str, user_id: int, zone: tzinfo) -> None:
+        """A socket was opened; it watches nothing yet."""
+        self._by_sid[sid] = Reader(sid, user_id, zone)
+
+    def zone(self, sid: str) -> tzinfo:
+        """The zone in which a socket's person reads; UTC for a socket that was closed meanwhile."""
+        reader = self._by_sid.get(sid)
+        return UTC if reader is None else reader.zone
+
+    def remove(self, sid: str) -> None:
+        """A socket was closed. One that is not known, because it was refused, is left out."""
+        reader = self._by_sid.pop(sid, None)
+        if reader is not None:
+            self._unwatch(reader, reader.versions)
+            reader.pending.clear()
+
+    def watch(self, sid: str, things: Mapping[str, int]) -> None:
+        """From now on a socket watches these keys, of which it shows these versions, and no others."""
+        reader = self._by_sid.get(sid)
+        if reader is None:  # It was closed while its rights were read.
+            return
+        self._unwatch(reader, [key for key in reader.versions if key not in things])
+        for key in things:
+            self._by_key.setdefault(key, set()).add(reader)
+        reader.versions = dict(things)
+        reader.pending = {
+            key: state for key, state in reader.pending.items() if key in things and state["version"] > things[key]
+        }
+        self.told(sid, {key: state["version"] for key, state in reader.pending.items()})
+
+    def told(self, sid: str, versions: Mapping[str, int]) -> None:
+        """A socket is sent these versions in the answer to its `watch`."""
+        reader = self._by_sid.get(sid)
+        if reader is None:
+            return
+        for key, version in versions.items():
+            if key in reader.versions:
+                reader.versions[key] = max(version, reader.versions[key])
+
+    def keys(self) -> list[str]:
+        """Everything that is watched in this process."""
+        return list(self._by_key)
+
+    def oldest(self, key: str) -> int:
+        """The oldest version of a thing that one of its watchers shows; -1 where nobody watches it."""
+        return min((reader.versions[key] for reader in self._by_key.get(key, ())), default=-1)
+
+    def sids_of(self, user_id: int) -> list[str]:
+        """All open sockets of a person."""
+        return [reader.sid for reader in self._by_sid.values() if reader.user_id == user_id]
+
+    def offer(self, states: Iterable[State], now: float) -> None:
+        """Have each state sent to those who watch it and show an older version."""
+        for state in states:
+            key, version = state["key"], state["version"]
+            for reader in self._by_key.get(key, ()):
+                if reader.versions[key] < version:
+                    reader.versions[key] = version
+                    if not reader.pending:
+                        heapq.heappush(self._due, (reader.pace.earliest(now), next(self._number), reader))
+                    reader.pending[key] = state
+
+    def next_due(self) -> float | None:
+        """When the next frame may leave; None where nothing waits."""
+        return self._due[0][0] if self._due else None
+
+    def take(self, now: float) -> list[Frame]:
+        """The frames that leave now. What is equal for several sockets is one frame, so that it is encoded once."""
+        frames: dict[tuple[object, ...], Frame] = {}
+        while self._due and self._due[0][0] <= now:
+            reader = heapq.heappop(self._due)[2]
+            if not reader.pending:  # Closed, or told by the answer to a `watch`.
+                continue
+            states = list(reader.pending.values())
+            same = (reader.zone, *map(id, states))
+            frames.setdefault(same, Frame([], states, reader.zone)).sids.append(reader.sid)
+            reader.pending.clear()
+            reader.pace.left(now)
+        return list(frames.values())
+
+    def _unwatch(self, reader: Reader, keys: Iterable[str]) -> None:
+        for key in keys:
+            watchers = self._by_key[key]
+            watchers.discard(reader)
+            if not watchers:
+                del self._by_key[key]
