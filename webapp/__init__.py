@@ -19,6 +19,7 @@ def create_app(settings: Settings) -> Flask:
     from flask_compress import Compress
 
     from webapp import assets, errors, frame, security
+    from webapp.live import gateway
     from webapp.services import Services
     from webapp.users import access
     from webapp.users.views import blueprint as users
@@ -34,6 +35,7 @@ def create_app(settings: Settings) -> Flask:
     frame.init_app(app)
     for blueprint in (users,):
         app.register_blueprint(blueprint)
+    gateway.init_app(app)
 
     @app.get("/")
     @access.login_required

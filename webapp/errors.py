@@ -30,11 +30,10 @@ class FromOtherSite(Forbidden):
 
 @dataclass(frozen=True)
 class Problem:
-    """What happened, as a title and a sentence, and what to do next. `again` offers the same address once more."""
+    """What happened, as a title and a sentence. The next step is the same address `again`, else the start page."""
 
     title: str
     sentence: str
-    step: str = "Go to the companies"
     again: bool = False
 
 
@@ -44,18 +43,9 @@ _PROBLEMS = {
     404: Problem("Not found", "There is nothing at this address. It may have been mistyped or removed."),
     405: Problem("Not possible here", "This address cannot be opened in this way. Use the buttons of its page."),
     413: Problem("Too long", "This is more than can be sent at once. Go back, shorten it and send it again."),
-    429: Problem(
-        "Too many requests", "That was too often in a short time. Wait a minute, then try again.", "Try again", True
-    ),
-    500: Problem(
-        "Something went wrong", "The fault is ours and has been noted. Try again in a moment.", "Try again", True
-    ),
-    503: Problem(
-        "The database cannot be reached",
-        "What was saved is safe. Try again in a few seconds.",
-        "Try again",
-        True,
-    ),
+    429: Problem("Too often", "That was too often in a short time. Wait a minute, then try again.", again=True),
+    500: Problem("Something went wrong", "The fault is ours and was noted. Try again in a moment.", again=True),
+    503: Problem("The database cannot be reached", "What was saved is safe. Try again in a few seconds.", again=True),
 }
 
 _OTHER_SITE = Problem("Refused", "Another site sent this request. If it was meant, do it from a page of Synclight.")
@@ -79,10 +69,8 @@ def send_again(sentence: str, status: int) -> Response:
     """
     secret = any("password" in name for name in request.form)
     kept = [] if secret else [pair for pair in request.form.items(multi=True) if pair[0] != "csrf_token"]
-    response = make_response(
-        render_template("errors/again.html", frame=_frame(), sentence=sentence, kept=kept, form_was_secret=secret),
-        status,
-    )
+    page = render_template("errors/again.html", frame=_frame(), sentence=sentence, kept=kept, form_was_secret=secret)
+    response = make_response(page, status)
     # The address of a POST is no place to come back to.
     response.headers["HX-Push-Url"] = "false"
     return response

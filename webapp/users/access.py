@@ -112,7 +112,7 @@ def leave_session(work: UnitOfWork, user: User) -> None:
 
 
 def _holder(database: Database, held: Mapping[str, Any]) -> User | None:
-    """The person whose session `held` is, if it still holds. The signature has been checked, with its age (idle time)."""
+    """The person whose session `held` is, if it still holds. Its signature was checked, and with it the idle time."""
     if "id" not in held or time.time() - held["began"] > LONGEST.total_seconds():
         return None
     with Session(database.engine, expire_on_commit=False) as db:

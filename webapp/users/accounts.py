@@ -111,7 +111,7 @@ def enable_user(work: UnitOfWork, user: User, *, by: int | None = None) -> None:
 
 
 def set_password(work: UnitOfWork, user: User, password: str, *, by: int | None = None) -> None:
-    """Give a person another password; their sessions end, the one that asked for it too unless it is given the new epoch."""
+    """Give a person another password; their sessions end, also the one that asked unless it is given the new epoch."""
     user.password_hash = hash_password(password)
     _end_sessions(work, user)
     audit(work, "password_set", user, by)

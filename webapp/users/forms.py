@@ -24,7 +24,7 @@ _OWN_PATH = re.compile(r"/(?!/)[^\\\x00-\x20\x7f]*")
 
 @dataclass
 class Checked:
-    """The values that a form held, trimmed, and one sentence for each field that is wrong. Passwords are not trimmed."""
+    """What a form held, trimmed but for the password, and one sentence for each field that is wrong."""
 
     values: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
@@ -86,11 +86,18 @@ def _check_role(checked: Checked, raw: Mapping[str, str]) -> None:
 
 def _check_password(checked: Checked, raw: Mapping[str, str], email: str) -> None:
     password = checked.values["password"] = raw.get("password", "")
+    fault = _fault_of_password(password, email)
+    if fault:
+        checked.errors["password"] = fault
+
+
+def _fault_of_password(password: str, email: str) -> str | None:
     if len(password) < SHORTEST_PASSWORD:
-        checked.errors["password"] = f"Use at least {SHORTEST_PASSWORD} characters. A few words in a row are fine."
-    elif len(password) > LONGEST_PASSWORD:
-        checked.errors["password"] = f"Use at most {LONGEST_PASSWORD} characters."
-    elif password.strip().lower() == email.lower():
-        checked.errors["password"] = "Use something other than the e-mail address."
-    elif len(set(password)) < 4:
-        checked.errors["password"] = "Use more than a few different characters."
+        return f"Use at least {SHORTEST_PASSWORD} characters. A few words in a row are fine."
+    if len(password) > LONGEST_PASSWORD:
+        return f"Use at most {LONGEST_PASSWORD} characters."
+    if password.strip().lower() == email.lower():
+        return "Use something other than the e-mail address."
+    if len(set(password)) < 4:
+        return "Use more than a few different characters."
+    return None

@@ -16,7 +16,7 @@ ADMIN = "admin"
 
 
 class User(Base):
-    """A person. `session_epoch` is written into each session at login; raising it ends all of that person's sessions."""
+    """A person. `session_epoch` is written into each session when it begins; raising it ends all of that person's."""
 
     __tablename__ = "app_user"
 

@@ -22,7 +22,7 @@ def hash_password(password: str) -> str:
 
 
 def is_password(password_hash: str | None, password: str) -> bool:
-    """Whether `password` is the one of this hash. Without a hash, because nobody has that name, it is not: just as slowly."""
+    """Whether `password` is the one of this hash. No hash, for a name that nobody has, is a no that takes as long."""
     try:
         _HASHER.verify(password_hash or _NOBODY, _normal(password))
     except (VerificationError, InvalidHashError):

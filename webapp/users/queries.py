@@ -16,7 +16,7 @@ def find_by_email(session: Session, email: str) -> User | None:
 
 
 def find_signed_in(session: Session, user_id: int, epoch: int, session_id: str) -> User | None:
-    """The person of a session, None where that session has ended or the person is disabled. One query by primary keys."""
+    """The person of a session, None where it has ended or the person is disabled. One query by primary keys."""
     return session.scalar(
         select(User).where(
             User.id == user_id,

@@ -8,7 +8,6 @@ from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm import Session
 
-from webapp.db import UnitOfWork
 from webapp.errors import send_again
 from webapp.services import services
 from webapp.users import accounts, forms
@@ -29,6 +28,7 @@ blueprint = Blueprint("users", __name__)
 
 _REFUSED = "E-mail address or password is not right. Check both and try again."
 _TOO_OLD = "This page was open for a long time. Type your password once more."
+_NOT_PRESENT = "This is not your present password."
 _LAST_ADMIN = "This is the last admin. Make somebody else an admin first."
 
 
@@ -100,7 +100,7 @@ def change_own_name() -> ResponseReturnValue:
 @blueprint.post("/me/password")
 @login_required
 def change_own_password() -> ResponseReturnValue:
-    """Change one's own password, which ends one's other sessions. The present one is asked for, and tries are counted."""
+    """Change one's own password, which ends one's other sessions. Asks for the present one, and counts the tries."""
     user = signed_in_user()
     address = request.remote_addr or ""
     wait = throttle().count(user.email, address)
@@ -108,7 +108,7 @@ def change_own_password() -> ResponseReturnValue:
         return _wait_page(wait)
     checked = forms.check_password(request.form, user.email)
     if not is_password(user.password_hash, request.form.get("present_password", "")):
-        checked.errors["present_password"] = "This is not your present password."
+        checked.errors["present_password"] = _NOT_PRESENT
     else:
         throttle().give_back(user.email, address)
     if checked.errors:
