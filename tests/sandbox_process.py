@@ -136,7 +136,7 @@ class SandboxProcess:
     # --- an application that was authorised ---------------------------------------------------------------------------
 
     def authorise(self, **changes: str) -> dict[str, str]:
-        """Consent as a person would: the parameters of the redirect (`code`, `country`, `state`) and the PKCE verifier."""
+        """Consent as a person would: what the redirect carries (`code`, `country`, `state`) and the PKCE `verifier`."""
         verifier = secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         form = {

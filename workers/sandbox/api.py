@@ -33,6 +33,7 @@ from workers.sandbox.store import Filter, Record, Store, new_id
 from workers.sandbox.switches import Switches
 
 PREFIX = "/v3.1/"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _LONGEST_BODY = 1_000_000
 
 
@@ -321,5 +322,4 @@ def _headers() -> dict[str, str]:
 
 
 def _json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Answer(status, body, {**_headers(), **(headers or {})})
+    return Answer(status, _ENCODER.encode(value).encode(), {**_headers(), **(headers or {})})

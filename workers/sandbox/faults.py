@@ -23,6 +23,7 @@ class Kind:
     """A kind of fault: its words for people, where it strikes by default, and its options with their defaults."""
 
     name: str
+    group: str
     title: str
     explanation: str
     methods: frozenset[str] | None = None
@@ -31,10 +32,11 @@ class Kind:
 
 
 _ALL = (
-    Kind("offline", "Offline", "Every connection is dropped without an answer.", api_only=False),
-    Kind("latency", "Slow", "Every answer takes longer.", api_only=False, options={"seconds": 2.0}),
+    Kind("offline", "Connection", "Offline", "Every connection is dropped without an answer.", api_only=False),
+    Kind("latency", "Connection", "Slow", "Every answer takes longer.", api_only=False, options={"seconds": 2.0}),
     Kind(
         "unavailable",
+        "Connection",
         "Down for maintenance",
         "Every request is answered 503.",
         api_only=False,
@@ -42,59 +44,65 @@ _ALL = (
     ),
     Kind(
         "rate_limited",
+        "Connection",
         "Too many requests",
-        "Every request is answered 429. Retry-After is a number of seconds, a date, or left out.",
+        "Every request is answered 429, with the time to wait.",
         options={"retry_after": "seconds", "seconds": 5},
     ),
-    Kind("error_before", "Error, not saved", "A write is answered 500 and nothing is saved.", methods=WRITES),
-    Kind("error_after", "Error, yet saved", "A write is saved and answered 500 all the same.", methods=WRITES),
+    Kind(
+        "slow_drip",
+        "Connection",
+        "Dripping answers",
+        "Answers arrive in small pieces.",
+        api_only=False,
+        options={"seconds": 5.0},
+    ),
+    Kind("reset", "Connection", "Broken answers", "The connection breaks in the middle of an answer.", api_only=False),
+    Kind(
+        "reject",
+        "Saving",
+        "Refuse changes",
+        "A write is refused with a message and nothing is saved.",
+        methods=WRITES,
+        options={"status": 422, "code": "RecordInvalid", "message": "This record cannot be saved.", "source": ""},
+    ),
+    Kind("error_before", "Saving", "Error, not saved", "A write is answered 500 and nothing is saved.", methods=WRITES),
+    Kind(
+        "error_after", "Saving", "Error, yet saved", "A write is saved and answered 500 all the same.", methods=WRITES
+    ),
     Kind(
         "no_answer_after",
+        "Saving",
         "Saved, no answer",
         "A write is saved and the connection drops before the answer.",
         methods=WRITES,
     ),
-    Kind(
-        "reject",
-        "Refuse writes",
-        "A write is refused with a message, 422 unless another status is given.",
-        methods=WRITES,
-        options={
-            "status": 422,
-            "code": "RecordInvalid",
-            "message": "This record cannot be saved.",
-            "source": "",
-        },
-    ),
-    Kind("truncated", "Cut-off answers", "The JSON of an answer ends half-way; its length says nothing of it."),
-    Kind("html", "HTML instead of JSON", "An HTML page with status 200 stands in for the answer; nothing is saved."),
-    Kind(
-        "slow_drip", "Dripping answers", "An answer arrives in small pieces.", api_only=False, options={"seconds": 5.0}
-    ),
-    Kind("reset", "Broken answers", "The connection is reset in the middle of an answer.", api_only=False),
+    Kind("truncated", "Answers", "Cut-off answers", "The JSON of an answer ends half-way."),
+    Kind("html", "Answers", "HTML instead of JSON", "A web page stands in for the answer and nothing is saved."),
     Kind(
         "stale_read",
+        "Answers",
         "Stale reads",
-        "A read shows the state before the last write for some seconds.",
+        "For some seconds after a write, reads show the state before it.",
         methods=READS,
         options={"seconds": 5.0},
     ),
     Kind(
         "shifting_pages",
+        "Answers",
         "Shifting pages",
-        "From the second page on, a list has moved: records are skipped, or repeated with a negative number.",
+        "From the second page on, a list skips records, or repeats them with a negative number.",
         methods=READS,
         options={"by": 1},
     ),
     Kind(
-        "clock_skew", "Wrong clock", "Sage's clock is ahead, or behind with a negative number.", options={"seconds": 90}
+        "clock_skew",
+        "Answers",
+        "Wrong clock",
+        "Sage's clock is ahead, or behind with a negative number.",
+        options={"seconds": 90},
     ),
-    Kind(
-        "tokens_revoked",
-        "Revoke all tokens",
-        "Sage must be authorised again. It happens once and stays.",
-        api_only=False,
-    ),
+    Kind("tokens_revoked", "Access", "Access withdrawn", "Every token dies at once: Sage must be authorised again."),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({one.name: one for one in _ALL})
 _RETRY_AFTER = {"seconds", "date", "absent"}

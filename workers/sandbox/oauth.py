@@ -112,7 +112,7 @@ class OAuth:
         raise TokenError("unsupported_grant_type" if grant else "invalid_request")
 
     def revoke(self, form: Mapping[str, str]) -> dict[str, str]:
-        """Answer of POST /revoke: the refresh tokens of the grant die, its access token lives out. Raises TokenError."""
+        """Answer of POST /revoke: the grant's refresh tokens die, its access token lives out. Raises TokenError."""
         self._check_client(form)
         if not form.get("token"):
             raise TokenError("invalid_request")

@@ -1,4 +1,4 @@
-"""The pages: /_sandbox for tests and scripts, the consent page of OAuth, and the page for people.
+"""The consent page of OAuth and the page for people.
 
 The sandbox has no login. What keeps other sites' pages from posting to it is the check of Origin and Sec-Fetch-Site,
 which browsers set on every form post; scripts send neither.
@@ -6,20 +6,20 @@ which browsers set on every form post; scripts send neither.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, jsonify, redirect, render_template, request
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Flask, Response, abort, jsonify, redirect, render_template, request, url_for
 
-from workers.sandbox.businesses import BUSINESSES, LEAD
-from workers.sandbox.faults import FaultError
-from workers.sandbox.oauth import Consent, ConsentError
-from workers.sandbox.rules import Refused
+from workers.sandbox import reference
+from workers.sandbox.admin import View, add_admin
+from workers.sandbox.businesses import BUSINESSES, BY_ID, LEAD
+from workers.sandbox.faults import KINDS, Fault, FaultError, Kind
+from workers.sandbox.oauth import ConsentError
+from workers.sandbox.rules import Refused, page_of
 from workers.sandbox.sandbox import Sandbox
-
-View = str | Response | AnyResponse | tuple[Any, int]
+from workers.sandbox.store import Filter
 
 
 def create_pages(sandbox: Sandbox) -> Flask:
@@ -27,8 +27,9 @@ def create_pages(sandbox: Sandbox) -> Flask:
     app = Flask(__name__, static_url_path="/static")
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _guard(app, sandbox)
-    _add_admin(app, sandbox)
+    add_admin(app, sandbox)
     _add_consent(app, sandbox)
+    _add_pages(app, sandbox)
     return app
 
 
@@ -46,7 +47,7 @@ def _guard(app: Flask, sandbox: Sandbox) -> None:
     def add_headers(response: Response) -> Response:
         response.headers.setdefault(
             "Content-Security-Policy",
-            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            _policy("'self'"),
         )
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "same-origin"
@@ -61,82 +62,6 @@ def _guard(app: Flask, sandbox: Sandbox) -> None:
         return jsonify({"error": str(error)}), 422
 
 
-def _add_admin(app: Flask, sandbox: Sandbox) -> None:
-    @app.get("/_sandbox/ledger")
-    def ledger() -> View:
-        return jsonify(sandbox.store.ledger(after=request.args.get("after", 0, type=int)))
-
-    @app.get("/_sandbox/contacts")
-    def contacts() -> View:
-        return jsonify(sandbox.contacts(request.args.get("business")))
-
-    @app.post("/_sandbox/contacts")
-    def create_contact() -> View:
-        fields = _fields()
-        record = sandbox.create_contact(fields.pop("business", LEAD.id), fields)
-        return jsonify(sandbox.contact(record.id)), 201
-
-    @app.get("/_sandbox/contacts/<key>")
-    def contact(key: str) -> View:
-        return jsonify(sandbox.contact(key))
-
-    @app.post("/_sandbox/contacts/<key>")
-    def edit_contact(key: str) -> View:
-        sandbox.edit_contact(key, _fields())
-        return jsonify(sandbox.contact(key))
-
-    @app.delete("/_sandbox/contacts/<key>")
-    def delete_contact(key: str) -> View:
-        sandbox.delete_contact(key)
-        return Response(status=204)
-
-    @app.get("/_sandbox/faults")
-    def list_faults() -> View:
-        return jsonify([one.as_json() for one in sandbox.faults])
-
-    @app.post("/_sandbox/faults")
-    def add_fault() -> View:
-        return jsonify(sandbox.add_fault(_fields()).as_json()), 201
-
-    @app.delete("/_sandbox/faults")
-    @app.delete("/_sandbox/faults/<key>")
-    def remove_faults(key: str | None = None) -> View:
-        sandbox.remove_faults(key=key)
-        return Response(status=204)
-
-    @app.post("/_sandbox/reset")
-    def reset() -> View:
-        sandbox.reset()
-        return Response(status=204)
-
-    @app.get("/_sandbox/settings")
-    def switches() -> View:
-        return jsonify(asdict(sandbox.switches))
-
-    @app.post("/_sandbox/settings")
-    def change_switches() -> View:
-        try:
-            sandbox.change_switches(_fields())
-        except ValueError as error:
-            return jsonify({"error": str(error)}), 422
-        return jsonify(asdict(sandbox.switches))
-
-    @app.post("/_sandbox/expire_access_tokens")
-    def expire_access_tokens() -> View:
-        sandbox.oauth.expire_access_tokens()
-        return Response(status=204)
-
-
-def _fields() -> dict[str, Any]:
-    """The fields of a JSON object or of a form. Stops with 400 for anything else."""
-    if not request.is_json:
-        return request.form.to_dict()
-    value = request.get_json()
-    if not isinstance(value, dict):
-        abort(400, "The body must be a JSON object.")
-    return value
-
-
 def _add_consent(app: Flask, sandbox: Sandbox) -> None:
     @app.route("/oauth2/auth/central", methods=["GET", "POST"])
     def consent() -> View:
@@ -149,14 +74,224 @@ def _add_consent(app: Flask, sandbox: Sandbox) -> None:
                 return redirect(asked.back(error="access_denied"))
             return redirect(sandbox.oauth.approve(asked, request.form.getlist("business")))
         page = app.make_response(render_template("consent.html", asked=request.args, businesses=BUSINESSES, lead=LEAD))
-        page.headers["Content-Security-Policy"] = _consent_policy(asked)
+        # Browsers hold the redirect that follows a form's post to form-action as well.
+        back = urlsplit(asked.redirect_uri)
+        page.headers["Content-Security-Policy"] = _policy(f"'self' {back.scheme}://{back.netloc}")
         return page
 
 
-def _consent_policy(asked: Consent) -> str:
-    """The policy of the consent page: browsers hold the redirect after a form's post to form-action as well."""
-    back = urlsplit(asked.redirect_uri)
+# --- the page for people ----------------------------------------------------------------------------------------------
+
+_PER_PAGE = 25
+_DONE = {
+    "created": "The customer was added.",
+    "saved": "The customer was saved.",
+    "deleted": "The customer was deleted.",
+    "fault-on": "The fault is switched on.",
+    "fault-off": "The fault is switched off.",
+    "faults-off": "All faults are switched off.",
+    "revoked": "Every token was revoked. Sage must be authorised again.",
+    "reset": "The sandbox was emptied.",
+}
+# The form of a customer: the flat name of sandbox.FLAT or a field of the contact itself, and its label.
+_FORM: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("Customer", (("name", "Name"), ("reference", "Reference"), ("tax_number", "VAT number"), ("notes", "Notes"))),
+    (
+        "Main address",
+        (
+            ("address_line_1", "Address line 1"),
+            ("address_line_2", "Address line 2"),
+            ("city", "Town or city"),
+            ("region", "County or region"),
+            ("postal_code", "Postcode"),
+            ("country_id", "Country"),
+        ),
+    ),
+    (
+        "Main contact person",
+        (
+            ("contact_name", "Name"),
+            ("job_title", "Job title"),
+            ("telephone", "Telephone"),
+            ("mobile", "Mobile"),
+            ("email", "E-mail"),
+        ),
+    ),
+)
+_OF_FORM = [name for _, fields in _FORM for name, _ in fields]
+
+
+def _add_pages(app: Flask, sandbox: Sandbox) -> None:
+    @app.context_processor
+    def frame() -> dict[str, Any]:
+        return {
+            "businesses": BUSINESSES,
+            "business": BY_ID.get(request.values.get("business", ""), LEAD),
+            "faults_on": [KINDS[kind].title for kind in dict.fromkeys(one.kind for one in sandbox.faults)],
+            "done": _DONE.get(request.args.get("done", "")),
+        }
+
+    @app.template_filter("moment")
+    def moment(text: str) -> str:
+        """An ISO 8601 time in UTC as people read it."""
+        return datetime.fromisoformat(text).strftime("%-d %b %Y, %H:%M:%S")
+
+    @app.get("/")
+    def home() -> View:
+        business = BY_ID.get(request.args.get("business", ""), LEAD)
+        search = request.args.get("q", "").strip()
+        narrowed = Filter(business.id, "contacts", search=search or None)
+        total = sandbox.store.total(narrowed)
+        page = page_of(total, max(1, request.args.get("page", 1, type=int)), _PER_PAGE)
+        kinds: dict[str, list[tuple[Kind, Fault | None]]] = {}
+        for kind in KINDS.values():
+            fault = next((one for one in sandbox.faults if one.kind == kind.name), None)
+            kinds.setdefault(kind.group, []).append((kind, fault))
+        return render_template(
+            "home.html",
+            customers=[
+                {**one, "changed_at": _last_change(one)}
+                for one in sandbox.in_full(sandbox.store.page(narrowed, page.offset, page.size))
+            ],
+            total=total,
+            page=page,
+            search=search,
+            groups=kinds,
+            ledger=_told(sandbox, sandbox.store.ledger(newest=15)),
+        )
+
+    @app.get("/customers/new")
+    def new_customer() -> View:
+        return render_template(
+            "customer.html", form=_FORM, values={"country_id": LEAD.country_id}, countries=_countries()
+        )
+
+    @app.post("/customers")
+    def create_customer() -> View:
+        business = request.form.get("business", LEAD.id)
+        try:
+            sandbox.create_contact(business, _of_form())
+        except Refused as error:
+            return _form_again(error, None)
+        return redirect(url_for("home", business=business, done="created"))
+
+    @app.get("/customers/<key>")
+    def customer(key: str) -> View:
+        shown = _found(sandbox, key)
+        return render_template("customer.html", form=_FORM, values=_flat(shown), shown=shown, countries=_countries())
+
+    @app.post("/customers/<key>")
+    def save_customer(key: str) -> View:
+        shown = _found(sandbox, key)
+        before, after = _flat(shown), _of_form()
+        # Only what the person changed, so that a field changed elsewhere meanwhile is not put back.
+        changes = {name: value for name, value in after.items() if value != (before.get(name) or "")}
+        try:
+            sandbox.edit_contact(key, changes)
+        except Refused as error:
+            return _form_again(error, shown)
+        return redirect(url_for("home", business=shown["business"], done="saved"))
+
+    @app.post("/customers/<key>/delete")
+    def delete_customer(key: str) -> View:
+        shown = _found(sandbox, key)
+        sandbox.delete_contact(key)
+        return redirect(url_for("home", business=shown["business"], done="deleted"))
+
+    @app.post("/faults")
+    def switch_fault() -> View:
+        form = request.form
+        kind, business = form.get("kind", ""), form.get("business", LEAD.id)
+        if form.get("switch") == "off":
+            sandbox.remove_faults(kind=kind or None)
+            return redirect(
+                url_for("home", business=business, done="fault-off" if kind else "faults-off", _anchor="faults")
+            )
+        asked: dict[str, Any] = {"kind": kind}
+        for name in ("seconds", "by", "times"):
+            value = form.get(name, type=float)
+            if value is not None:
+                asked[name] = int(value) if value == int(value) else value
+        sandbox.remove_faults(kind=kind)
+        fault = sandbox.add_fault(asked)
+        done = "revoked" if fault.kind == "tokens_revoked" else "fault-on"
+        return redirect(url_for("home", business=business, done=done, _anchor="faults"))
+
+    @app.post("/reset")
+    def empty() -> View:
+        sandbox.reset()
+        return redirect(url_for("home", done="reset"))
+
+    @app.errorhandler(404)
+    def no_page(_: Exception) -> View:
+        return render_template("refused.html", title="Not found", message="There is nothing at this address."), 404
+
+
+def _last_change(shown: dict[str, Any]) -> str:
+    """The newest change of a customer, its address or its person: Sage keeps a time for each."""
+    parts = (shown, shown["main_address"] or {}, shown["main_contact_person"] or {})
+    return max(part.get("updated_at", "") for part in parts)
+
+
+def _found(sandbox: Sandbox, key: str) -> dict[str, Any]:
+    try:
+        return sandbox.contact(key)
+    except Refused:
+        abort(404)
+
+
+def _of_form() -> dict[str, str]:
+    """What the customer form sent. Browsers send line ends in text areas as CR LF."""
+    return {name: request.form[name].replace("\r\n", "\n") for name in _OF_FORM if name in request.form}
+
+
+def _flat(shown: dict[str, Any]) -> dict[str, Any]:
+    """The values of the form of a customer."""
+    address, person = shown["main_address"] or {}, shown["main_contact_person"] or {}
+    flat = {**shown, **person, **address, "name": shown["name"], "contact_name": person.get("name")}
+    flat["country_id"] = (address.get("country") or {}).get("id")
+    return {name: flat.get(name) for name in _OF_FORM}
+
+
+def _form_again(error: Refused, shown: dict[str, Any] | None) -> View:
+    """The form with what was typed and what Sage says about each field."""
+    said = {_form_field(one.source): one.message for one in error.problems}
+    page = render_template(
+        "customer.html", form=_FORM, values=_of_form(), shown=shown, said=said, countries=_countries()
+    )
+    return page, 422
+
+
+def _form_field(source: str) -> str:
+    group, _, name = source.rpartition(".")
+    return "contact_name" if (group, name) == ("main_contact_person", "name") else name
+
+
+def _countries() -> list[tuple[str, str]]:
+    return list(reference.lists()["countries"].items())
+
+
+_NOUNS = {"contacts": "Customer", "addresses": "Address", "contact_persons": "Contact person"}
+_VERBS = {"create": "created", "update": "changed", "delete": "deleted"}
+
+
+def _told(sandbox: Sandbox, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of the ledger, newest first, with the words and the name that the page shows."""
+    known = sandbox.store.many(entry["id"] for entry in entries)
+    told = []
+    for entry in reversed(entries):
+        record = known.get(entry["id"])
+        name = record.state.get("name") if record else None
+        live = record is not None and record.deleted_at is None and record.resource == "contacts"
+        told.append(
+            {**entry, "verb": _VERBS[entry["operation"]], "what": _NOUNS[entry["resource"]], "name": name, "live": live}
+        )
+    return told
+
+
+def _policy(forms_to: str) -> str:
+    """The content security policy: own styles and images, no scripts, forms to `forms_to`."""
     return (
-        f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {back.scheme}://{back.netloc}; "
+        f"default-src 'none'; style-src 'self'; img-src 'self'; form-action {forms_to}; "
         "base-uri 'none'; frame-ancestors 'none'"
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from workers.sandbox.resources import Choice, Email, Fields, Flag, Id, Ids, Kind, Money, Part, Text, Whole
@@ -252,6 +253,7 @@ def chosen(item: dict[str, Any], names: frozenset[str] | None) -> dict[str, Any]
     return {name: value for name, value in item.items() if name in wanted}
 
 
+@lru_cache(maxsize=4096)
 def iso(seconds: int | None) -> str | None:
     """A moment as Sage writes it: UTC, whole seconds, Z."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

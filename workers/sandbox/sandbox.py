@@ -93,7 +93,7 @@ class Sandbox:
         self.store.keep_setting("switches", asdict(self.switches))
 
     def reset(self) -> None:
-        """As at the first start: no records, no ledger, no faults, all switches at their defaults. Tokens stay valid."""
+        """As at the first start: no records, ledger or faults, all switches at their defaults. Tokens stay valid."""
         self.store.empty()
         self.faults = []
         self.switches = Switches()
@@ -137,7 +137,7 @@ class Sandbox:
 
     def contact(self, key: str) -> dict[str, Any]:
         """A customer in full, with its address and person, and its business. Raises Refused (404)."""
-        return self._in_full([self._contact(key)])[0]
+        return self.in_full([self._contact(key)])[0]
 
     def contacts(self, business: str | None = None) -> list[dict[str, Any]]:
         """Every live contact of a business, or of all, in the order of creation, each as `contact` gives it."""
@@ -145,10 +145,11 @@ class Sandbox:
         return [
             shown
             for one in chosen
-            for shown in self._in_full(self.store.page(Filter(one, CONTACTS.name), offset=0, limit=-1))
+            for shown in self.in_full(self.store.page(Filter(one, CONTACTS.name), offset=0, limit=-1))
         ]
 
-    def _in_full(self, records: list[Record]) -> list[dict[str, Any]]:
+    def in_full(self, records: list[Record]) -> list[dict[str, Any]]:
+        """Contacts as `contact` gives them."""
         items = Shown(self.store, self.switches, self.origin).items(records, EVERYTHING, EVERYTHING)
         return [{**item, "business": record.business} for item, record in zip(items, records, strict=True)]
 

@@ -13,10 +13,10 @@ import logging
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import gevent
@@ -29,6 +29,9 @@ from workers.sandbox.pages import create_pages
 from workers.sandbox.rules import Problem, Refused
 from workers.sandbox.sandbox import Sandbox
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
 log = logging.getLogger(__name__)
 
 AT_ONCE = 150
@@ -40,8 +43,6 @@ _OWN_NAMES = {"127.0.0.1", "localhost"}
 _PIECES = 20
 _HTML = b"<!doctype html><html lang=en><title>Sage</title><h1>We will be back shortly</h1></html>"
 
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-
 
 class _Dropped(ConnectionResetError):
     """Raised to close the connection at once: gevent's server ends it without an answer and without a log line."""
@@ -50,7 +51,7 @@ class _Dropped(ConnectionResetError):
         super().__init__(errno.ECONNRESET, "dropped on demand")
 
 
-class _Handler(WSGIHandler):  # type: ignore[misc]
+class _Handler(WSGIHandler):
     """Adds the socket to the environment, for the faults that need it."""
 
     def get_environ(self) -> dict[str, Any]:
@@ -83,6 +84,8 @@ class Application:
         if not path.startswith((PREFIX, _CONSENT)) and path not in _TOKEN_PATHS:
             return self._pages(environ, start_response)
         request = _request(environ, path)
+        if self._sandbox.strike("offline", request):
+            raise _Dropped
         self._under_way += 1
         try:
             if path.startswith(_CONSENT):
@@ -93,7 +96,7 @@ class Application:
         return self._deliver(environ, start_response, request, answer)
 
     def _consent(self, environ: dict[str, Any], start_response: StartResponse, request: Request) -> Iterable[bytes]:
-        self._wait_or_drop(request)
+        self._wait(request)
         refusal = self._refused_before(request)
         if refusal is not None:
             return _send(start_response, refusal)
@@ -101,22 +104,19 @@ class Application:
         return self._pages(environ, start_response)
 
     def _answer(self, request: Request) -> Answer:
-        if self._sandbox.strike("offline", request):
-            raise _Dropped
         held = self._sandbox.api.one_at_a_time(request)
-        if held in self._posting or self._under_way > AT_ONCE:
+        if (held is not None and held in self._posting) or self._under_way > AT_ONCE:
             return self._error(request, 429, "TooManyRequests", "Another request is still being carried out.")
         if held is not None:
             self._posting.add(held)
         try:
-            self._wait_or_drop(request)
+            self._wait(request)
             return self._refused_before(request) or self._carried_out(request)
         finally:
-            self._posting.discard(held)  # type: ignore[arg-type]
+            if held is not None:
+                self._posting.discard(held)
 
-    def _wait_or_drop(self, request: Request) -> None:
-        if self._sandbox.strike("offline", request):
-            raise _Dropped
+    def _wait(self, request: Request) -> None:
         latency = self._sandbox.strike("latency", request)
         if latency is not None:
             gevent.sleep(float(latency.options["seconds"]))
