@@ -63,6 +63,8 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
             return f"The {field} is too long for Sage: at most {detail['limit']} characters. Shorten it and save."
         case "malformed":
             return f"Sage does not accept this {field}. Correct it and save."
+        case "altered":
+            return f"Sage stored another {field} than the one that was sent. Check the {field} and save."
         case "code_taken":
             return f"Another customer in Sage already has the code {detail['value']}. Change the code and save."
         case "refused":

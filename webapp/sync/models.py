@@ -117,6 +117,8 @@ class SyncEvent(Base):
 class WriteIntent(Base):
     """One write to Sage, noted before the call with its idempotency key, and never deleted by a retry.
 
+    `fields` is the state of the record that `body` carries, in the neutral shape.
+
     `state` is open (about to be sent, or sent without an answer that was noted), done, refused (Sage answered that it
     did not apply it) or unknown (beyond the time in which Sage remembers the key).
     """
@@ -129,6 +131,7 @@ class WriteIntent(Base):
     record_id: Mapped[int] = mapped_column(BigInteger)
     operation: Mapped[str] = mapped_column(Text)
     idempotency_key: Mapped[str] = mapped_column(Text, unique=True)
+    fields: Mapped[Json] = mapped_column(JSONB)
     body: Mapped[Json] = mapped_column(JSONB)
     body_hash: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text, default="open")

@@ -44,7 +44,10 @@ class LeaseLostError(Exception):
 
 @dataclass
 class Lease:
-    """A lease that this process holds. `ends` is by this machine's monotonic clock, read before the database was asked."""
+    """A lease that this process holds.
+
+    `ends` is by this machine's monotonic clock, read before the database was asked.
+    """
 
     database: Database
     connection_id: int
@@ -76,7 +79,7 @@ class Lease:
         self.ends = asked + SECONDS
 
     def check(self) -> None:
-        """Call this right before each write to Sage. Raises LeaseLostError where the lease could end during the call."""
+        """Call this right before each write. Raises LeaseLostError where the lease could end during the call."""
         if self.left < NEEDED_FOR_A_CALL:
             raise LeaseLostError(f"connection {self.connection_id}")
 

@@ -7,7 +7,6 @@ left to the push, which reads that one customer anew and decides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -216,7 +215,7 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteCustomer]
 
 
 def _is_news(company: Company, remote: RemoteCustomer) -> bool:
-    """Whether Sage says something that we do not know: our own writes come back, and the overlap repeats what was read."""
+    """Whether Sage says something new: our own writes come back, and the overlap repeats what was read."""
     if company.sync_reason == Reason.EXCLUDED:
         return False
     if company.sage_updated_at is not None and remote.updated_at < company.sage_updated_at:
@@ -225,7 +224,7 @@ def _is_news(company: Company, remote: RemoteCustomer) -> bool:
 
 
 def _take_change(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection: Connection) -> int:
-    """Take over a change that only Sage made; leave everything else to the push. Returns how many records changed here."""
+    """Take over a change that only Sage made; leave the rest to the push. Returns how many records changed here."""
     company = work.session.get_one(Company, company_id, with_for_update=True, populate_existing=True)
     if not _is_news(company, remote):
         return 0
@@ -349,7 +348,7 @@ def _add(work: UnitOfWork, remote: RemoteCustomer, connection: Connection) -> No
 
 
 def _add_doubtful(work: UnitOfWork, remote: RemoteCustomer, connection: Connection, alike: Sequence[int]) -> None:
-    """Add a customer of Sage that may be one of several records of ours, and hold those back: a person must say which."""
+    """Add a customer of Sage that may be one of several records of ours, and hold those back for a person."""
     companies = work.session.scalars(
         select(Company).where(Company.id.in_(alike)).order_by(Company.id).with_for_update()
     ).all()

@@ -32,6 +32,7 @@ from webapp.sync.models import Conflict, SyncCursor, WriteIntent
 from webapp.sync.transitions import move
 from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
 from workers.engine.lease import Lease, LeaseLostError
+from workers.engine.match import plain
 from workers.engine.outcome import verdict
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
@@ -72,6 +73,7 @@ class Claimed:
     known_until: datetime | None
     intent_id: int | None = None
     intent_key: str = ""
+    intent_fields: dict[str, str] | None = None
     intent_body: dict[str, Any] | None = None
     intent_at: datetime | None = None
 
@@ -219,6 +221,7 @@ def _claim(services: Services, connection_id: int, lease: Lease) -> Claimed | No
             known_until=company.sage_updated_at,
             intent_id=intent.id if intent else None,
             intent_key=intent.idempotency_key if intent else "",
+            intent_fields=intent.fields if intent else None,
             intent_body=intent.body if intent else None,
             intent_at=intent.created_at if intent else None,
         )
@@ -269,7 +272,7 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
         if intent_id is None or body is None:
             key = uuid.uuid4().hex
             body = sage.create_body(claimed.fields, key)
-            intent_id = _intend(services, claimed, "create", key, body)
+            intent_id = _intend(services, claimed, "create", key, claimed.fields, body)
             if intent_id is None:
                 return
         try:
@@ -280,7 +283,10 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
             # Sage surely did not apply it: the next try begins anew, with what the record holds by then.
             _finish_intent(services, claimed, intent_id, "refused")
             raise
-    _in_step(services, claimed, remote, intent_id)
+    if claimed.intent_fields is None:
+        _in_step(services, claimed, remote, intent_id, wrote=claimed.fields)
+    else:
+        _in_step(services, claimed, remote, intent_id, sent=claimed.intent_fields)
 
 
 def _look_up(sage: Connector, claimed: Claimed) -> RemoteCustomer | None:
@@ -293,7 +299,7 @@ def _look_up(sage: Connector, claimed: Claimed) -> RemoteCustomer | None:
 def _update(services: Services, sage: Connector, claimed: Claimed, remote: RemoteCustomer, plan: Plan) -> None:
     """Give the customer in Sage the merged state."""
     body = sage.update_body(plan.fields, remote)
-    intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, body)
+    intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, plan.fields, body)
     if intent_id is None:
         return
     try:
@@ -305,10 +311,12 @@ def _update(services: Services, sage: Connector, claimed: Claimed, remote: Remot
     except SageError:
         _finish_intent(services, claimed, intent_id, "refused")
         raise
-    _in_step(services, claimed, after, intent_id)
+    _in_step(services, claimed, after, intent_id, wrote=plan.fields)
 
 
-def _intend(services: Services, claimed: Claimed, operation: str, key: str, body: dict[str, Any]) -> int | None:
+def _intend(
+    services: Services, claimed: Claimed, operation: str, key: str, fields: dict[str, str], body: dict[str, Any]
+) -> int | None:
     """Note a write before it is sent. None where the record was overtaken: then nothing must be sent."""
     with services.database.unit_of_work() as work:
         company = _claimed_row(work, claimed)
@@ -320,6 +328,7 @@ def _intend(services: Services, claimed: Claimed, operation: str, key: str, body
             record_id=company.id,
             operation=operation,
             idempotency_key=key,
+            fields=fields,
             body=body,
             body_hash=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
         )
@@ -353,13 +362,27 @@ def _claimed_row(work: UnitOfWork, claimed: Claimed) -> Company | None:
     return company
 
 
-def _in_step(services: Services, claimed: Claimed, remote: RemoteCustomer, intent_id: int | None = None) -> None:
-    """Record what Sage holds now, and take it over: green, unless somebody edited the record in between.
+def _in_step(
+    services: Services,
+    claimed: Claimed,
+    remote: RemoteCustomer,
+    intent_id: int | None = None,
+    *,
+    wrote: dict[str, str] | None = None,
+    sent: dict[str, str] | None = None,
+) -> None:
+    """Record what Sage holds now, and take it over: green only where both sides are equal then, field by field.
 
-    Each field that nobody changed since the claim gets Sage's value. For most that changes nothing; it brings in what
-    was changed in Sage, and what Sage made of a value that it stores in another way. A field that a person did change
-    keeps the person's value, and the record goes round again, with Sage's state of now as the base.
+    `sent` is the state of the record that Sage's answer belongs to: the one of the claim, or an older one where a
+    create was sent again. Each field that still has that value here gets Sage's. For most that changes nothing; it brings in
+    what was changed in Sage, and what Sage made of a value that it stores in another way. A field that a person changed
+    since keeps the person's value, and the record goes round again, with Sage's state of now as the base.
+
+    `wrote` is what was written just now, if anything was: a value that Sage answers with something else than a spelling
+    of it was not taken. It stays here, and a person is told.
     """
+    before = sent or claimed.fields
+    dropped = [name for name, value in (wrote or {}).items() if plain(remote.fields[name]) != plain(value)]
     with services.database.unit_of_work() as work:
         company = _claimed_row(work, claimed)
         if company is None:
@@ -367,19 +390,25 @@ def _in_step(services: Services, claimed: Claimed, remote: RemoteCustomer, inten
         if intent_id is not None:
             _end(work, intent_id, "done", remote.id)
         for name, value in fields_of(company).items():
-            if value == claimed.fields[name] and value != remote.fields[name]:
+            if value == before[name] and value != remote.fields[name] and name not in dropped:
                 setattr(company, name, remote.fields[name])
         company.sage_id = remote.id
         company.sage_number = remote.number
         company.sage_updated_at = remote.updated_at
         company.agreed = dict(remote.fields)
         company.attempts = 0
-        company.last_synchronised_at = datetime.now(UTC)
         _release(company)
-        if company.sync_reason == Reason.RUNNING:
+        equal = fields_of(company) == remote.fields
+        if equal:
+            company.last_synchronised_at = datetime.now(UTC)
+        if company.sync_reason != Reason.RUNNING:
+            work.touch(company)
+        elif dropped:
+            move(work, company, Reason.REJECTED, {"code": "altered", "field": dropped[0]}, cause="worker")
+        elif equal:
             move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
         else:
-            work.touch(company)
+            move(work, company, Reason.QUEUED, {"code": "queued"}, cause="worker")
         work.commit()
 
 

@@ -279,6 +279,7 @@ def upgrade() -> None:
         sa.Column("record_id", sa.BigInteger(), nullable=False),
         sa.Column("operation", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=False),
+        sa.Column("fields", postgresql.JSONB(), nullable=False),
         sa.Column("body", postgresql.JSONB(), nullable=False),
         sa.Column("body_hash", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
