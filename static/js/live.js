@@ -1,0 +1,272 @@
+// Keeps every view on the page equal to the server: see docs/live.md for the messages and the attributes.
+//
+// A view is an element with data-key and data-version. The server only hints: a state is applied where it is newer, and
+// every 30 s, after each swap and after each reconnection the page asks whether it is still right. Text goes in as
+// textContent, marks are clones of the page's own templates: nothing that arrives is ever read as HTML.
+"use strict";
+(() => {
+  const CHECK_EVERY = 30_000;
+  const ANSWER_WITHIN = 8_000;
+  const SUMMARY_EVERY = 5_000;
+  const MARKED_FOR = 2_000;
+  const MOST_THINGS = 500;
+  const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+  const body = document.body;
+  const role = (name) => document.querySelector(`[data-role="${name}"]`);
+  const views = (selector = "[data-key]") => [...document.querySelectorAll(selector)];
+  const wait = (least, most) => least + Math.random() * (most - least);
+
+  // ---- Times ------------------------------------------------------------------------------------------------------
+
+  const two = (number) => String(number).padStart(2, "0");
+  const clock = (at) => `${two(at.getHours())}:${two(at.getMinutes())}`;
+
+  function day(at, now) {
+    const midnight = (moment) => new Date(moment.getFullYear(), moment.getMonth(), moment.getDate());
+    const days = Math.round((midnight(now) - midnight(at)) / 86_400_000);
+    if (days === 0) return "Today";
+    if (days === 1) return "Yesterday";
+    return `${at.getDate()} ${MONTHS[at.getMonth()]}${at.getFullYear() === now.getFullYear() ? "" : ` ${at.getFullYear()}`}`;
+  }
+
+  const exact = (at, now) => `${day(at, now)}, ${clock(at)}:${two(at.getSeconds())}`;
+
+  // The same words as webapp.zone.age.
+  function age(at, now) {
+    const minutes = Math.floor((now - at) / 60_000);
+    if (minutes < 1) return "Just now";
+    if (minutes < 60) return `${minutes} min ago`;
+    return day(at, now) === "Today" ? `${Math.floor(minutes / 60)} h ago` : `${day(at, now)}, ${clock(at)}`;
+  }
+
+  function showTime(element) {
+    const moment = element.getAttribute("datetime");
+    const at = new Date(moment);
+    const now = new Date();
+    const text = !moment ? element.dataset.never || "" : element.dataset.format === "exact" ? exact(at, now) : age(at, now);
+    if (element.textContent !== text) element.textContent = text;
+    element.title = moment ? exact(at, now) : "";
+  }
+
+  const showTimes = () => document.querySelectorAll("time[data-time]").forEach(showTime);
+
+  // ---- Views ------------------------------------------------------------------------------------------------------
+
+  const filterOf = (list) => list?.dataset.filterStatus?.split(" ").filter(Boolean) ?? [];
+
+  // What of a view is its own, and not of another view inside it.
+  const own = (view, selector) =>
+    [view, ...view.querySelectorAll(selector)].filter((part) => part.matches(selector) && part.closest("[data-key]") === view);
+
+  function put(element, value) {
+    element.textContent = typeof value === "number" ? value.toLocaleString("en-GB") : (value ?? "");
+    element.hidden = element.textContent === "";
+  }
+
+  function showMark(element, state) {
+    if (element.dataset.reason === state.reason) return; // Drawing it anew would restart its turning.
+    const template = document.getElementById(`mark-${element.dataset.mark}-${state.variant}`);
+    element.replaceChildren(template.content.cloneNode(true));
+  }
+
+  function show(view, state) {
+    view.dataset.version = state.version;
+    const wanted = filterOf(view.closest("[data-list]"));
+    if (view.dataset.row) view.toggleAttribute("data-left", Boolean(wanted.length && !wanted.includes(state.status)));
+    if (state.status) {
+      for (const mark of own(view, "[data-mark]")) {
+        showMark(mark, state);
+        Object.assign(mark.dataset, { status: state.status, reason: state.reason });
+      }
+      Object.assign(view.dataset, { status: state.status, reason: state.reason });
+    }
+    for (const part of own(view, "[data-text]")) if (part.dataset.text in state) put(part, state[part.dataset.text]);
+    for (const part of own(view, "[data-value]")) put(part, state.values?.[part.dataset.value]);
+    for (const part of own(view, "[data-count]")) put(part, state.counts?.[part.dataset.count]);
+    for (const time of own(view, "time[data-time]")) {
+      time.setAttribute("datetime", state[time.dataset.time] ?? "");
+      showTime(time);
+    }
+    view.dataset.changed = "";
+    clearTimeout(marked.get(view));
+    marked.set(view, setTimeout(() => delete view.dataset.changed, MARKED_FOR));
+  }
+  const marked = new WeakMap();
+
+  // What was deleted stays where it is until the list is drawn anew.
+  const showGone = (view) => Object.assign(view.dataset, { gone: "", left: "" });
+
+  function apply(state) {
+    const older = views(`[data-key="${state.key}"]`).filter(({ dataset }) =>
+      state.gone ? !("gone" in dataset) : Number(dataset.version) < state.version,
+    );
+    if (!older.length) return;
+    document.dispatchEvent(new CustomEvent("synclight:state", { detail: state }));
+    for (const view of older) state.gone ? showGone(view) : show(view, state);
+    if (state.values || state.gone) changed.add(state.key);
+  }
+
+  // ---- What is told and offered -----------------------------------------------------------------------------------
+
+  const changed = new Set();
+  let told = 0;
+  let telling;
+
+  // One sentence for people who cannot see the marks, at most every 5 s.
+  function tell() {
+    if (!changed.size || telling) return;
+    telling = setTimeout(() => {
+      const region = role("live-summary");
+      if (region) region.textContent = changed.size === 1 ? "1 record changed" : `${changed.size} records changed`;
+      changed.clear();
+      told = Date.now();
+      telling = undefined;
+    }, Math.max(0, told + SUMMARY_EVERY - Date.now()));
+  }
+
+  // How many records the list's filter had when the list was drawn: from the counters beside it.
+  let drawn;
+  function listed(list) {
+    const wanted = filterOf(list);
+    const counters = views(`[data-key^="module:"] [data-count]`);
+    const counts = Object.fromEntries(counters.map((part) => [part.dataset.count, Number(part.textContent.replace(/\D/g, ""))]));
+    return (wanted.length ? wanted : Object.keys(counts)).reduce((sum, status) => sum + (counts[status] ?? 0), 0);
+  }
+
+  // Rows never jump: what left the filter and what came into it is offered as a link that draws the list anew.
+  function offer() {
+    const list = document.querySelector("[data-list]");
+    const link = role("list-changes");
+    if (!list || !link) return;
+    if (drawn?.list !== list) drawn = { list, number: listed(list) };
+    const left = list.querySelectorAll("[data-row][data-left]").length;
+    const number = left + Math.max(0, listed(list) - drawn.number + left);
+    link.hidden = number === 0;
+    link.textContent = `${number} ${number === 1 ? "change" : "changes"} \u2013 update the list`;
+    if (number && !list.querySelector("[data-row]")) link.click(); // Nothing is there that could jump.
+  }
+
+  // ---- The socket -------------------------------------------------------------------------------------------------
+
+  const socket = io({
+    transports: ["websocket"],
+    auth: { tz: Intl.DateTimeFormat().resolvedOptions().timeZone },
+    // After a restart of the server all its browsers come back: not all at once.
+    reconnectionDelay: 500,
+    reconnectionDelayMax: 5_000,
+    randomizationFactor: 0.5,
+    timeout: 5_000,
+  });
+  const kept = new Map();
+  let answered = false;
+  let signedOut = false;
+  let checking;
+
+  function showLink() {
+    body.dataset.live = !navigator.onLine || signedOut ? "offline" : socket.connected && answered ? "live" : "reconnecting";
+  }
+
+  function receive(states) {
+    for (const state of states) {
+      if (body.hasAttribute("data-paused")) kept.set(state.key, state);
+      else apply(state);
+    }
+    tell();
+    offer();
+  }
+
+  // Say what is on the page, and get what is newer.
+  function check() {
+    clearTimeout(checking);
+    checking = setTimeout(check, CHECK_EVERY);
+    if (!socket.connected) return;
+    const things = {};
+    for (const { dataset } of views().slice(0, MOST_THINGS)) {
+      things[dataset.key] = Math.min(Number(dataset.version), things[dataset.key] ?? Infinity);
+    }
+    socket.timeout(ANSWER_WITHIN).emit("watch", { v: 1, things }, (late, answer) => {
+      if (late) return socket.io.engine.close(); // The connection is dead without knowing it.
+      answered = !answer.error;
+      showLink();
+      if (answer.error) checkSoon(wait(1_000, 5_000));
+      else receive(answer.things);
+    });
+  }
+
+  function checkSoon(delay = 0) {
+    clearTimeout(checking);
+    checking = setTimeout(check, delay);
+  }
+
+  function reconnect() {
+    if (!socket.connected) socket.disconnect().connect(); // Without waiting for the next try.
+    else check();
+  }
+
+  function setSignedOut(now) {
+    if (now === signedOut) return;
+    signedOut = now;
+    showLink();
+    const toast = role("toast");
+    if (!now) return toast && (toast.hidden = true);
+    const goes = document.dispatchEvent(new CustomEvent("synclight:signed-out", { cancelable: true }));
+    if (!goes || !toast) return;
+    const link = Object.assign(document.createElement("a"), {
+      href: `/login?next=${encodeURIComponent(location.pathname + location.search)}`,
+      textContent: "Sign in again",
+    });
+    toast.replaceChildren("You have been signed out, and this page no longer changes. ", link);
+    toast.hidden = false;
+  }
+
+  socket.on("connect", () => {
+    setSignedOut(false);
+    check();
+  });
+  socket.on("changes", (message) => receive(message.things));
+  socket.on("disconnect", (reason) => {
+    answered = false;
+    showLink();
+    // The server ended this session's socket: asking again tells whether the session still holds.
+    if (reason === "io server disconnect") socket.connect();
+  });
+  socket.on("connect_error", (error) => {
+    showLink();
+    if (error.message === "signed_out") setSignedOut(true);
+    else if (!socket.active) setTimeout(() => socket.connect(), wait(1_000, 5_000));
+  });
+
+  // ---- The page ---------------------------------------------------------------------------------------------------
+
+  document.addEventListener("htmx:after:swap", () => {
+    showTimes();
+    offer();
+    checkSoon();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    showTimes();
+    reconnect();
+  });
+  addEventListener("online", reconnect);
+  addEventListener("offline", showLink);
+  // A page with an open socket could not be kept for Back.
+  addEventListener("pagehide", () => socket.disconnect());
+  addEventListener("pageshow", (event) => event.persisted && socket.connect());
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest('[data-role="pause-live"]');
+    if (!button) return;
+    const paused = body.toggleAttribute("data-paused");
+    button.setAttribute("aria-pressed", String(paused));
+    if (paused) return;
+    const states = [...kept.values()];
+    kept.clear();
+    receive(states);
+    check();
+  });
+  setInterval(showTimes, 15_000);
+  showTimes();
+  showLink();
+  offer();
+})();
