@@ -1,13 +1,12 @@
 """What people type or export as a company, made clean: the same rules for the form and for the import.
 
-Pure: asks no database and no network. The owner is not among the fields, because only the database knows the people, nor
-is it checked here whether a code is taken.
+Pure: asks no database and no network. The owner is not among the fields, because only the database knows the people,
+nor is it checked here whether a code is taken.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,9 +15,10 @@ from email_validator import EmailNotValidError, validate_email
 from webapp.companies.countries import country_code, nearest_country
 from webapp.companies.models import CUSTOMER, PROSPECT
 from webapp.sync.details import FIELD_NAMES
+from webapp.text import clean_line, clean_lines
 
 # The most characters that a field may have. Far above what addresses need, so that nothing true is refused; what Sage
-# takes is less for some fields, and its connector says so for each record. 254 is the limit of RFC 5321 for an address.
+# takes is less for some fields, and its connector says so for each record. 254 is RFC 5321's limit for an address.
 LIMITS = {
     "name": 200,
     "code": 50,
@@ -35,40 +35,30 @@ LIMITS = {
     "notes": 10_000,
 }
 
-# How exports write that there is nothing: exactly so, because somebody may be called Null.
-_NOTHING = frozenset({"NULL", "null", "(null)", "N/A", "n/a", "#N/A", r"\N", "-", "--", "–", "—"})  # noqa: RUF001
-
-# Control characters that are no white space, soft hyphens, invisible marks that a copied text brings along, marks that
-# turn the direction of writing (they make one name look like another), and halves of surrogate pairs.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff"
-    "\ud800-\udfff]"
-)
-_LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
-
-_TYPES = {word: CUSTOMER for word in ("customer", "client", "kunde", "cliente", "klant", "kunden", "customers", "clients")}
-_TYPES |= {
-    word: PROSPECT
-    for word in (
+_WORDS = {
+    CUSTOMER: ("customer", "customers", "client", "clients", "kunde", "kunden", "cliente", "clientes", "klant"),
+    PROSPECT: (
         "prospect",
         "prospects",
         "lead",
         "leads",
+        "opportunity",
         "potential customer",
         "potential client",
-        "opportunity",
         "interessent",
+        "client potentiel",
         "cliente potencial",
         "prospecto",
-        "client potentiel",
-    )
+    ),
 }
+_TYPES = {word: type_ for type_, words in _WORDS.items() for word in words}
 
-# Addresses of this ordinary shape are well formed by any reading. They spare the full check, which takes longer than all
-# the rest of a row; the ends of domains that name nobody's mail are left to it.
+# Addresses of this ordinary shape are well formed by any reading. They spare the full check, which takes longer than
+# all the rest of a row; ends of domains under which nobody has mail are left to it.
 _ORDINARY_EMAIL = re.compile(
-    r"(?P<local>[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+){0,9})"
-    r"@(?P<domain>(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,20})?\.){1,4}(?!(?i:arpa|invalid|local|localhost|onion|test)\Z)[A-Za-z]{2,20})"
+    r"(?P<local>[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+){0,9})@"
+    r"(?P<domain>(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,20})?\.){1,4}"
+    r"(?!(?i:arpa|invalid|local|localhost|onion|test)\Z)[A-Za-z]{2,20})"
 )
 _LONGEST_LOCAL_PART = 64
 
@@ -88,22 +78,25 @@ class Cleaned:
 def clean_company(raw: Mapping[str, str]) -> Cleaned:
     """Make the fields of a company clean; fields that `raw` does not have are unknown.
 
-    White space is trimmed and collapsed (notes keep their lines), texts are in Unicode's NFC, invisible characters go, and
-    NULL, N/A or a dash count as nothing. A line break in the address starts its second line. The type is customer unless
-    something else is written; the country becomes an alpha-2 code. Phones, postal codes and tax numbers stay as written.
-    Cleaning what came out once more changes nothing.
+    White space is trimmed and collapsed (notes keep their lines), texts are in Unicode's NFC, invisible characters go,
+    and NULL, N/A or a dash count as nothing. A line break in the address starts its second line. The type is customer
+    unless something else is written; the country becomes an alpha-2 code. Phones, postal codes and tax numbers stay as
+    written. Cleaning what came out once more changes nothing.
     """
-    address, more = _address(raw.get("address_line_1", ""), raw.get("address_line_2", ""))
-    values = {field: line(raw.get(field, "")) for field in LIMITS}
-    values["address_line_1"], values["address_line_2"] = address, more
-    values["notes"] = _lines(raw.get("notes", ""))
+    values = {field: clean_line(raw.get(field, "")) for field in LIMITS}
+    # Some exports put a whole address into one cell.
+    first, *rest = [part for part in clean_lines(raw.get("address_line_1", "")) if part] or [""]
+    values["address_line_1"] = first
+    if rest:
+        values["address_line_2"] = ", ".join([*rest, *filter(None, [values["address_line_2"]])])
+    values["notes"] = "\n".join(clean_lines(raw.get("notes", "")))
     errors = {
-        field: f"The {FIELD_NAMES.get(field, field)} has {len(value):,} characters. Shorten it to {LIMITS[field]:,} at most."
+        field: f"The {FIELD_NAMES.get(field, field)} has {len(value):,} characters: shorten it to {LIMITS[field]:,}."
         for field, value in values.items()
         if len(value) > LIMITS[field]
     }
     if not values["name"]:
-        errors["name"] = "Every company needs a name. Give it one."
+        errors["name"] = "Every company needs a name: give it one."
     for field, check in (("type", _type), ("email", _email), ("country", _country)):
         if field not in errors:
             values[field], error = check(values[field])
@@ -112,35 +105,13 @@ def clean_company(raw: Mapping[str, str]) -> Cleaned:
     return Cleaned(values, errors)
 
 
-def line(text: str) -> str:
-    """`text` as one clean line, the empty one where it says that there is nothing."""
-    text = " ".join(text.split())
-    if not (text.isascii() and text.isprintable()):
-        text = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
-    return "" if text in _NOTHING else text
-
-
-def _lines(text: str) -> str:
-    """`text` as clean lines, with no empty line at its ends."""
-    if not text:
-        return ""
-    return "\n".join(line(part) for part in _LINE_END.split(text)).strip("\n")
-
-
-def _address(first: str, second: str) -> tuple[str, str]:
-    """The two address lines. Some exports put a whole address into one cell, with line breaks."""
-    parts = [part for part in _lines(first).split("\n") if part]
-    rest = [*parts[1:], *(part for part in _lines(second).split("\n") if part)]
-    return (parts[0] if parts else ""), ", ".join(rest)
-
-
 def _type(text: str) -> tuple[str, str]:
     if not text:
         return CUSTOMER, ""
     # Some exports divide customers further: "Customer - Direct".
     known = _TYPES.get(text.casefold()) or _TYPES.get(text.partition(" - ")[0].casefold())
     if known is None:
-        return text, f"The type “{text}” is not known. Write customer or prospect."
+        return text, f"The type “{text}” is not known: write customer or prospect."
     return known, ""
 
 
@@ -151,11 +122,11 @@ def _email(text: str) -> tuple[str, str]:
     if ordinary and len(ordinary["local"]) <= _LONGEST_LOCAL_PART:
         return f"{ordinary['local']}@{ordinary['domain'].lower()}", ""
     if text.count("@") > 1:
-        return text, "Only one e-mail address fits here. Keep one."
+        return text, "Only one e-mail address fits here: keep one."
     try:
         return validate_email(text, check_deliverability=False).normalized, ""
     except EmailNotValidError:
-        return text, f"“{text}” is not a whole e-mail address. Write it like name@example.com."
+        return text, f"“{text}” is not a whole e-mail address: write it like name@example.com."
 
 
 def _country(text: str) -> tuple[str, str]:

@@ -7,12 +7,13 @@ small table adds what people write and neither of them lists.
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
 
 import pycountry
 from babel import Locale
+
+from webapp.text import letters
 
 # The languages in which the names of countries are understood; screens use British English.
 LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "nl", "ca", "da", "sv", "nb", "fi", "pl", "cs", "hu", "ro", "el", "tr")
@@ -74,10 +75,10 @@ _USUAL_NAMES = {
 
 
 def country_code(text: str) -> str | None:
-    """The alpha-2 code of the country that `text` means: a code, or a name in one of LANGUAGES; None where it is unknown.
+    """The alpha-2 code of the country that `text` means: a code, or a name in one of LANGUAGES; None where it is none.
 
-    "Germany", "Deutschland", "DE" and "DEU" all give "DE". Understands no postal abbreviations such as "F-" and corrects
-    no spelling: see `nearest_country`.
+    "Germany", "Deutschland", "DE" and "DEU" all give "DE". Understands no postal abbreviations such as "F-" and
+    corrects no spelling: see `nearest_country`.
     """
     if len(text) == 2 and text in _codes():
         return text
@@ -88,7 +89,7 @@ def country_code(text: str) -> str | None:
 def nearest_country(text: str) -> str | None:
     """The name for screens of the country that is written most like `text`, None where none is."""
     names = _names()
-    close = difflib.get_close_matches(_folded(text), names, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(letters(text), names, n=1, cutoff=0.75)
     return country_name(names[close[0]]) if close else None
 
 
@@ -100,7 +101,7 @@ def country_name(code: str) -> str:
 @cache
 def country_choices() -> tuple[tuple[str, str], ...]:
     """All countries as (alpha-2 code, name), in the order of their names."""
-    return tuple(sorted(_shown_names().items(), key=lambda pair: _folded(pair[1])))
+    return tuple(sorted(_shown_names().items(), key=lambda pair: letters(pair[1])))
 
 
 @cache
@@ -117,25 +118,25 @@ def _shown_names() -> dict[str, str]:
 # A file names few countries, each of them often.
 @lru_cache(maxsize=4096)
 def _code_of_name(text: str) -> str | None:
-    folded, names = _folded(text), _names()
-    return names.get(folded) or names.get(folded.removeprefix("the"))
+    word, names = letters(text), _names()
+    return names.get(word) or names.get(word.removeprefix("the"))
 
 
 @cache
 def _names() -> dict[str, str]:
-    """Code by folded name. Built at the first need: a form sends codes, so that most processes never load all languages."""
+    """Code by name. Built at the first need: a form sends codes, so that most processes never load all languages."""
     names: dict[str, str] = {}
     # ISO's own names come first: "Congo" alone is the name of CG there, whatever it may mean elsewhere.
     for code, name in _iso_names():
-        names.setdefault(_folded(name), code)
-    names |= {_folded(name): code for code, usual in _USUAL_NAMES.items() for name in usual}
+        names.setdefault(letters(name), code)
+    names |= {letters(name): code for code, usual in _USUAL_NAMES.items() for name in usual}
     certain = frozenset(names)
     ambiguous: set[str] = set()
     for language in LANGUAGES:
         for code, name in Locale(language).territories.items():
-            folded = _folded(name)
-            if code in _codes() and folded not in certain and names.setdefault(folded, code) != code:
-                ambiguous.add(folded)
+            word = letters(name)
+            if code in _codes() and word not in certain and names.setdefault(word, code) != code:
+                ambiguous.add(word)
     return {name: code for name, code in names.items() if name not in ambiguous}
 
 
@@ -152,8 +153,3 @@ def _iso_names() -> Iterator[tuple[str, str]]:
                 main, _, rest = name.partition(", ")
                 yield code, f"{rest} {main}"
     yield KOSOVO, KOSOVO
-
-
-def _folded(text: str) -> str:
-    """Letters and digits alone, without case and accents."""
-    return "".join(letter for letter in unicodedata.normalize("NFKD", text).casefold() if letter.isalnum())

@@ -1,0 +1,40 @@
+"""Text from outside, made clean: what people type and what other programs export."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# How exports write that there is nothing: exactly so, because somebody may be called Null.
+_NOTHING = frozenset({"NULL", "null", "(null)", "N/A", "n/a", "#N/A", r"\N", "-", "--", "–", "—"})  # noqa: RUF001
+
+# Control characters that are no white space, soft hyphens, invisible marks that a copied text brings along, marks that
+# turn the direction of writing (they make one name look like another), and halves of surrogate pairs.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069"
+    "\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
+)
+_LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
+
+
+def clean_line(text: str) -> str:
+    """`text` as one line in Unicode's NFC: white space trimmed and collapsed, invisible characters out.
+
+    Empty where it says that there is nothing: NULL, N/A, a dash.
+    """
+    text = " ".join(text.split())
+    if not (text.isascii() and text.isprintable()):
+        text = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
+    return "" if text in _NOTHING else text
+
+
+def clean_lines(text: str) -> list[str]:
+    """The lines of `text`, each clean, without those that are empty at the beginning and at the end."""
+    if not text:
+        return []
+    return "\n".join(clean_line(part) for part in _LINE_END.split(text)).strip("\n").split("\n")
+
+
+def letters(text: str) -> str:
+    """The letters and digits of `text` alone, without case and accents: what people take for one word."""
+    return "".join(sign for sign in unicodedata.normalize("NFKD", text).casefold() if sign.isalnum())
