@@ -16,7 +16,7 @@ from webapp.status import Status
 from workers.engine.authorise import authorise as authorise_connection
 from workers.engine.pull import pull as pull_connection
 from workers.engine.push import drain
-from workers.sage import connect
+from workers.sage.open import connect
 
 # A sign that a due push was lost: it is this much overdue and nobody has it in hand.
 _OVERDUE = timedelta(seconds=2)
@@ -24,7 +24,7 @@ _OVERDUE = timedelta(seconds=2)
 
 @cache
 def _services(process: int) -> Services:
-    """The services of this process. A forked job must not share its parent's connections, so each process has its own."""
+    """The services of one process: a forked job must not share its parent's connections."""
     return Services.open(Settings.load(), application_name="synclight-worker", pool_size=2)
 
 

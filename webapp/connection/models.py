@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, LargeBinary, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -46,7 +45,7 @@ class Connection(Base):
     own_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
 
-    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": own_version}
+    __mapper_args__ = {"version_id_col": own_version}  # noqa: RUF012 - SQLAlchemy declares it so.
     __table_args__ = (
         CheckConstraint(
             "state IN ('connecting', 'connected', 'unreachable', 'authorise_again', 'paused')", name="state"

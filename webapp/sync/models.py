@@ -56,7 +56,7 @@ class Synced:
 
     @declared_attr.directive
     def __mapper_args__(cls) -> dict[str, Any]:
-        return {"version_id_col": cls.sync_version}  # type: ignore[attr-defined]
+        return {"version_id_col": cls.sync_version}
 
     @classmethod
     def sync_constraints(cls, table: str) -> tuple[CheckConstraint | Index, ...]:
@@ -182,7 +182,7 @@ class SyncRun(Base):
     user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("app_user.id"))
     version: Mapped[int] = mapped_column(BigInteger)
 
-    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": version}
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy declares it so.
     __table_args__ = (Index("ix_sync_run_connection", "connection_id", "id"),)
 
     @property

@@ -38,6 +38,7 @@ from workers.sage.connector import (
     CUSTOMER_FIELDS,
     AuthoriseAgain,
     Connector,
+    Fields,
     NotFound,
     OutcomeUnknown,
     RemoteCustomer,
@@ -315,7 +316,7 @@ def _update(services: Services, sage: Connector, claimed: Claimed, remote: Remot
 
 
 def _intend(
-    services: Services, claimed: Claimed, operation: str, key: str, fields: dict[str, str], body: dict[str, Any]
+    services: Services, claimed: Claimed, operation: str, key: str, fields: Fields, body: dict[str, Any]
 ) -> int | None:
     """Note a write before it is sent. None where the record was overtaken: then nothing must be sent."""
     with services.database.unit_of_work() as work:
@@ -328,7 +329,7 @@ def _intend(
             record_id=company.id,
             operation=operation,
             idempotency_key=key,
-            fields=fields,
+            fields=dict(fields),
             body=body,
             body_hash=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
         )
@@ -368,15 +369,15 @@ def _in_step(
     remote: RemoteCustomer,
     intent_id: int | None = None,
     *,
-    wrote: dict[str, str] | None = None,
-    sent: dict[str, str] | None = None,
+    wrote: Fields | None = None,
+    sent: Fields | None = None,
 ) -> None:
     """Record what Sage holds now, and take it over: green only where both sides are equal then, field by field.
 
     `sent` is the state of the record that Sage's answer belongs to: the one of the claim, or an older one where a
-    create was sent again. Each field that still has that value here gets Sage's. For most that changes nothing; it brings in
-    what was changed in Sage, and what Sage made of a value that it stores in another way. A field that a person changed
-    since keeps the person's value, and the record goes round again, with Sage's state of now as the base.
+    create was sent again. Each field that still has that value here gets Sage's. For most that changes nothing; it
+    brings in what was changed in Sage, and what Sage made of a value that it stores in another way. A field that a
+    person changed since keeps the person's value, and the record goes round again, with Sage's state of now as the base.
 
     `wrote` is what was written just now, if anything was: a value that Sage answers with something else than a spelling
     of it was not taken. It stays here, and a person is told.
