@@ -1,7 +1,7 @@
 """Settings: one frozen, typed object, read from the environment and handed to everything that needs it.
 
 A secret can also come from a file: `SYNCLIGHT_SECRET_KEY_FILE=/run/secrets/key` is read in place of
-`SYNCLIGHT_SECRET_KEY`. What only workers may know (the keys of the Sage tokens) is not here but in workers.sage.tokens.
+`SYNCLIGHT_SECRET_KEY`. What only workers may know (the keys of the Sage tokens) is not here but in workers.settings.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     sandbox_port: Annotated[int, Field(ge=1, le=65535)] = Field(8010, description="Port of the sandbox on 127.0.0.1.")
     sage_base_url: str | None = Field(
         None, description="Base URL of the Sage API, with /v3.1; without it the sandbox is started and used."
+    )
+    sage_client_id: str = Field(
+        "synclight-sandbox",
+        description="Client id of the application as registered with Sage; the default is the sandbox's.",
     )
     public_origin: str | None = Field(
         None,
@@ -116,7 +120,9 @@ class Settings(BaseSettings):
 
         Raises SettingsError with one line for each wrong setting.
         """
-        _read_secret_files()
+        read_secret_files(
+            "SYNCLIGHT_SECRET_KEY", "SYNCLIGHT_DEMO_PASSWORD", "SYNCLIGHT_METRICS_TOKEN", "DATABASE_URL", "REDIS_URL"
+        )
         try:
             return cls()
         except ValidationError as error:
@@ -127,15 +133,12 @@ class Settings(BaseSettings):
             raise SettingsError("\n".join(lines)) from error
 
 
-def _read_secret_files() -> None:
-    """Let `SYNCLIGHT_X_FILE` stand for `SYNCLIGHT_X`, the way container platforms hand out secrets."""
-    for name in (
-        "SYNCLIGHT_SECRET_KEY",
-        "SYNCLIGHT_DEMO_PASSWORD",
-        "SYNCLIGHT_METRICS_TOKEN",
-        "DATABASE_URL",
-        "REDIS_URL",
-    ):
+def read_secret_files(*names: str) -> None:
+    """Let `SYNCLIGHT_X_FILE` stand for `SYNCLIGHT_X`, the way container platforms hand out secrets.
+
+    Raises SettingsError for a file that cannot be read.
+    """
+    for name in names:
         path = os.environ.get(f"{name}_FILE")
         if path and name not in os.environ:
             try:

@@ -1,0 +1,63 @@
+"""Settings that only workers have: what opens Sage's tokens. The web process has none of them."""
+
+from __future__ import annotations
+
+from cryptography.fernet import Fernet, MultiFernet
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from webapp.config import Settings, SettingsError, read_secret_files
+
+SAGE_API_URL = "https://api.accounting.sage.com/v3.1"
+_SANDBOX_SECRET = "sandbox-secret"  # noqa: S105 - the sandbox answers on this machine alone, whoever asks.
+_MAKE_A_KEY = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+
+
+class WorkerSettings(BaseSettings):
+    """What an operator sets for workers in addition to webapp.config.Settings."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNCLIGHT_", frozen=True, extra="ignore")
+
+    token_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Fernet keys of the Sage tokens, separated by commas: the first encrypts, all decrypt.",
+    )
+    sage_client_secret: SecretStr = Field(
+        default=SecretStr(_SANDBOX_SECRET),
+        description="Secret of the application as registered with Sage; the default is the sandbox's.",
+    )
+
+    @property
+    def cipher(self) -> MultiFernet:
+        """What encrypts and decrypts tokens. Raises SettingsError where a key is none."""
+        keys = [key.strip() for key in self.token_keys.get_secret_value().split(",") if key.strip()]
+        if not keys:
+            raise SettingsError(f"SYNCLIGHT_TOKEN_KEYS: is not set; workers need it. Make a key with: {_MAKE_A_KEY}")
+        ciphers = []
+        for place, key in enumerate(keys, 1):
+            try:
+                ciphers.append(Fernet(key))
+            except ValueError:
+                raise SettingsError(
+                    f"SYNCLIGHT_TOKEN_KEYS: key {place} of {len(keys)} is no Fernet key. Make one with: {_MAKE_A_KEY}"
+                ) from None
+        return MultiFernet(ciphers)
+
+    @classmethod
+    def load(cls, settings: Settings) -> WorkerSettings:
+        """Read the environment.
+
+        Raises SettingsError with one line that says what to do. No line holds a secret.
+        """
+        read_secret_files("SYNCLIGHT_TOKEN_KEYS", "SYNCLIGHT_SAGE_CLIENT_SECRET")
+        try:
+            loaded = cls()
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+            raise SettingsError("\n".join(lines)) from None
+        _ = loaded.cipher
+        if settings.sage_api_url == SAGE_API_URL and loaded.sage_client_secret.get_secret_value() == _SANDBOX_SECRET:
+            raise SettingsError(
+                "SYNCLIGHT_SAGE_CLIENT_ID, SYNCLIGHT_SAGE_CLIENT_SECRET: set both to those of your application at Sage."
+            )
+        return loaded
