@@ -39,6 +39,8 @@ class Company(Synced, Base):
     postal_code: Mapped[str] = mapped_column(Text, default="")
     country: Mapped[str] = mapped_column(Text, default="")
     notes: Mapped[str] = mapped_column(Text, default="")
+    # The form that a person made it with, so that a form that is sent twice makes one company.
+    made_by_form: Mapped[str | None] = mapped_column(Text)
     owner_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("app_user.id"))
     name_key: Mapped[str] = mapped_column(Text(collation="C"), Computed("fold(name)", persisted=True))
     search_text: Mapped[str] = mapped_column(
@@ -57,4 +59,10 @@ class Company(Synced, Base):
         CheckConstraint("country ~ '^([A-Z]{2})?$'", name="country"),
         # A code names one company; many companies have none.
         Index("uq_company_code", "code", unique=True, postgresql_where=text("code <> ''")),
+        Index(
+            "uq_company_made_by_form",
+            "made_by_form",
+            unique=True,
+            postgresql_where=text("made_by_form IS NOT NULL"),
+        ),
     )

@@ -1,9 +1,13 @@
-"""What the list of companies is read from: an index for each order and filter, and one for the search."""
+"""What the list of companies is read from: an index for each order and filter, and one for the search.
+
+And the mark of the form that a company was made with.
+"""
 
 from __future__ import annotations
 
 import json
 
+import sqlalchemy as sa
 from alembic import op
 
 from webapp.companies.countries import country_choices
@@ -17,7 +21,7 @@ depends_on = None
 # comes last: U+FFFF stands behind every letter, -infinity before every time.
 ORDERS = {
     "name": "name_key",
-    "city": "city_key(city)",
+    "city": 'city_key(city) COLLATE "C"',
     "country": "country_rank(country)",
     "last": "coalesce(last_synchronised_at, '-infinity'::timestamptz)",
 }
@@ -27,7 +31,7 @@ def upgrade() -> None:
     op.execute(
         """
         CREATE FUNCTION city_key(city text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-        RETURN coalesce(nullif(fold(city), ''), U&'\\FFFF') COLLATE "C"
+        RETURN coalesce(nullif(fold(city), ''), U&'\\FFFF')
         """
     )
     # People look for Spain under S, not under its code ES. The names are those of the day of this migration: a name that
@@ -38,6 +42,14 @@ def upgrade() -> None:
         CREATE FUNCTION country_rank(code text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
         RETURN coalesce(('{json.dumps(ranks)}'::jsonb -> code)::integer, 1000)
         """
+    )
+    op.add_column("company", sa.Column("made_by_form", sa.Text(), nullable=True))
+    op.create_index(
+        "uq_company_made_by_form",
+        "company",
+        ["made_by_form"],
+        unique=True,
+        postgresql_where=sa.text("made_by_form IS NOT NULL"),
     )
     for name, key in ORDERS.items():
         op.execute(f"CREATE INDEX ix_company_by_{name} ON company (({key}), id)")
