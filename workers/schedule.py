@@ -17,7 +17,7 @@ from workers.tick import tick
 # Seconds between two looks at what is due. The cycle of a connection is at most this much late.
 TICK_SECONDS = 2
 
-# RQ 3.0 takes a serializer for `rq cron` and does not use it: its jobs would be pickled, and our workers read no pickle.
+# RQ 3.0 takes a serializer for `rq cron` and does not use it: its jobs would be pickled, which our workers never read.
 rq.cron.Queue = partial(Queue, serializer=JSONSerializer)  # type: ignore[assignment,attr-defined]
 
 rq.cron.register(

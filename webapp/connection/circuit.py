@@ -1,4 +1,4 @@
-"""When the connection to Sage breaks and heals: a fault that is shown once, on the connection, and never in red on records."""
+"""When the connection to Sage breaks and heals: a fault that is shown once, on the connection, never red on records."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ CONNECTING = "connecting"
 class Connection(Base):
     """One company in Sage.
 
-    `state` is connecting (never yet authorised), connected, unreachable, authorise_again or paused, since `state_since`.
+    `state` is connecting (never yet authorised), connected, unreachable, authorise_again or paused; `state_since` says
+    since when.
     `tokens` are encrypted with a key that only workers hold; the column is loaded only where it is asked for.
     `writer` and `writer_until` are the lease of the one process that may write to this business: whoever holds a number
     that is no longer there writes nothing.

@@ -41,7 +41,7 @@ def clock(moment: datetime, zone: tzinfo, now: datetime) -> str:
 def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
     """The detail of a record of `kind` (company, contact, order) as a sentence for a reader in `zone`.
 
-    A code that is not known, as an older process may meet during an upgrade, gives a sentence that is true of any record.
+    A code that is not known, as an older process may meet during an upgrade, gives a sentence that is always true.
     """
     noun = NOUNS[kind]
     field = FIELD_NAMES.get(detail.get("field", ""), detail.get("field", ""))
@@ -73,12 +73,13 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
         case "gave_up":
             return f"Sage did not accept this {noun} after {detail['attempts']} tries. Ask an admin to resync it."
         case "outcome_unknown":
-            return "Sage never answered whether it took this change. Check the customer in Sage, then ask an admin to resync it."
+            return "Sage never said whether it took this change. Look it up in Sage, then ask an admin to resync it."
         case "conflict":
             names = _listed([FIELD_NAMES.get(name, name) for name in detail["fields"]])
-            return f"The {names} changed here and in Sage. Choose which to keep: edit and save to keep yours, or ask an admin."
+            return f"Changed here and in Sage: {names}. Choose which to keep, or edit and save to keep what is here."
         case "possible_duplicate":
-            return f"Sage may already have this {noun}: {_listed(detail['names'])}. An admin must say whether it is the same."
+            names = _listed(detail["names"])
+            return f"It may be the same {noun} as {names}. If it is another one, an admin can resync it to send it."
         case "deleted_in_sage":
             return f"This {noun} was deleted in Sage. An admin can restore it there or unlink it here."
         case "excluded":
@@ -86,13 +87,13 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
         case "unlinked":
             return f"This {noun} is no longer linked to Sage. Resync it to link it again."
         case "never_sent":
-            return f"This {noun} has not been sent to Sage: no Sage company is connected yet. Ask an admin to connect Sage."
+            return f"This {noun} is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."
         case _:
             return f"The status of this {noun} has changed. Open it again to see the details."
 
 
 def brief(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
-    """The few words that a list shows in place of a time for a record that is pending; the empty text where a time says it better."""
+    """What a list says in place of a time: few words for a pending record, the empty text where a time says it better."""
     match detail.get("code"):
         case "queued":
             return "Queued"

@@ -165,7 +165,7 @@ class SyncCursor(Base):
 
 
 class SyncRun(Base):
-    """A pull, or a resync of many records, with its counts: a progress bar while it runs, an entry of the run history after."""
+    """A pull with its counts: progress while it runs, an entry of the run history after."""
 
     __tablename__ = "sync_run"
 

@@ -1,4 +1,4 @@
-"""What an admin asks for: compare with Sage again, restore what was deleted there, take a record out of synchronisation."""
+"""What an admin asks for: compare with Sage again, restore what was deleted there, take a record out of it."""
 
 from __future__ import annotations
 

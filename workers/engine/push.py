@@ -377,7 +377,7 @@ def _in_step(
     `sent` is the state of the record that Sage's answer belongs to: the one of the claim, or an older one where a
     create was sent again. Each field that still has that value here gets Sage's. For most that changes nothing; it
     brings in what was changed in Sage, and what Sage made of a value that it stores in another way. A field that a
-    person changed since keeps the person's value, and the record goes round again, with Sage's state of now as the base.
+    person changed since keeps the person's value, and the record goes round again, with Sage's state as the base.
 
     `wrote` is what was written just now, if anything was: a value that Sage answers with something else than a spelling
     of it was not taken. It stays here, and a person is told.
