@@ -1,0 +1,57 @@
+"""At most ten frames a second, without holding up what comes slowly enough."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webapp.live.pace import FRAMES_A_SECOND, Pace
+
+
+def frames(changes: list[float]) -> list[float]:
+    """When frames leave for changes at these times: what comes up while one waits goes with it."""
+    pace, left, due = Pace(), [], None
+    for at in sorted(changes):
+        if due is not None and due <= at:
+            pace.left(due)
+            left.append(due)
+            due = None
+        if due is None:
+            due = max(at, pace.earliest(at))
+    if due is not None:
+        left.append(due)
+    return left
+
+
+def most_within(seconds: float, times: list[float]) -> int:
+    return max(sum(1 for other in times if start <= other < start + seconds) for start in times)
+
+
+def test_an_isolated_change_leaves_at_once() -> None:
+    assert frames([5.0]) == [5.0]
+    assert frames([5.0, 7.0]) == [5.0, 7.0]
+
+
+def test_a_storm_is_ten_frames_a_second() -> None:
+    left = frames([number / 1000 for number in range(3000)])
+    # A hair less than a second, because tenths are not exact in binary.
+    assert most_within(0.9999, left) == FRAMES_A_SECOND
+    assert left[0] == 0.0
+    assert left[-1] >= 2.9
+
+
+def test_ten_uneven_changes_a_second_do_not_wait() -> None:
+    # Early and late by turns, up to 20 ms.
+    changes = [
+        number / 10 + (0.02 if number % 3 == 0 else -0.02 if number % 3 == 1 else 0.0) for number in range(1, 60)
+    ]
+    assert frames(changes) == changes
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=400))
+def test_no_second_has_more_than_one_frame_too_many_and_nothing_waits_longer_than_two(changes: list[float]) -> None:
+    left = frames(changes)
+    assert most_within(1.0, left) <= FRAMES_A_SECOND + 1
+    assert most_within(5.0, left) <= 5 * FRAMES_A_SECOND + 1
+    for at in changes:
+        assert any(at <= frame <= at + 2 / FRAMES_A_SECOND + 1e-9 for frame in left)
