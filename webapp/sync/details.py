@@ -93,7 +93,7 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
 
 
 def brief(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
-    """What a list says in place of a time: few words for a pending record, the empty text where a time says it better."""
+    """What a list says in place of a time: few words for a pending record, no text where a time says it better."""
     match detail.get("code"):
         case "queued":
             return "Queued"
