@@ -313,7 +313,8 @@ class Shown:
         else:
             shown |= {name: state.get(name) for name in ("name", "job_title", "telephone", "mobile", "email", "fax")}
             shown["contact_person_types"] = _types("contact_person_types", state)
-            shown["address"] = inside(state.get("address_id"))
+            address = known.get(state.get("address_id") or "")
+            shown["address"] = None if address is None else _base(address)
             shown["is_main_contact"] = bool(state.get("is_main_contact"))
             shown["is_preferred_contact"] = bool(state.get("is_preferred_contact"))
         return shown

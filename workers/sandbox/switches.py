@@ -37,6 +37,6 @@ class Switches:
             words = get_args(hints[name])
             if words and value not in words:
                 raise ValueError(f"{name} must be one of: {', '.join(words)}.")
-            if not words and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} must be a whole number of seconds of at least 1.")
+            if not words and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                raise ValueError(f"{name} must be a whole number of seconds; 0 lets it expire at once.")
         return Switches(**{**asdict(self), **changes})

@@ -1,0 +1,147 @@
+"""A full life of contacts, addresses and persons through the referee that knows Sage's own Swagger file."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from tests.sandbox_process import ROOT, SandboxProcess, free_port
+from workers.sandbox.businesses import BUSINESSES, LEAD
+
+SHARED = ROOT.parent / "shared"
+REFEREE = SHARED / "tools" / "sage_contract.py"
+SPEC = SHARED / "sage" / "accounting-v3.1-swagger.json"
+
+pytestmark = pytest.mark.skipif(
+    not REFEREE.exists(), reason="../shared with the referee of Sage's contract is not there"
+)
+
+
+@contextmanager
+def referee(upstream: str, report: Path) -> Iterator[tuple[str, list[str]]]:
+    """Run the referee before `upstream`: its base URL, and a list that holds its summary line after the end."""
+    port = free_port()
+    command = [sys.executable, str(REFEREE), "--spec", str(SPEC), "--upstream", upstream]
+    process = subprocess.Popen(
+        [*command, "--listen", f"127.0.0.1:{port}", "--report", str(report)], stdout=subprocess.PIPE, text=True
+    )
+    summary: list[str] = []
+    base = f"http://127.0.0.1:{port}/v3.1"
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(httpx2.TransportError),
+            stop=stop_after_delay(30),
+            wait=wait_fixed(0.1),
+            reraise=True,
+        ):
+            with attempt:
+                httpx2.get(f"http://127.0.0.1:{port}/")
+        yield base, summary
+    finally:
+        process.send_signal(signal.SIGTERM)
+        summary.append(process.communicate(timeout=20)[0].strip())
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
+    with SandboxProcess().start(var=tmp_path) as one:
+        yield one
+
+
+def test_a_full_life_breaks_nothing(sandbox: SandboxProcess, tmp_path: Path) -> None:
+    report = tmp_path / "contract.jsonl"
+    with referee(sandbox.base_url, report) as (base, summary), sandbox.client(LEAD.id, base_url=base) as sage:
+        _live(sage)
+        for kind in ("error_before", "error_after", "reject"):
+            sandbox.fault(kind, times=1)
+            assert sage.post("/contacts", json=_contact(f"Under {kind}")).status_code in (422, 500)
+        for kind in ("rate_limited", "unavailable"):
+            sandbox.fault(kind, times=1)
+            assert sage.get("/contacts").status_code in (429, 503)
+        sandbox.settings(next_link="absolute", size_key="$items_per_page", money="number", nested="full")
+        assert sage.get("/contacts?attributes=all&items_per_page=1").status_code == 200
+        with sandbox.client(BUSINESSES[1].id, base_url=base) as other:
+            assert other.get("/contacts?attributes=all").json()["$total"] == 0
+    broken = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+    assert broken == []
+    counted = re.fullmatch(r"contract: (\d+) exchanges, 0 broken", summary[0])
+    assert counted is not None, summary
+    assert int(counted[1]) > 60
+
+
+def _contact(name: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "contact": {
+            "idempotency_id": secrets.token_hex(16),
+            "name": name,
+            "contact_type_ids": ["CUSTOMER"],
+            "main_address": {"address_line_1": "Obere Str. 57", "city": "Berlin", "country_id": "DE"},
+            **fields,
+        }
+    }
+
+
+def _live(sage: httpx2.Client) -> None:
+    for name in ("contact_types", "contact_person_types", "address_types", "countries", "currencies"):
+        listed = sage.get(f"/{name}?items_per_page=200").json()
+        assert sage.get(f"/{name}/{listed['$items'][0]['id']}").status_code == 200
+    person = {
+        "name": "Maria Anders",
+        "job_title": "Owner",
+        "email": "maria@alfreds.example",
+        "telephone": "030-0074321",
+    }
+    made = [
+        sage.post(
+            "/contacts",
+            json=_contact(
+                f"Customer {number}", reference=f"C{number}", credit_limit="2000.0", main_contact_person=person
+            ),
+        ).json()
+        for number in range(12)
+    ]
+    for one in made:
+        assert sage.get(f"/contacts/{one['id']}?nested_attributes=all").status_code == 200
+        sage.put(
+            f"/contacts/{one['id']}", json={"contact": {"name": "Renamed", "delivery_address": {"country_id": "FR"}}}
+        )
+    contact_id = made[0]["id"]
+    where = {"name": "Store", "address_type_id": "DELIVERY", "is_main_address": False, "country_id": "FR"}
+    address = sage.post(
+        "/addresses", json={"address": {**where, "contact_id": contact_id, "idempotency_id": secrets.token_hex(16)}}
+    ).json()
+    assert sage.put(f"/addresses/{address['id']}", json={"address": {"city": "Lille"}}).status_code == 200
+    held = {"address_id": address["id"], "name": "Luc", "contact_person_type_ids": ["SALES"]}
+    luc = sage.post(
+        "/contact_persons", json={"contact_person": {**held, "idempotency_id": secrets.token_hex(16)}}
+    ).json()
+    assert sage.put(f"/contact_persons/{luc['id']}", json={"contact_person": {"mobile": "06"}}).status_code == 200
+    for path in ("/contacts", "/addresses", "/contact_persons"):
+        link: str | None = f"{path}?items_per_page=5&attributes=all"
+        while link:
+            link = sage.get(link).json()["$next"]
+        assert sage.get(path, params={"updated_or_created_since": "2026-01-01T00:00:00Z"}).status_code == 200
+    assert sage.get("/contacts?attributes=all&nested_attributes=all&contact_type_id=CUSTOMER").json()["$total"] == 12
+    assert sage.get(f"/addresses/{address['id']}?nested_attributes=all").status_code == 200
+    assert sage.get(f"/contact_persons/{luc['id']}?nested_attributes=all").status_code == 200
+    assert sage.post("/contacts", json=_contact("Doubled", reference="C1")).status_code == 422
+    assert sage.get("/contacts/0").status_code == 404
+    assert sage.delete(f"/contact_persons/{luc['id']}").status_code == 204
+    assert sage.delete(f"/addresses/{address['id']}").status_code == 204
+    assert sage.delete(f"/contacts/{contact_id}").status_code == 204
+    for path in ("/contacts", "/addresses", "/contact_persons"):
+        assert sage.get(f"{path}?deleted_since=2020-01-01T00:00:00Z&attributes=all").json()["$total"] >= 1
+    for path in ("/businesses", "/businesses/lead", f"/businesses/{LEAD.id}", "/user"):
+        assert sage.get(path).status_code == 200
