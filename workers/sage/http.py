@@ -100,7 +100,7 @@ _WITHOUT_ECHO = ("businesses", "user")
 
 LONGEST_WAIT = 86_400.0
 _LONGEST_MESSAGE = 500
-_PRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+")
 
 
 class Bearer(Protocol):
@@ -293,4 +293,4 @@ def parsed(body: bytes) -> Any:
 
 def _plain(value: object) -> str:
     """A text from outside that may be stored and shown: of one line and of limited length."""
-    return _PRINTABLE.sub(" ", value)[:_LONGEST_MESSAGE].strip() if isinstance(value, str) else ""
+    return _UNPRINTABLE.sub(" ", value)[:_LONGEST_MESSAGE].strip() if isinstance(value, str) else ""
