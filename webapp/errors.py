@@ -20,6 +20,9 @@ from werkzeug.wrappers import Response
 
 log = structlog.get_logger()
 
+# The database is not there, or too busy to answer.
+_AWAY = (OperationalError, NoConnectionFree)
+
 # A restart of the database takes about so long, in seconds.
 _DATABASE_BACK_AFTER = 5
 
@@ -57,8 +60,8 @@ def init_app(app: Flask) -> None:
     app.after_request(_tell_number)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(CSRFError, _form_too_old)
-    app.register_error_handler(OperationalError, _no_database)
-    app.register_error_handler(NoConnectionFree, _no_database)
+    for kind in _AWAY:
+        app.register_error_handler(kind, _no_database)
     app.register_error_handler(Exception, _broken)
 
 
@@ -91,9 +94,10 @@ def _tell_number(response: Response) -> Response:
 def _refused(error: HTTPException) -> ResponseReturnValue:
     if error.response is not None or error.code is None or error.code < 400:
         return error  # A redirect, or an answer that the code made itself.
-    if isinstance(error, InternalServerError) and error.original_exception is not None:
-        return _unexpected(error.original_exception)
-    response = _page(error.code, _OTHER_SITE if isinstance(error, FromOtherSite) else None)
+    try:
+        response = _page(error.code, _OTHER_SITE if isinstance(error, FromOtherSite) else None)
+    except _AWAY as fault:  # Who is signed in, and so which frame to show, stands in the database.
+        return _no_database(fault)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -114,10 +118,6 @@ def _no_database(error: Exception) -> ResponseReturnValue:
 
 
 def _broken(error: Exception) -> ResponseReturnValue:
-    return _unexpected(error)
-
-
-def _unexpected(error: BaseException) -> Response:
     log.error("request_failed", method=request.method, path=request.path, exc_info=error)
     return _page(InternalServerError.code)
 

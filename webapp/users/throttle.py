@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import cached_property
 
 import structlog
 from limits import RateLimitItem, parse_many
@@ -29,7 +30,11 @@ class Throttle:
         self._shared = FixedWindowRateLimiter(
             RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix="synclight:tries")
         )
-        self._own = FixedWindowRateLimiter(MemoryStorage())
+
+    @cached_property
+    def _own(self) -> FixedWindowRateLimiter:
+        # It starts a thread, which belongs into the process that counts, not into the one that is forked for it.
+        return FixedWindowRateLimiter(MemoryStorage())
 
     def count(self, email: str, address: str) -> int | None:
         """Count one try. Returns None if it may go on, else the seconds until the next one may."""
