@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flask import Flask, redirect
-from flask.typing import ResponseReturnValue
-from werkzeug.middleware.proxy_fix import ProxyFix
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.typing import ResponseReturnValue
 
-from webapp.config import Settings
+    from webapp.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def create_app(settings: Settings) -> Flask:
     """Build the app for these settings. It connects to nothing before its first request."""
-    # Imported here, so that a command that needs only the settings does not load the whole web.
+    # Imported here, because every module of this package imports this one first: a command, or the process that looks
+    # after the others, must not load the whole web for that.
+    from flask import Flask, redirect, url_for
     from flask_compress import Compress
+    from werkzeug.middleware.proxy_fix import ProxyFix
 
     from webapp import assets, errors, frame, security
+    from webapp.companies.views import blueprint as companies
+    from webapp.connection.views import blueprint as connection
+    from webapp.health import blueprint as health
     from webapp.live import gateway
     from webapp.services import Services
     from webapp.users import access
@@ -33,14 +40,14 @@ def create_app(settings: Settings) -> Flask:
     access.init_app(app)
     assets.init_app(app, ROOT / "static")
     frame.init_app(app)
-    for blueprint in (users,):
+    for blueprint in (companies, connection, users, health):
         app.register_blueprint(blueprint)
     gateway.init_app(app)
 
     @app.get("/")
     @access.login_required
     def start() -> ResponseReturnValue:
-        return redirect("/companies")
+        return redirect(url_for("companies.list_page"))
 
     if settings.public_origin:
         # Only a proxy that is known to be there may say where a request came from.

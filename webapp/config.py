@@ -11,6 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -97,12 +98,12 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the database: the one that was set, else the embedded server's."""
-        return self.database_url_setting or f"postgresql+psycopg://postgres@/synclight?host={self.run_dir}"
+        return self.database_url_setting or f"postgresql+psycopg://postgres@/synclight?host={quote(str(self.run_dir))}"
 
     @property
     def redis_url(self) -> str:
         """URL of Redis: the one that was set, else the embedded server's."""
-        return self.redis_url_setting or f"unix://{self.run_dir / 'redis.sock'}"
+        return self.redis_url_setting or f"unix://{quote(str(self.run_dir / 'redis.sock'))}"
 
     @property
     def sage_api_url(self) -> str:

@@ -1,0 +1,282 @@
+"""The command `synclight`.
+
+Each command imports what it needs when it runs: `synclight up` lives as long as the product and must stay small.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from webapp.config import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from webapp.importing.report import ImportReport
+    from webapp.services import Services
+
+# Settings of the workers alone, which this side of the product never reads.
+_WORKER_SETTINGS = {
+    "SYNCLIGHT_TOKEN_KEYS": "Fernet keys of the Sage tokens, separated by commas; workers only.",
+    "SYNCLIGHT_SAGE_CLIENT_SECRET": "Secret of the application as registered with Sage; workers only.",
+}
+
+
+class _Commands(click.Group):
+    """A group whose commands end with one clear line where the fault is not ours."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except Exception as error:
+            sentence = _sentence(error)
+            if sentence is None:
+                raise
+            raise click.ClickException(sentence) from error
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to say about an error that an operator can do something about, None for all others."""
+    if isinstance(error, SettingsError):
+        return str(error)
+    # A command that did not import these cannot have met their errors.
+    if "sqlalchemy" in sys.modules:
+        from sqlalchemy.exc import OperationalError, ProgrammingError
+
+        if isinstance(error, OperationalError):
+            return "The database cannot be reached. Start it with `synclight up`, or set DATABASE_URL."
+        if isinstance(error, ProgrammingError) and getattr(error.orig, "sqlstate", "") == "42P01":
+            return "The database has no tables of this version. Run `synclight migrate`."
+    if "redis" in sys.modules:
+        from redis import RedisError
+
+        if isinstance(error, RedisError):
+            return "Redis cannot be reached. Start it with `synclight up`, or set REDIS_URL."
+    return None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="synclight", message="Synclight %(version)s")
+def main() -> None:
+    """Synclight: whether every record is in step with Sage, live."""
+
+
+@main.command()
+def up() -> None:
+    """Run all of it on this machine: what no URL names, the sandbox, web, workers and schedule."""
+    from webapp.run.up import UpError
+    from webapp.run.up import up as run
+
+    try:
+        run(Settings.load(), _tell)
+    except UpError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _tell(line: str) -> None:
+    """Print a line of `synclight up`: what matters most stands out on a terminal."""
+    if line.startswith("Synclight is ready"):
+        line = click.style(line, bold=True)
+    elif line.endswith(" ..."):
+        line = click.style(line, dim=True)
+    # A terminal that was closed takes no more lines, and what runs must be stopped in order all the same.
+    with suppress(OSError):
+        click.echo(line)
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the newest version; make it first where it is missing."""
+    from webapp.migrations import create_database, migrate
+
+    settings = Settings.load()
+    create_database(settings.database_url)
+    migrate(settings.database_url)
+
+
+@main.command()
+def sandbox() -> None:
+    """Run the sandbox, a Sage on this machine for trying things out."""
+    # In its own process image, because nothing of this side is needed there.
+    os.execv(sys.executable, [sys.executable, "-m", "workers.sandbox"])  # noqa: S606
+
+
+@main.command(name="import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--kind", type=click.Choice(["company"]), default="company", show_default=True, help="What the rows are.")
+@click.option("--dry-run", is_flag=True, help="Do everything but keep it, and say what would be done.")
+def import_file(file: Path, kind: str, dry_run: bool) -> None:
+    """Create and change records from a CSV file with any usual column names."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from webapp.companies.importing import import_companies
+    from webapp.importing.table import ImportRefused
+
+    services = _services()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    # The bar goes to the standard error, so that the report can be kept in a file.
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(file.name, total=None)
+        try:
+            report = import_companies(
+                services, file, dry_run, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+        except ImportRefused as error:
+            raise click.ClickException(str(error)) from error
+    for line in _report_lines(report):
+        click.echo(line)
+
+
+def _report_lines(report: ImportReport) -> list[str]:
+    """An import's report for eyes: how the file was read, each row that was not taken, and the counts last."""
+    lines = [f"Read as {report.encoding}, with {report.delimiter} between the columns."]
+    used = ", ".join(f"{name} = {field}" for name, field in report.columns.items())
+    lines.append(f"Columns: {used}.")
+    if report.left_out:
+        lines.append(f"Left out: {', '.join(report.left_out)}.")
+    lines += [f"Line {line}: {reason}" for line, reason in report.refused]
+    would = "would be " if report.dry_run else ""
+    lines.append(
+        f"{report.created} {would}created, {report.changed} {would}changed, {report.unchanged} unchanged, "
+        f"{len(report.refused)} refused."
+    )
+    return lines
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(as_json: bool) -> None:
+    """How many records have which status, and how the connection to Sage is."""
+    from sqlalchemy.orm import Session
+
+    from webapp.overview import read_overview
+
+    with Session(_services().database.engine) as session:
+        overview = read_overview(session)
+    if as_json:
+        click.echo(json.dumps({**overview["modules"], "connections": overview["connections"]}, default=_as_text))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from webapp.status import FILTER_TEXT
+
+    table = Table("", *FILTER_TEXT.values(), box=None, header_style="bold", pad_edge=False)
+    for module, counts in overview["modules"].items():
+        table.add_row(module.capitalize(), *(str(counts[status]) for status in FILTER_TEXT))
+    Console().print(table)
+    for connection in overview["connections"]:
+        at = connection["last_synchronised_at"]
+        click.echo(
+            f"Connection {connection['id']} to Sage {connection['product'].capitalize()}: {connection['state']}, "
+            f"last synchronised {f'{at:%Y-%m-%d %H:%M:%S %Z}' if at else 'never'}, {connection['waiting']} waiting."
+        )
+    if not overview["connections"]:
+        click.echo("Sage is not connected.")
+
+
+def _as_text(moment: datetime) -> str:
+    """A moment for JSON: ISO 8601."""
+    return moment.isoformat()
+
+
+@main.command()
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+def resync(keys: tuple[str, ...]) -> None:
+    """Compare records with Sage again, both ways: company:42, or module:companies for all."""
+    from webapp.sync.resync import UnknownKeyError
+    from webapp.sync.resync import resync as ask
+
+    with _services().database.unit_of_work() as work:
+        try:
+            count = ask(work, list(keys), None)
+        except UnknownKeyError as error:
+            raise click.ClickException(
+                f"There is no {error}. A key is company:NUMBER, as in the page's address, or module:companies."
+            ) from error
+    click.echo(f"{count} {'record is' if count == 1 else 'records are'} being compared with Sage.")
+
+
+@main.group()
+def user() -> None:
+    """People who use the app."""
+
+
+@user.command()
+@click.argument("email")
+@click.option("--role", type=click.Choice(["sales", "admin"]), required=True)
+@click.option("--name", help="Name that others see; without it the part of the address before the @.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from the standard input.")
+def add(email: str, role: str, name: str | None, password_stdin: bool) -> None:
+    """Add a person who can sign in at once."""
+    from webapp.users.accounts import EmailTaken, create_user
+    from webapp.users.forms import check_person
+
+    services = _services()
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt="Again")
+    raw = {"email": email, "role": role, "name": name or email.partition("@")[0], "password": password}
+    checked = check_person(raw)
+    if checked.errors:
+        raise click.ClickException("\n".join(checked.errors.values()))
+    values = checked.values
+    with services.database.unit_of_work() as work:
+        try:
+            create_user(work, values["email"], values["name"], values["role"], password)
+        except EmailTaken:
+            raise click.ClickException(f"{values['email']} is somebody already.") from None
+        work.commit()
+    click.echo(f"{values['email']} can sign in now.")
+
+
+@main.command()
+def settings() -> None:
+    """Each setting: its present value, where that comes from, its default and what it is for."""
+    from pydantic import SecretStr
+    from rich.console import Console
+    from rich.table import Table
+
+    given = {name for name in os.environ if os.environ[name]}
+    # Before they are loaded, because that reads the files.
+    loaded = Settings.load()
+    table = Table("Setting", "Value", "From", "Default", "For", box=None, header_style="bold", pad_edge=False)
+    for name, field in Settings.model_fields.items():
+        choices = getattr(field.validation_alias, "choices", None)
+        variable = str(choices[0]) if choices else f"SYNCLIGHT_{name.upper()}"
+        value = getattr(loaded, name)
+        default = "" if field.default is None else str(field.default)
+        secret = isinstance(value, SecretStr) or variable in ("DATABASE_URL", "REDIS_URL")
+        shown = ("" if value is None else "(set)") if secret else ("" if value is None else str(value))
+        table.add_row(variable, shown, _origin(variable, given), default, field.description or "")
+    for variable, meaning in _WORKER_SETTINGS.items():
+        origin = _origin(variable, given)
+        table.add_row(variable, "" if origin == "default" else "(set)", origin, "", meaning)
+    Console().print(table)
+
+
+def _origin(variable: str, given: set[str]) -> str:
+    if variable in given:
+        return "environment"
+    return f"{variable}_FILE" if f"{variable}_FILE" in given else "default"
+
+
+def _services() -> Services:
+    """What commands work with. Their lines of log are for eyes, or for a file."""
+    from webapp.logs import configure
+    from webapp.services import Services
+
+    configure("cli")
+    return Services.open(Settings.load(), application_name="synclight-cli", pool_size=1)
+
+
+if __name__ == "__main__":
+    main()

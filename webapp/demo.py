@@ -1,0 +1,134 @@
+"""The demo: two people who can sign in, and a connection to the sandbox. `synclight up` runs `python -m webapp.demo`.
+
+A second run changes nothing, and neither does it undo what people did with the demo meanwhile.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from sqlalchemy import select
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from webapp.config import Settings
+from webapp.connection.models import CONNECTING, Connection
+from webapp.logs import configure
+from webapp.run.up import DEMO_USERS, OTHER_PASSWORD, demo_password
+from webapp.services import Services
+from webapp.users.accounts import create_user, set_password
+from webapp.users.passwords import is_password
+from webapp.users.queries import find_by_email
+
+# Seconds that a worker has for exchanging the code, which itself lives for 60.
+_PATIENCE = 30
+
+
+class DemoError(Exception):
+    """The demo cannot be made. The text says why in one line."""
+
+
+def make_users(services: Services) -> bool:
+    """Make the demo users that are missing. Returns whether all of them have the demo's password.
+
+    A password that somebody chose in the app is left alone, unless SYNCLIGHT_DEMO_PASSWORD names one.
+    """
+    password = demo_password(services.settings)
+    all_known = True
+    with services.database.unit_of_work() as work:
+        for email, role in DEMO_USERS.items():
+            user = find_by_email(work.session, email)
+            if user is None:
+                create_user(work, email, f"Demo {role}", role, password)
+            elif not is_password(user.password_hash, password):
+                if services.settings.demo_password is None:
+                    all_known = False
+                else:
+                    set_password(work, user, password)
+        work.commit()
+    return all_known
+
+
+def connect(services: Services) -> None:
+    """Make a connection to the sandbox where there is none yet, and wait until it works.
+
+    Raises DemoError.
+    """
+    settings = services.settings
+    with services.database.unit_of_work() as work:
+        connection = work.session.scalar(select(Connection).order_by(Connection.id).limit(1))
+        if connection is None:
+            connection = Connection(api_url=settings.sage_api_url, cycle_seconds=settings.cycle_seconds)
+            work.session.add(connection)
+            work.touch(connection)
+        elif connection.state != CONNECTING and connection.cycle_seconds == settings.cycle_seconds:
+            return
+        else:
+            connection.cycle_seconds = settings.cycle_seconds
+            work.touch(connection)
+        connection_id, state = connection.id, connection.state
+        work.commit()
+    if state != CONNECTING:
+        return
+    redirect_uri = f"{settings.origin}/connection/callback"
+    verifier = secrets.token_urlsafe(48)
+    code = _consent(settings, redirect_uri, verifier)
+    services.jobs.authorise(connection_id, code, redirect_uri, verifier)
+
+    def still_connecting() -> bool:
+        with services.database.unit_of_work() as work:
+            return work.session.get_one(Connection, connection_id).state == CONNECTING
+
+    try:
+        Retrying(
+            retry=retry_if_result(lambda connecting: connecting), stop=stop_after_delay(_PATIENCE), wait=wait_fixed(0.1)
+        )(still_connecting)
+    except RetryError:
+        raise DemoError(
+            f"no worker connected the sandbox within {_PATIENCE} s; see {settings.var}/log/worker.log"
+        ) from None
+
+
+def _consent(settings: Settings, redirect_uri: str, verifier: str) -> str:
+    """Agree on the sandbox's page as a person in a browser does. Returns the code that it sends back."""
+    asked = {
+        "filter": "apiv3.1",
+        "response_type": "code",
+        "client_id": settings.sage_client_id,
+        "redirect_uri": redirect_uri,
+        "scope": "full_access",
+        "state": secrets.token_urlsafe(16),
+        "code_challenge": create_s256_code_challenge(verifier),
+        "code_challenge_method": "S256",
+    }
+    page = f"http://127.0.0.1:{settings.sandbox_port}/oauth2/auth/central"
+    try:
+        with httpx2.Client(timeout=10, trust_env=False) as browser:
+            browser.get(page, params=asked).raise_for_status()
+            answer = browser.post(page, data={**asked, "decision": "approve"})
+    except httpx2.HTTPError as error:
+        raise DemoError(f"the sandbox at {page} did not answer: {error}") from error
+    query = parse_qs(urlsplit(answer.headers.get("location", "")).query)
+    if query.get("state") != [asked["state"]] or "code" not in query:
+        raise DemoError(f"the sandbox refused its consent with status {answer.status_code}")
+    return query["code"][0]
+
+
+def main() -> int:
+    """Make what is missing. Returns the exit status: OTHER_PASSWORD where a demo user has another password."""
+    configure("demo")
+    services = Services.open(Settings.load(), application_name="synclight-demo", pool_size=1)
+    try:
+        passwords_known = make_users(services)
+        connect(services)
+    except DemoError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0 if passwords_known else OTHER_PASSWORD
+
+
+if __name__ == "__main__":
+    sys.exit(main())

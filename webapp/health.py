@@ -1,0 +1,163 @@
+"""What machines ask: does the process live, does the product work, and how much of what is there."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from flask import Blueprint, Response, abort, jsonify, request
+from flask.typing import ResponseReturnValue
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from redis import Redis, RedisError
+from rq import Queue, Worker
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from webapp.overview import read_overview
+from webapp.queue import PULL_QUEUE, PUSH_QUEUE
+from webapp.services import services
+
+blueprint = Blueprint("health", __name__)
+
+# A worker gives a sign of life every 10 s at least (workers.process); one that missed two of them is gone.
+WORKER_SILENCE = timedelta(seconds=30)
+
+_STATES = ("connecting", "connected", "unreachable", "authorise_again", "paused")
+
+
+@blueprint.get("/healthz")
+def alive() -> ResponseReturnValue:
+    """This process answers; says nothing about what it needs."""
+    return jsonify(alive=True)
+
+
+@blueprint.get("/readyz")
+def ready() -> ResponseReturnValue:
+    """200 where the database, Redis and a worker are there, else 503 with what is missing."""
+    reasons = {}
+    try:
+        with services().database.engine.connect() as connection:
+            connection.execute(text("SELECT 1 FROM status_count LIMIT 1"))
+    except SQLAlchemyError:
+        reasons["database"] = "It cannot be reached, or is not migrated."
+    try:
+        if not _a_worker_lives(services().redis):
+            reasons["worker"] = f"None has given a sign of life for {WORKER_SILENCE.seconds} s."
+    except RedisError:
+        reasons["redis"] = "It cannot be reached."
+    return jsonify(ready=not reasons, reasons=reasons), 503 if reasons else 200
+
+
+@blueprint.get("/metrics")
+def metrics() -> ResponseReturnValue:
+    """The figures for Prometheus: to this machine, and to whoever has the token.
+
+    Every web process gives the same answer: the figures of the product come from the database and from Redis, those of
+    the web processes are sums over all of them.
+    """
+    if not _may_read_metrics():
+        abort(403)
+    registry = CollectorRegistry()
+    registry.register(_Figures())
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _a_worker_lives(redis: Redis) -> bool:
+    """Whether some worker gave a sign of life lately. Raises RedisError."""
+    now = datetime.now(UTC)
+    return any(
+        worker.last_heartbeat is not None and now - worker.last_heartbeat < WORKER_SILENCE
+        for worker in Worker.all(connection=redis)
+    )
+
+
+def _may_read_metrics() -> bool:
+    token = services().settings.metrics_token
+    if token is not None:
+        given = request.headers.get("Authorization", "")
+        if hmac.compare_digest(given.encode(), f"Bearer {token.get_secret_value()}".encode()):
+            return True
+    # Through a proxy on this machine everybody seems to be local.
+    through_proxy = "X-Forwarded-For" in request.headers or "Forwarded" in request.headers
+    return not through_proxy and request.remote_addr is not None and ip_address(request.remote_addr).is_loopback
+
+
+class _Figures:
+    """Reads all figures anew at each scrape. What cannot be read is left out, and its `synclight_up` is 0."""
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("synclight_up", "1 where this could be reached.", labels=["what"])
+        try:
+            with Session(services().database.engine) as session:
+                yield from self._from_database(session)
+            up.add_metric(["database"], 1)
+        except SQLAlchemyError:
+            up.add_metric(["database"], 0)
+        try:
+            yield from self._from_redis(services().redis)
+            up.add_metric(["redis"], 1)
+        except RedisError:
+            up.add_metric(["redis"], 0)
+        yield up
+        yield from _web_processes()
+
+    def _from_database(self, session: Session) -> Iterator[Metric]:
+        overview = read_overview(session)
+        records = GaugeMetricFamily("synclight_records", "Records by module and status.", labels=["module", "status"])
+        for module, counts in overview["modules"].items():
+            for status, number in counts.items():
+                records.add_metric([module, status], number)
+        state = GaugeMetricFamily(
+            "synclight_connection_state", "1 for the state that a connection has.", labels=["connection", "state"]
+        )
+        synchronised = GaugeMetricFamily(
+            "synclight_connection_last_synchronised_timestamp_seconds",
+            "When a connection was last synchronised, in seconds since 1970.",
+            labels=["connection"],
+        )
+        for connection in overview["connections"]:
+            for name in _STATES:
+                state.add_metric([str(connection["id"]), name], float(connection["state"] == name))
+            if (at := connection["last_synchronised_at"]) is not None:
+                synchronised.add_metric([str(connection["id"])], at.timestamp())
+        yield from (records, state, synchronised)
+
+    def _from_redis(self, redis: Redis) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("synclight_jobs_waiting", "Jobs that no worker has taken yet.", labels=["queue"])
+        for name in (PUSH_QUEUE, PULL_QUEUE):
+            waiting.add_metric([name], Queue(name, connection=redis).count)
+        yield waiting
+        now = datetime.now(UTC)
+        workers = Worker.all(connection=redis)
+        alive = [worker for worker in workers if worker.last_heartbeat and now - worker.last_heartbeat < WORKER_SILENCE]
+        yield GaugeMetricFamily("synclight_workers", "Workers that gave a sign of life lately.", value=len(alive))
+
+
+def _web_processes() -> Iterator[Metric]:
+    """Memory, time and files of all web processes together: gunicorn's workers, our parent's children (proc(5))."""
+    parent = os.getppid()
+    pids = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+    page, tick = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+    memory = files = 0
+    seconds = 0.0
+    for pid in pids:
+        folder = Path("/proc") / pid
+        try:
+            # Behind the name of the program, which may hold anything, in parentheses.
+            numbers = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            open_files = len(list((folder / "fd").iterdir()))
+        except FileNotFoundError:
+            continue  # It ended meanwhile.
+        seconds += (int(numbers[11]) + int(numbers[12])) / tick
+        memory += int(numbers[21]) * page
+        files += open_files
+    yield GaugeMetricFamily("synclight_web_processes", "Web processes.", value=len(pids))
+    yield GaugeMetricFamily("synclight_web_resident_memory_bytes", "Resident memory of all of them.", value=memory)
+    yield GaugeMetricFamily("synclight_web_open_fds", "Open files and sockets of all of them.", value=files)
+    yield CounterMetricFamily("synclight_web_cpu_seconds", "Processor time of all of them.", value=seconds)

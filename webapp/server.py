@@ -1,0 +1,58 @@
+"""Gunicorn's settings, for `--config python:webapp.server`, and the kind of its worker processes.
+
+This module is read before the app is loaded, and patches Python first, so that waiting for the network, PostgreSQL or
+Redis lets the other requests of the process go on.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+from types import FrameType  # noqa: E402
+
+import gevent  # noqa: E402
+from flask import Flask  # noqa: E402
+from gunicorn.workers.ggevent import GeventWorker  # noqa: E402
+
+from webapp.config import Settings  # noqa: E402
+
+_settings = Settings.load()
+
+bind = f"127.0.0.1:{_settings.port}"
+workers = 2
+worker_class = "webapp.server.Worker"
+# The app is loaded once and shared, which saves the memory of a whole process.
+preload_app = True
+# Open sockets in each process; each is a greenlet of some kilobytes.
+worker_connections = 20_000
+# Seconds that a request may still take after SIGTERM. Sockets are closed at once (see Worker).
+graceful_timeout = 5
+timeout = 60
+keepalive = 75
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+# Workers prove that they live by touching a file: in memory, because a slow disk would get them killed.
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes it anew with a random name and removes it at once
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """A web process that closes its sockets when it is asked to stop: browsers open them again at another one.
+
+    Gunicorn would wait for them until the graceful time is over.
+    """
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: take no new connection, end what is open."""
+        super().handle_exit(sig, frame)
+        # Closing may wait for the network, which a signal handler must not.
+        gevent.spawn(self._close_sockets)
+
+    def _close_sockets(self) -> None:
+        app: Flask = self.wsgi
+        while True:
+            # Again, until the process ends: the listener accepts for up to a second more.
+            app.extensions["live"].close_all()
+            gevent.sleep(0.2)

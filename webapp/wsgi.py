@@ -1,0 +1,16 @@
+"""The web app for gunicorn: `gunicorn --config python:webapp.server webapp.wsgi:app`."""
+
+from __future__ import annotations
+
+import gc
+
+from webapp import create_app
+from webapp.config import Settings
+from webapp.logs import configure
+
+configure("web")
+app = create_app(Settings.load())
+
+# What is loaded here is shared by all web processes for as long as nobody writes to it, and the collector does.
+gc.collect()
+gc.freeze()

@@ -1,0 +1,40 @@
+"""The worker process: everything that jobs need is loaded before it forks, so that a job costs little."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import signal
+from typing import Any
+
+import rq
+
+import workers.jobs  # noqa: F401
+from webapp.logs import configure
+
+configure("worker")
+# What is loaded by now is shared by all processes that are forked from this one, as long as the collector leaves it be.
+gc.collect()
+gc.freeze()
+
+# RQ gives a sign of life 15 s before this time is over, so every 10 s; webapp.health waits for three of them.
+_WORKER_TTL = 25
+_JOB_MONITORING_INTERVAL = 10
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_libc = ctypes.CDLL(None)
+
+
+class Worker(rq.Worker):
+    """A worker that gives a sign of life often, and that ends with the pool that started it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options |= {"worker_ttl": _WORKER_TTL, "job_monitoring_interval": _JOB_MONITORING_INTERVAL}
+        super().__init__(*args, **options)
+
+    def work(self, *args: Any, **options: Any) -> bool:
+        """Work until told to stop."""
+        # A pool that was killed could not stop its workers, and its successor starts new ones.
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        # RQ's scheduler is a further process, for retries and delays that we keep in the database instead.
+        return super().work(*args, **{**options, "with_scheduler": False})
