@@ -38,6 +38,10 @@ ADMINS = {
     "users.set_password",
     "users.disable",
     "users.enable",
+    "companies.resync_company",
+    "connection.pause",
+    "connection.resume",
+    "connection.fetch",
 }
 SIGNED_IN = {
     "start",
@@ -45,6 +49,13 @@ SIGNED_IN = {
     "users.profile",
     "users.change_own_name",
     "users.change_own_password",
+    "companies.list_page",
+    "companies.record_page",
+    "companies.new_page",
+    "companies.create",
+    "companies.edit_page",
+    "companies.edit",
+    "connection.page",
 }
 
 

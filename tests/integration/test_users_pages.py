@@ -146,6 +146,7 @@ def test_an_admin_sets_a_password(app: Flask, admins: FlaskClient, admin: User, 
 
 def test_somebody_who_is_not_there_is_not_found(admins: FlaskClient) -> None:
     assert admins.get("/users/4711").status_code == 404
+    assert admins.get("/users/47114711471147114711").status_code == 404
     for action in ("role", "password", "disable", "enable"):
         assert post(admins, f"/users/4711/{action}", {"role": SALES, "password": NEW_PASSWORD}).status_code == 404
 

@@ -26,6 +26,9 @@ from webapp.users.queries import list_people
 
 blueprint = Blueprint("users", __name__)
 
+# Ids as the database counts them; a longer number is no address.
+_ONE = "/users/<int(max=9223372036854775807):user_id>"
+
 _REFUSED = "E-mail address or password is not right. Check both and try again."
 _TOO_OLD = "This page was open for a long time. Type your password once more."
 _NOT_PRESENT = "This is not your present password."
@@ -156,7 +159,7 @@ def add_person() -> ResponseReturnValue:
     return _done(f"{values['name']} was added. Tell them their password yourself.", "users.people_page")
 
 
-@blueprint.get("/users/<int:user_id>")
+@blueprint.get(_ONE)
 @admin_required
 def person_page(user_id: int) -> ResponseReturnValue:
     """One person, with what an admin can change."""
@@ -164,7 +167,7 @@ def person_page(user_id: int) -> ResponseReturnValue:
         return _person_page(_person(session, user_id))
 
 
-@blueprint.post("/users/<int:user_id>/role")
+@blueprint.post(f"{_ONE}/role")
 @admin_required
 def change_role(user_id: int) -> ResponseReturnValue:
     """Give a person another role. Their sessions end."""
@@ -182,7 +185,7 @@ def change_role(user_id: int) -> ResponseReturnValue:
     return _changed(user, f"{user.name} now has the role {forms.ROLES[user.role]}.")
 
 
-@blueprint.post("/users/<int:user_id>/password")
+@blueprint.post(f"{_ONE}/password")
 @admin_required
 def set_password(user_id: int) -> ResponseReturnValue:
     """Give a person another password. Their sessions end."""
@@ -196,7 +199,7 @@ def set_password(user_id: int) -> ResponseReturnValue:
     return _changed(user, f"The password of {user.name} was set. Tell it to them yourself.")
 
 
-@blueprint.post("/users/<int:user_id>/disable")
+@blueprint.post(f"{_ONE}/disable")
 @admin_required
 def disable(user_id: int) -> ResponseReturnValue:
     """Keep a person out. Their sessions end."""
@@ -210,7 +213,7 @@ def disable(user_id: int) -> ResponseReturnValue:
     return _changed(user, f"{user.name} is disabled and cannot sign in.")
 
 
-@blueprint.post("/users/<int:user_id>/enable")
+@blueprint.post(f"{_ONE}/enable")
 @admin_required
 def enable(user_id: int) -> ResponseReturnValue:
     """Let a disabled person sign in again."""
