@@ -97,10 +97,9 @@ def drain(services: Services, connection_id: int, connect: Connect) -> None:
             return
         try:
             with connect(services, connection_id, lease.check) as sage:
-                while _one(services, connection_id, sage, lease):
-                    if datetime.now(UTC) > until:
-                        services.jobs.push(connection_id)
-                        return
+                if _until_none_is_due(services, connection_id, sage, lease, until):
+                    services.jobs.push(connection_id)
+                    return
         except (Unreachable, AuthoriseAgain) as error:
             connection_failed(services, connection_id, error)
             return
@@ -114,6 +113,24 @@ def drain(services: Services, connection_id: int, connect: Connect) -> None:
         finally:
             lease.release()
         # What became due between the last look and the release was told to nobody else.
+
+
+def _until_none_is_due(services: Services, connection_id: int, sage: Connector, lease: Lease, until: datetime) -> bool:
+    """Bring due records in step. True where more may be due and the time is over."""
+    succeeded = False
+    try:
+        while (done := _one(services, connection_id, sage, lease)) is not None:
+            succeeded |= done
+            if datetime.now(UTC) > until:
+                return True
+        return False
+    finally:
+        if succeeded:
+            with services.database.unit_of_work() as work:
+                connection = work.session.get_one(Connection, connection_id, with_for_update=True)
+                connection.last_synchronised_at = datetime.now(UTC)
+                work.touch(connection)
+                work.commit()
 
 
 def connection_failed(services: Services, connection_id: int, error: SageError) -> None:
@@ -151,18 +168,19 @@ def _due(connection_id: int) -> Any:
     )
 
 
-def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) -> bool:
-    """Bring the next due record in step. False where none is due.
+def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) -> bool | None:
+    """Bring the next due record in step, and say whether that succeeded; None where none is due.
 
     Raises Unreachable, AuthoriseAgain and LeaseLostError: then nothing else of this connection can be done now.
     """
     lease.renew()
     claimed = _claim(services, connection_id, lease)
     if claimed is None:
-        return False
+        return None
     bound = log.bind(company=claimed.id, connection=connection_id)
     try:
         _synchronise(services, sage, claimed)
+        return True
     except (Unreachable, AuthoriseAgain):
         _let_go(services, claimed)
         raise
@@ -184,7 +202,7 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
         # One record that we cannot handle must not stop the others; it is tried again and then shown to a person.
         bound.exception("attempt_broke")
         _failed(services, claimed, Transient("internal error"))
-    return True
+    return False
 
 
 def _claim(services: Services, connection_id: int, lease: Lease) -> Claimed | None:
