@@ -1,4 +1,4 @@
-"""What every page has: status marks and times for the templates, and the choice between the light and the dark theme."""
+"""What every page has: status marks and times for the templates, and the choice of the light or the dark theme."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, redirect, request, url_for
 from werkzeug.wrappers import Response
 
-from webapp.status import FILTER_TEXT, VARIANTS, mark_of
-from webapp.zone import age, exact, reader_zone
+from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
+from webapp.zone import age, exact, reader_zone, until
 
 THEMES = ("light", "dark", "system")
 _THEME_COOKIE = "theme"
@@ -21,10 +21,14 @@ blueprint = Blueprint("theme", __name__)
 def init_app(app: Flask) -> None:
     """Give all templates the marks, the times and the theme, and serve the choice of the theme."""
     app.register_blueprint(blueprint)
-    app.jinja_env.globals.update(mark_of=mark_of, mark_variants=VARIANTS, filter_text=FILTER_TEXT)
+    app.jinja_env.globals.update(mark_of=mark_of, variant_of=lambda reason: variant(Reason(reason)), mark_variants=VARIANTS, filter_text=FILTER_TEXT)
     app.add_template_filter(_age, "age")
     app.add_template_filter(_exact, "exact")
-    app.context_processor(lambda: {"theme": chosen_theme()})
+    app.add_template_filter(_until, "until")
+    app.add_template_filter(_iso, "iso")
+    app.context_processor(
+        lambda: {"theme": chosen_theme(), "icon_sheet": url_for("static", filename="vendor/icons.svg")}
+    )
 
 
 def chosen_theme() -> str:
@@ -53,9 +57,23 @@ def _own_page(referrer: str | None) -> str:
     return parts._replace(scheme="", netloc="").geturl()
 
 
-def _age(moment: datetime | None, never: str = "Never") -> str:
-    return age(moment, reader_zone(), datetime.now(UTC), never)
+def _age(moment: datetime | str | None, never: str = "Never") -> str:
+    return age(_moment(moment), reader_zone(), datetime.now(UTC), never)
 
 
-def _exact(moment: datetime | None, never: str = "Never") -> str:
-    return exact(moment, reader_zone(), datetime.now(UTC), never)
+def _exact(moment: datetime | str | None, never: str = "Never") -> str:
+    return exact(_moment(moment), reader_zone(), datetime.now(UTC), never)
+
+
+def _until(moment: datetime | str | None, never: str = "Not planned") -> str:
+    return until(_moment(moment), reader_zone(), datetime.now(UTC), never)
+
+
+def _iso(moment: datetime | str | None) -> str:
+    moment = _moment(moment)
+    return moment.astimezone(UTC).isoformat() if moment else ""
+
+
+def _moment(moment: datetime | str | None) -> datetime | None:
+    """States of live things hold their moments as ISO 8601 text, records as datetime."""
+    return datetime.fromisoformat(moment) if isinstance(moment, str) else moment

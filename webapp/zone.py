@@ -33,9 +33,9 @@ def _names() -> frozenset[str]:
 
 
 def age(moment: datetime | None, zone: tzinfo, now: datetime, never: str = "Never") -> str:
-    """How long ago `moment` was, as short as a list needs it: Just now, 4 min ago, 3 h ago, Yesterday, 17:20, 9 Apr, 17:20.
+    """How long ago `moment` was, as short as a list needs it.
 
-    static/js/live.js says the same while the page is open. A moment in the future counts as now.
+    Just now, 4 min ago, 3 h ago (of today), Yesterday, 17:20, then 9 Apr, 17:20. static/js/live.js says the same while the page is open. A moment in the future counts as now.
     """
     if moment is None:
         return never
@@ -48,6 +48,21 @@ def age(moment: datetime | None, zone: tzinfo, now: datetime, never: str = "Neve
     if local.date() == today.date():
         return f"{minutes // 60} h ago"
     return f"{_day(local, today)}, {local:%H:%M}"
+
+
+def until(moment: datetime | None, zone: tzinfo, now: datetime, never: str = "Not planned") -> str:
+    """How long until `moment`: in 38 s, in 4 min, then at 17:20; Now where it has come."""
+    if moment is None:
+        return never
+    seconds = int((moment - now) / timedelta(seconds=1))
+    if seconds < 1:
+        return "Now"
+    if seconds < 60:
+        return f"In {seconds} s"
+    if seconds < 3600:
+        return f"In {seconds // 60} min"
+    local, today = moment.astimezone(zone), now.astimezone(zone)
+    return f"At {local:%H:%M}" if local.date() == today.date() else f"{local.day} {local:%b}, {local:%H:%M}"
 
 
 def exact(moment: datetime | None, zone: tzinfo, now: datetime, never: str = "Never") -> str:

@@ -80,6 +80,11 @@ class CompanyQuery:
         return bool(self.statuses or self.type or self.owner or self.country or self.words)
 
     @property
+    def filters(self) -> int:
+        """How many filters are set; the search is not one of them."""
+        return len(self.statuses) + bool(self.type) + bool(self.owner) + bool(self.country)
+
+    @property
     def counts_by_status(self) -> bool:
         """Whether the module's counters say how many companies it has."""
         return not (self.type or self.owner or self.country or self.words)

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 
 from webapp.companies.forms import NOBODY, PAGE, CompanyQuery, Cursor
 from webapp.companies.models import Company
-from webapp.status import Reason, Status, variant
+from webapp.status import STATUS_OF, Reason, Status, variant
 from webapp.users.models import User
 
 # The keys of the orders, word for word as the indexes of migration 0002 have them.
@@ -79,6 +79,11 @@ class ListRow:
     def key(self) -> str:
         """Its name as a live thing."""
         return f"company:{self.id}"
+
+    @property
+    def status(self) -> Status:
+        """What it is filtered by."""
+        return STATUS_OF[Reason(self.sync_reason)]
 
     @property
     def variant(self) -> str:
@@ -189,7 +194,7 @@ def find_by_form(session: Session, once: str) -> int | None:
 def owner_names(session: Session) -> dict[int, str]:
     """The names of all people by id, in the order of their names; companies can belong to each of them."""
     people = session.execute(select(User.id, User.name).order_by(func.lower(User.name), User.id))
-    return {id_: name for id_, name in people}
+    return {row.id: row.name for row in people}
 
 
 # One look-up for each country in use, where DISTINCT would read the whole index.

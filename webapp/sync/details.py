@@ -75,10 +75,10 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
         case "outcome_unknown":
             return "Sage never said whether it took this change. Look it up in Sage, then ask an admin to resync it."
         case "conflict":
-            names = _listed([FIELD_NAMES.get(name, name) for name in detail["fields"]])
+            names = listed([FIELD_NAMES.get(name, name) for name in detail["fields"]])
             return f"Changed here and in Sage: {names}. Choose which to keep, or edit and save to keep what is here."
         case "possible_duplicate":
-            names = _listed(detail["names"])
+            names = listed(detail["names"])
             return f"It may be the same {noun} as {names}. If it is another one, an admin can resync it to send it."
         case "deleted_in_sage":
             return f"This {noun} was deleted in Sage. An admin can restore it there or unlink it here."
@@ -130,5 +130,6 @@ def every(seconds: int) -> str:
     return "second" if seconds == 1 else f"{seconds} seconds"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names as a sentence lists them: name, city and phone."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

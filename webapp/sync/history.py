@@ -1,0 +1,47 @@
+"""The history of a record as sentences: what happened, why, and who asked for it. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from webapp.sync.details import FIELD_NAMES, listed, sentence
+from webapp.sync.models import SyncEvent
+
+# What a person did, by the cause that the event names.
+_DEEDS = {
+    "edit": "Saved",
+    "import": "Imported",
+    "resync": "Resync asked for",
+    "restore": "Restore in Sage asked for",
+    "unlink": "Unlinked",
+}
+
+# What followed, by the code of the detail, for all that needs no sentence of its own.
+_RESULTS = {
+    "queued": "queued for Sage",
+    "running": "being compared with Sage",
+    "in_step": "in step with Sage",
+    "excluded": "kept out of Sage, because it is a prospect",
+    "never_sent": "not sent, because no Sage company is connected",
+    "unlinked": "no longer linked to Sage",
+}
+
+
+def told(event: SyncEvent, who: str | None, zone: tzinfo, now: datetime) -> str:
+    """What an event says to a reader in `zone`; `who` is the name of the person who caused it, if one did."""
+    deed = _DEEDS.get(event.cause, "")
+    if deed and who:
+        deed = f"{deed} by {who}"
+    taken = event.detail.get("taken")
+    if taken:
+        result = f"{listed([FIELD_NAMES.get(name, name) for name in taken])} taken from Sage"
+    else:
+        result = _RESULTS.get(event.detail.get("code", ""), "")
+    if event.cause == "connection" and event.detail.get("code") == "queued":
+        deed = "Sage answers again"
+    elif event.cause == "sage" and not taken:
+        deed = "Seen in Sage"
+    if not result:
+        said = sentence(event.kind, event.detail, zone, now)
+        return f"{deed}. {said}" if deed else said
+    return f"{deed}; {result}" if deed else result[0].upper() + result[1:]
