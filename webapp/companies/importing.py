@@ -152,10 +152,11 @@ def import_companies(
         if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK))):
             raise ImportRefused("Another import is running. Import this file when that one is done.")
         _temporary.create_all(connection, checkfirst=False)
-        owners = dict(connection.execute(select(func.lower(User.email), User.id)).tuples().all())
+        owners: dict[str, int] = dict(connection.execute(select(func.lower(User.email), User.id)).all())
         connection.commit()
         rows = file.rows()
         while batch := list(islice(rows, _BATCH)):
+            report.mended += [row.line for row in batch if row.mended]
             _stage(connection, _cleaned(batch, columns.used, owners, report.refused))
             outcome = _apply(connection, services, dry_run)
             report.created += outcome.created
@@ -163,7 +164,6 @@ def import_companies(
             report.unchanged += outcome.unchanged
             report.refused += outcome.refused
             progress(batch[-1].line, file.lines)
-    progress(file.lines, file.lines)
     report.refused.sort()
     return report
 
@@ -196,7 +196,7 @@ def _cleaned(
 def _stage(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
     """Put a batch into the temporary table, and note which rows repeat an earlier one."""
     connection.execute(delete(_ROWS))
-    psycopg: PsycopgConnection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    psycopg: PsycopgConnection[Any] = connection.connection.dbapi_connection  # type: ignore[assignment]
     with psycopg.cursor() as cursor, cursor.copy(f"COPY import_row ({', '.join(_COPIED)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
@@ -362,7 +362,7 @@ def _change(
         .where(or_(before.c.sync_reason != changed.c.sync_reason, before.c.sync_detail != changed.c.sync_detail))
     )
     found = session.execute(select(changed.c.id, changed.c.connection_id).add_cte(noted))
-    return list(found.tuples())
+    return list(found)
 
 
 def _create(

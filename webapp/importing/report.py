@@ -11,7 +11,8 @@ class ImportReport:
 
     `encoding` and `delimiter` are named as people name them. `columns` maps the header's names to what they were used
     for, and `left_out` names the other columns. `refused` holds the line of the file and the reason of each row that
-    was not taken. After a dry run the counts say what would be done.
+    was not taken; `mended` the lines of rows that were read although they lack quotation marks around a cell with a
+    delimiter. After a dry run the counts say what would be done.
     """
 
     encoding: str
@@ -23,3 +24,4 @@ class ImportReport:
     changed: int = 0
     unchanged: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)
+    mended: list[int] = field(default_factory=list)

@@ -22,12 +22,14 @@ class ImportRefused(Exception):
 class Row(NamedTuple):
     """One record of a table. `line` is the line of the file on which it begins, counted from 1.
 
-    It has one cell for each column, or none and a `fault`: a sentence that says why it cannot be read.
+    It has one cell for each column, or none and a `fault`: a sentence that says why it cannot be read. `mended` says
+    that it had more cells, which were joined again.
     """
 
     line: int
     cells: list[str]
     fault: str = ""
+    mended: bool = False
 
 
 # Python's codec by the name that people know.
@@ -92,8 +94,10 @@ class Table:
                 del row.cells[width:]
             if len(row.cells) == width or row.fault:
                 yield row
+            elif joined := _joined(row.cells, width, self.delimiter):
+                yield Row(row.line, joined, mended=True)
             else:
-                yield Row(row.line, [], f"It has {len(row.cells)} cells, and the header has {width}: give it as many.")
+                yield Row(row.line, [], _width_sentence(len(row.cells), width, self.delimiter))
 
     def _records(self) -> Iterator[Row]:
         """All records that are not empty, the header among them."""
@@ -166,6 +170,26 @@ def _likely_delimiter(sample: str) -> str:
             if score > best_score:
                 best, best_score = delimiter, score
     return best
+
+
+def _joined(cells: list[str], width: int, delimiter: str) -> list[str] | None:
+    """`cells` joined where a text such as "24, place Kléber" was exported without quotation marks.
+
+    A delimiter that a space follows belongs to the text. None where that does not give exactly `width` cells: then
+    nobody knows which cell is which.
+    """
+    joined = cells[:1]
+    for cell in cells[1:]:
+        if cell.startswith(" "):
+            joined[-1] += delimiter + cell
+        else:
+            joined.append(cell)
+    return joined if len(joined) == width else None
+
+
+def _width_sentence(found: int, width: int, delimiter: str) -> str:
+    hint = f"holds a {DELIMITERS[delimiter]}" if found > width else "spans several lines"
+    return f"It has {found} cells, and the header has {width}. A cell that {hint} needs quotation marks around it."
 
 
 def _quotes_sentence(first: int, last: int) -> str:
