@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -514,6 +515,7 @@ def test_a_put_that_changes_nothing_moves_no_time(sandbox: SandboxProcess, sage:
         ({"nonsense": 1}, "nonsense", "does not exist"),
         ({"credit_limit": "much"}, "credit_limit", "amount"),
         ({"credit_limit": -1}, "credit_limit", "amount"),
+        ({"credit_limit": "1e999999"}, "credit_limit", "amount"),
         ({"credit_days": 366}, "credit_days", "365"),
         ({"credit_terms": "never"}, "credit_terms", "one of"),
         ({"main_address": None}, "main_address.country_id", "This field is required."),
@@ -557,7 +559,14 @@ def test_what_is_no_json_body_is_refused(sage: httpx2.Client) -> None:
     refusals(sage.post("/contacts", content=b"{}", headers={"Content-Type": "text/plain"}), 415)
     refusals(sage.post("/contacts", json={"name": "without its namespace"}))
     refusals(sage.patch("/contacts/1", json=contact()), 405)
+    refusals(sage.post("/contacts", json=contact(notes="x" * 1_000_000)), 400)
+    # JSON can escape half of a surrogate pair, which no text of a database can hold.
+    half = json.dumps(contact(name="\ud83d", **{"\ud83d": 1}))
+    refusals(sage.post("/contacts", content=half, headers={"Content-Type": "application/json"}))
     refusals(sage.get("/nowhere"), 404)
+    head = sage.head("/contacts")
+    assert (head.status_code, head.content) == (405, b"")
+    assert sage.get("/contacts").status_code == 200
 
 
 def test_the_same_idempotency_id_gives_the_same_answer_and_one_record(

@@ -34,7 +34,8 @@ from workers.sandbox.switches import Switches
 
 PREFIX = "/v3.1/"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_LONGEST_BODY = 1_000_000
+LONGEST_BODY = 1_000_000
+"""Bytes that a body may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,7 @@ def _parsed(request: Request, resource: Resource) -> dict[str, Any]:
     """The JSON body with its one namespace. Raises Refused (400, 415 or 422)."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, Problem("UnsupportedMediaType", "The body must be application/json."))
-    if len(request.body) > _LONGEST_BODY:
+    if len(request.body) > LONGEST_BODY:
         raise Refused(400, Problem("InvalidRequest", "The body is too large."))
     try:
         body = json.loads(request.body, parse_float=Decimal)
@@ -322,4 +323,5 @@ def _headers() -> dict[str, str]:
 
 
 def _json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, _ENCODER.encode(value).encode(), {**_headers(), **(headers or {})})
+    # A refusal names the field as the client did, which may hold half of a surrogate pair.
+    return Answer(status, _ENCODER.encode(value).encode(errors="replace"), {**_headers(), **(headers or {})})

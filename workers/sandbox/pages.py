@@ -178,14 +178,17 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
     @app.get("/customers/<key>")
     def customer(key: str) -> View:
         shown = _found(sandbox, key)
-        return render_template("customer.html", form=_FORM, values=_flat(shown), shown=shown, countries=_countries())
+        values = _flat(shown)
+        return render_template(
+            "customer.html", form=_FORM, values=values, was=values, shown=shown, countries=_countries()
+        )
 
     @app.post("/customers/<key>")
     def save_customer(key: str) -> View:
         shown = _found(sandbox, key)
-        before, after = _flat(shown), _of_form()
+        before = _of_form("was-")
         # Only what the person changed, so that a field changed elsewhere meanwhile is not put back.
-        changes = {name: value for name, value in after.items() if value != (before.get(name) or "")}
+        changes = {name: value for name, value in _of_form().items() if value != before.get(name)}
         try:
             sandbox.edit_contact(key, changes)
         except Refused as error:
@@ -230,7 +233,7 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
 def _last_change(shown: dict[str, Any]) -> str:
     """The newest change of a customer, its address or its person: Sage keeps a time for each."""
     parts = (shown, shown["main_address"] or {}, shown["main_contact_person"] or {})
-    return max(part.get("updated_at", "") for part in parts)
+    return max(str(part.get("updated_at", "")) for part in parts)
 
 
 def _found(sandbox: Sandbox, key: str) -> dict[str, Any]:
@@ -240,9 +243,10 @@ def _found(sandbox: Sandbox, key: str) -> dict[str, Any]:
         abort(404)
 
 
-def _of_form() -> dict[str, str]:
-    """What the customer form sent. Browsers send line ends in text areas as CR LF."""
-    return {name: request.form[name].replace("\r\n", "\n") for name in _OF_FORM if name in request.form}
+def _of_form(prefix: str = "") -> dict[str, str]:
+    """What the customer form sent, or with "was-" what it showed. Browsers send line ends as CR LF."""
+    sent = request.form
+    return {name: sent[prefix + name].replace("\r\n", "\n") for name in _OF_FORM if prefix + name in sent}
 
 
 def _flat(shown: dict[str, Any]) -> dict[str, Any]:
@@ -257,7 +261,13 @@ def _form_again(error: Refused, shown: dict[str, Any] | None) -> View:
     """The form with what was typed and what Sage says about each field."""
     said = {_form_field(one.source): one.message for one in error.problems}
     page = render_template(
-        "customer.html", form=_FORM, values=_of_form(), shown=shown, said=said, countries=_countries()
+        "customer.html",
+        form=_FORM,
+        values=_of_form(),
+        was=_of_form("was-"),
+        shown=shown,
+        said=said,
+        countries=_countries(),
     )
     return page, 422
 

@@ -22,6 +22,9 @@ DEFAULT_PER_PAGE = 20
 IDEMPOTENCY_ID = re.compile(r"[0-9a-f]{32}")
 IDEMPOTENCY_SECONDS = 7 * 24 * 3600
 
+# JSON can escape half of a surrogate pair; no encoding of Unicode can carry it.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_MOST_MONEY = 10**12
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -133,7 +136,7 @@ def _clean_value(kind: Kind, value: Any, is_known: IsKnown) -> tuple[Any, str | 
     """The value to store and what is wrong with it, if anything."""
     match kind:
         case Text(longest) | Email(longest):
-            if not isinstance(value, str):
+            if not isinstance(value, str) or _LONE_SURROGATE.search(value):
                 return None, "This field must be text."
             if len(value) > longest:
                 return None, f"This field is too long: at most {longest} characters."
@@ -171,7 +174,7 @@ def _amount(value: Any) -> Decimal | None:
         amount = Decimal(value)
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() and amount >= 0 else None
+    return amount if amount.is_finite() and 0 <= amount < _MOST_MONEY else None
 
 
 def money(amount: Decimal) -> str:

@@ -1,0 +1,200 @@
+"""The sandbox's page for people, in a browser, with JavaScript off unless a test needs it to look at the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.sandbox_process import SandboxProcess, free_port
+from workers.sandbox.businesses import BUSINESSES
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    with SandboxProcess().start(var=tmp_path_factory.mktemp("sandbox")) as one:
+        yield one
+
+
+@pytest.fixture
+def sandbox(running: SandboxProcess) -> SandboxProcess:
+    running.reset()
+    return running
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page without JavaScript."""
+    with browser.new_context(java_script_enabled=False, locale="en-GB") as context:
+        context.set_default_timeout(10_000)
+        yield context.new_page()
+
+
+def test_a_person_adds_edits_finds_and_deletes_a_customer(sandbox: SandboxProcess, page: Page) -> None:
+    page.goto(sandbox.origin)
+    expect(page.get_by_text("Northwind Traders Ltd has no customers yet.")).to_be_visible()
+    page.get_by_role("link", name="New customer").click()
+    page.locator("#name").fill("Alfreds Futterkiste")
+    page.get_by_label("Reference").fill("ALFKI")
+    page.get_by_label("Town or city").fill("Berlin")
+    page.get_by_label("Country").select_option("DE")
+    page.get_by_label("E-mail").fill("maria@alfreds.example")
+    page.get_by_role("button", name="Add customer").click()
+    expect(page.get_by_role("status")).to_have_text("The customer was added.")
+    row = page.locator("[data-customer]")
+    expect(row).to_contain_text("Alfreds Futterkiste ALFKI")
+
+    row.get_by_role("link").click()
+    page.get_by_label("Town or city").fill("Potsdam")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("[data-customer]")).to_contain_text("Potsdam")
+    assert sandbox.ledger()[-1]["body"] == {"contact": {"main_address": {"city": "Potsdam"}}}
+    assert sandbox.ledger()[-1]["by"] == "person"
+    expect(page.locator(".ledger tbody tr").first).to_contain_text("Customer Alfreds Futterkiste changed")
+
+    sandbox.add(name="Zebra Ltd")
+    page.get_by_role("searchbox").fill("zeb")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("[data-customer]")).to_have_count(1)
+    expect(page.locator("[data-role=total]")).to_have_text("1")
+
+    page.goto(f"{sandbox.origin}/customers/{sandbox.contacts()[0]['id']}")
+    page.get_by_text("Delete this customer").click()
+    page.get_by_role("button", name="Delete Alfreds Futterkiste").click()
+    expect(page.get_by_role("status")).to_have_text("The customer was deleted.")
+    assert [one["name"] for one in sandbox.contacts()] == ["Zebra Ltd"]
+
+
+def test_what_cannot_be_saved_is_said_at_its_field_and_nothing_typed_is_lost(
+    sandbox: SandboxProcess, page: Page
+) -> None:
+    made = sandbox.add(name="Alfreds Futterkiste")
+    page.goto(f"{sandbox.origin}/customers/{made['id']}")
+    page.get_by_label("Reference").fill("MUCH TOO LONG")
+    page.locator("#contact_name").fill("Maria")
+    page.get_by_label("Country").select_option("")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("This could not be saved.")
+    expect(page.locator("#reference-said")).to_have_text("This field is too long: at most 10 characters.")
+    expect(page.locator("#country_id-said")).to_have_text("This field is required.")
+    expect(page.get_by_label("Reference")).to_have_value("MUCH TOO LONG")
+    expect(page.locator("#contact_name")).to_have_value("Maria")
+    assert len(sandbox.ledger()) == 1
+
+
+def test_a_field_changed_elsewhere_meanwhile_is_not_put_back(sandbox: SandboxProcess, page: Page) -> None:
+    made = sandbox.add(name="Alfreds Futterkiste", city="Berlin")
+    page.goto(f"{sandbox.origin}/customers/{made['id']}")
+    sandbox.edit(made["id"], telephone="030")
+    page.get_by_label("Town or city").fill("Potsdam")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_be_visible()
+    now = sandbox.contacts()[0]
+    assert (now["main_address"]["city"], now["main_contact_person"]["telephone"]) == ("Potsdam", "030")
+
+
+def test_names_from_outside_are_text(sandbox: SandboxProcess, page: Page) -> None:
+    sandbox.add(name="<b>Bold</b> & Co")
+    page.goto(sandbox.origin)
+    expect(page.locator("[data-customer] a")).to_have_text("<b>Bold</b> & Co")
+
+
+def test_a_person_switches_faults_on_and_off(sandbox: SandboxProcess, page: Page) -> None:
+    page.goto(sandbox.origin)
+    slow = page.locator("[data-fault=latency]")
+    slow.get_by_text("Options").click()
+    slow.get_by_label("Seconds").fill("0.5")
+    slow.get_by_label("Times").fill("3")
+    slow.get_by_role("button", name="Switch on").click()
+    expect(slow.locator(".state")).to_have_text("On for 3 more, 0.5 s")
+    expect(page.get_by_text("Switched on: Slow.")).to_be_visible()
+    page.locator("[data-fault=offline]").get_by_role("button", name="Switch on").click()
+    assert [(one["kind"], one["times"]) for one in sandbox.faults()] == [("latency", 3), ("offline", None)]
+    page.locator("[data-fault=latency]").get_by_role("button", name="Switch off").click()
+    assert [one["kind"] for one in sandbox.faults()] == ["offline"]
+    page.get_by_role("button", name="Switch all off").click()
+    expect(page.get_by_text("All faults are switched off.")).to_be_visible()
+    assert sandbox.faults() == []
+
+
+def test_the_businesses_are_apart(sandbox: SandboxProcess, page: Page) -> None:
+    sandbox.add(name="In the first")
+    page.goto(sandbox.origin)
+    page.get_by_role("link", name=BUSINESSES[1].name).click()
+    expect(page.locator("[data-customer]")).to_have_count(0)
+    page.get_by_role("link", name="New customer").click()
+    page.locator("#name").fill("In the second")
+    page.get_by_role("button", name="Add customer").click()
+    expect(page.locator("[data-customer]")).to_have_count(1)
+    assert [one["name"] for one in sandbox.contacts(BUSINESSES[1].id)] == ["In the second"]
+
+
+def test_many_customers_are_paged(sandbox: SandboxProcess, page: Page) -> None:
+    for number in range(30):
+        sandbox.add(name=f"Customer {number:02}")
+    page.goto(sandbox.origin)
+    expect(page.locator("[data-customer]")).to_have_count(25)
+    page.get_by_role("link", name="Next").click()
+    expect(page.locator("[data-customer]")).to_have_count(5)
+    page.get_by_role("link", name="Previous").click()
+    expect(page.locator("[data-customer]")).to_have_count(25)
+
+
+def test_a_person_allows_access_and_is_sent_back(sandbox: SandboxProcess, page: Page) -> None:
+    back = f"http://127.0.0.1:{free_port()}/connection/back"
+    query = {"response_type": "code", "client_id": "synclight-sandbox", "redirect_uri": back, "state": "s t&1"}
+    page.goto(f"{sandbox.origin}/oauth2/auth/central?{urlencode(query)}")
+    page.get_by_label(BUSINESSES[1].name).uncheck()
+    # Nobody listens there: that the browser asks at all shows that the page's policy lets it.
+    with page.expect_request(lambda request: request.url.startswith(back)) as asked:
+        page.get_by_role("button", name="Allow").click(no_wait_after=True)
+    carried = parse_qs(urlsplit(asked.value.url).query)
+    assert carried["state"] == ["s t&1"]
+    assert "code=GB%2F" in asked.value.url
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1440])
+def test_it_fits_is_accessible_and_keeps_its_policy(
+    sandbox: SandboxProcess, browser: Browser, scheme: str, width: int
+) -> None:
+    made = sandbox.add(name="Alfreds Futterkiste with a name that goes on", reference="ALFKI", email="a@b.example")
+    sandbox.fault("latency", {"path": "/nowhere"})
+    query = {
+        "response_type": "code",
+        "client_id": "synclight-sandbox",
+        "redirect_uri": "http://127.0.0.1:9/",
+        "state": "x",
+    }
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if scheme == "dark" else "light",
+        # The checker of accessibility is a script that is put into the page.
+        bypass_csp=True,
+    )
+    with context:
+        page = context.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        for path in ("/", f"/customers/{made['id']}", f"/oauth2/auth/central?{urlencode(query)}", "/nowhere"):
+            page.goto(f"{sandbox.origin}{path}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+        assert [text for text in said if "404" not in text] == []
+
+
+def test_the_policy_allows_no_script_and_nothing_breaks_it(sandbox: SandboxProcess, browser: Browser) -> None:
+    answer = sandbox.http.get(sandbox.origin)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'self'; img-src 'self'")
+    assert "unsafe" not in policy
+    with browser.new_context() as context:
+        page = context.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(sandbox.origin)
+        assert said == []
