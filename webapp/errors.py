@@ -74,9 +74,7 @@ def send_again(sentence: str, status: int) -> Response:
     kept = [] if secret else [pair for pair in request.form.items(multi=True) if pair[0] != "csrf_token"]
     page = render_template("errors/again.html", frame=_frame(), sentence=sentence, kept=kept, form_was_secret=secret)
     response = make_response(page, status)
-    # The address of a POST is no place to come back to.
-    response.headers["HX-Push-Url"] = "false"
-    return response
+    return _without_address(response)
 
 
 def _number_request() -> None:
@@ -127,7 +125,14 @@ def _page(code: int, problem: Problem | None = None) -> Response:
     frame = "bare.html" if code >= 500 else _frame()
     if request.headers.get("HX-Request-Type") == "partial":
         frame = "errors/part.html"
-    return make_response(render_template("errors/problem.html", frame=frame, code=code, problem=problem), code)
+    response = make_response(render_template("errors/problem.html", frame=frame, code=code, problem=problem), code)
+    return response if request.method in ("GET", "HEAD") else _without_address(response)
+
+
+def _without_address(response: Response) -> Response:
+    """Keep htmx from making the address of a POST the page's own: it is no place to come back to."""
+    response.headers["HX-Push-Url"] = "false"
+    return response
 
 
 def _frame() -> str:

@@ -356,8 +356,10 @@ def test_the_wrong_method_and_too_much_are_told(client: FlaskClient, sam: User) 
     answer = client.get("/me/name")
     assert answer.status_code == 405
     assert "POST" in answer.headers["Allow"]
+    assert "HX-Push-Url" not in answer.headers, "an address that was opened stays what it is"
     answer = client.post("/me/name", data={"name": "x" * 1_000_001, "csrf_token": "x"})
     assert answer.status_code == 413
+    assert answer.headers["HX-Push-Url"] == "false"
 
 
 def test_a_fault_of_ours_tells_a_number_and_nothing_else(

@@ -309,7 +309,10 @@ def test_the_present_password_cannot_be_guessed_from_a_session(client: FlaskClie
     form = {"present_password": "wrong password", "password": "something else entirely"}
     for _ in range(TRIES_PER_ACCOUNT):
         assert post(client, "/me/password", form).status_code == 422
-    assert post(client, "/me/password", {**form, "present_password": PASSWORD}).status_code == 429
+    refused = post(client, "/me/password", {**form, "present_password": PASSWORD})
+    assert refused.status_code == 429
+    assert f"Try again in {refused.headers['Retry-After']} seconds." in refused.text
+    assert "New password" in refused.text, "it stays on its page"
 
 
 def test_tries_are_counted_together_by_all_processes(services: Services) -> None:

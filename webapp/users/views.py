@@ -50,7 +50,7 @@ def sign_in() -> ResponseReturnValue:
     address = request.remote_addr or ""
     wait = throttle().count(email, address)
     if wait is not None:
-        return _wait_page(wait)
+        return _waiting(_sign_in_page(_too_often(wait), 429), wait)
     with services().database.unit_of_work() as work:
         user = accounts.sign_in(work, email, password)
         work.commit()
@@ -108,7 +108,8 @@ def change_own_password() -> ResponseReturnValue:
     address = request.remote_addr or ""
     wait = throttle().count(user.email, address)
     if wait is not None:
-        return _wait_page(wait)
+        checked = forms.Checked(errors={"present_password": _too_often(wait)})
+        return _waiting(_profile(user, checked, 429), wait)
     checked = forms.check_password(request.form, user.email)
     if not is_password(user.password_hash, request.form.get("present_password", "")):
         checked.errors["present_password"] = _NOT_PRESENT
@@ -247,10 +248,13 @@ def _sign_in_page(error: str = "", status: int = 200) -> ResponseReturnValue:
     )
 
 
-def _wait_page(seconds: int) -> ResponseReturnValue:
-    """Too many tries: the page to sign in says when the next one may be made."""
+def _too_often(seconds: int) -> str:
     wait = f"{seconds} seconds" if seconds < 100 else f"{round(seconds / 60)} minutes"
-    response = make_response(_sign_in_page(f"Too many tries with a wrong password. Try again in {wait}.", 429))
+    return f"Too many tries with a wrong password. Try again in {wait}."
+
+
+def _waiting(page: ResponseReturnValue, seconds: int) -> ResponseReturnValue:
+    response = make_response(page)
     response.headers["Retry-After"] = str(seconds)
     return response
 
