@@ -54,7 +54,7 @@ def edit_company(
     user_id: int | None,
     cause: str = "edit",
 ) -> list[str]:
-    """Give a company these cleaned values; have it sent to Sage if that changed anything. Returns the fields that changed.
+    """Give a company these cleaned values; have it sent to Sage if that changed anything. Returns the changed fields.
 
     A company that a person must review is sent again even where nothing changed: saving is the remedy that the
     sentences name.
@@ -63,7 +63,7 @@ def edit_company(
     if company.sync_reason == Reason.CONFLICT:
         # Whoever saves keeps what is here: the page says so.
         fields = company.sync_detail.get("fields", [])
-        choose(work, company, {name: "ours" for name in fields}, user_id)
+        choose(work, company, dict.fromkeys(fields, "ours"), user_id)
     for name in changed:
         setattr(company, name, values[name])
     if changed or company.sync_status == "review":

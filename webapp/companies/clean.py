@@ -124,7 +124,7 @@ def _email(text: str) -> tuple[str, str]:
     if text.count("@") > 1:
         return text, "Only one e-mail address fits here: keep one."
     try:
-        return validate_email(text, check_deliverability=False).normalized, ""
+        return validate_email(text, check_deliverability=False, strict=True).normalized, ""
     except EmailNotValidError:
         return text, f"“{text}” is not a whole e-mail address: write it like name@example.com."
 

@@ -16,12 +16,32 @@ from babel import Locale
 from webapp.text import letters
 
 # The languages in which the names of countries are understood; screens use British English.
-LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "nl", "ca", "da", "sv", "nb", "fi", "pl", "cs", "hu", "ro", "el", "tr")
+LANGUAGES = (
+    "en_GB",
+    "en",
+    "de",
+    "fr",
+    "es",
+    "pt",
+    "it",
+    "nl",
+    "ca",
+    "da",
+    "sv",
+    "nb",
+    "fi",
+    "pl",
+    "cs",
+    "hu",
+    "ro",
+    "el",
+    "tr",
+)
 
 # Kosovo has no code in ISO 3166; the EU's institutions, CLDR and many banks use this one of the private range.
 KOSOVO = "XK"
 
-# Matched without regard to case, accents, spaces and punctuation, so "EE.UU." and "eeuu" are one entry.
+# Compared without case, accents, spaces and punctuation, so "EE.UU." and "eeuu" are one entry.
 _USUAL_NAMES = {
     "AE": ("UAE", "Emirates"),
     "AT": ("Oesterreich",),
@@ -89,7 +109,7 @@ def country_code(text: str) -> str | None:
 def nearest_country(text: str) -> str | None:
     """The name for screens of the country that is written most like `text`, None where none is."""
     names = _names()
-    close = difflib.get_close_matches(letters(text), names, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(_word(text), names, n=1, cutoff=0.75)
     return country_name(names[close[0]]) if close else None
 
 
@@ -101,7 +121,7 @@ def country_name(code: str) -> str:
 @cache
 def country_choices() -> tuple[tuple[str, str], ...]:
     """All countries as (alpha-2 code, name), in the order of their names."""
-    return tuple(sorted(_shown_names().items(), key=lambda pair: letters(pair[1])))
+    return tuple(sorted(_shown_names().items(), key=lambda pair: _word(pair[1])))
 
 
 @cache
@@ -118,8 +138,7 @@ def _shown_names() -> dict[str, str]:
 # A file names few countries, each of them often.
 @lru_cache(maxsize=4096)
 def _code_of_name(text: str) -> str | None:
-    word, names = letters(text), _names()
-    return names.get(word) or names.get(word.removeprefix("the"))
+    return _names().get(_word(text))
 
 
 @cache
@@ -128,13 +147,13 @@ def _names() -> dict[str, str]:
     names: dict[str, str] = {}
     # ISO's own names come first: "Congo" alone is the name of CG there, whatever it may mean elsewhere.
     for code, name in _iso_names():
-        names.setdefault(letters(name), code)
-    names |= {letters(name): code for code, usual in _USUAL_NAMES.items() for name in usual}
+        names.setdefault(_word(name), code)
+    names |= {_word(name): code for code, usual in _USUAL_NAMES.items() for name in usual}
     certain = frozenset(names)
     ambiguous: set[str] = set()
     for language in LANGUAGES:
-        for code, name in Locale(language).territories.items():
-            word = letters(name)
+        for code, name in Locale.parse(language).territories.items():
+            word = _word(name)
             if code in _codes() and word not in certain and names.setdefault(word, code) != code:
                 ambiguous.add(word)
     return {name: code for name, code in names.items() if name not in ambiguous}
@@ -153,3 +172,9 @@ def _iso_names() -> Iterator[tuple[str, str]]:
                 main, _, rest = name.partition(", ")
                 yield code, f"{rest} {main}"
     yield KOSOVO, KOSOVO
+
+
+def _word(name: str) -> str:
+    """The name as one word, equal for the usual ways to write it: & and and, St and Saint, with and without The."""
+    word = letters(name.replace("&", " and ")).removeprefix("the")
+    return f"st{word.removeprefix('saint')}" if word.startswith("saint") else word
