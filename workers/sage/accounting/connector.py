@@ -28,8 +28,9 @@ from workers.sage.http import Api, Refused
 log = structlog.get_logger(__name__)
 
 _MOST_FOUND = 20
-# Statuses of whatever stands in front of a Sage that is not there.
-_AWAY = ("502", "503", "504")
+# With these it is Sage itself that answers, busy or broken. Anything else comes from what stands in front of it: a page
+# for maintenance, half an answer, none.
+_ANSWERED = ("400", "408", "409", "422", "425", "429", "500")
 
 
 class AccountingConnector:
@@ -45,7 +46,7 @@ class AccountingConnector:
         except NotFound as error:
             raise AuthoriseAgain(f"the tokens do not open business {self._api.business_id}", error.raw) from error
         except Transient as error:
-            if error.raw.get("status") in (None, *_AWAY):
+            if error.raw.get("status", "") not in _ANSWERED:
                 raise Unreachable(str(error), error.raw) from error
             raise
         if found.get("id") != self._api.business_id:
