@@ -39,8 +39,9 @@ class Interest:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        # This process is an entry as well: where Redis no longer has it, it has lost the others too.
-        self._self = f"process:{uuid.uuid4()}"
+        # This process is an entry as well: where Redis no longer has it, it has lost the others too. Named at its first
+        # use, after the fork: two processes must not renew each other's entry.
+        self._self = ""
         self._entered: set[str] = set()
         self._clock_ahead: float | None = None
 
@@ -59,6 +60,7 @@ class Interest:
         Returns whether Redis still had what was entered before. Where it had not, changes may have passed unheard.
         """
         kept = list(keys)
+        self._self = self._self or f"process:{uuid.uuid4()}"
         now = self._read_clock()
         had = self._redis.zscore(_WATCHED, self._self) is not None
         self._redis.zremrangebyscore(_WATCHED, "-inf", now)
