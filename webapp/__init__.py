@@ -33,7 +33,9 @@ def create_app(settings: Settings) -> Flask:
 
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=None)
     app.extensions["synclight"] = Services.open(settings, application_name="synclight-web", pool_size=10)
-    app.config.update(COMPRESS_ALGORITHM=["br", "gzip"], COMPRESS_ALGORITHM_STREAMING=["br", "gzip"])
+    app.config.update(
+        COMPRESS_ALGORITHM=["br", "gzip"], COMPRESS_ALGORITHM_STREAMING=["br", "gzip"], COMPRESS_BR_LEVEL=5
+    )
     Compress(app)
     errors.init_app(app)
     security.init_app(app, settings)

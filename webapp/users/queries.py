@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from webapp.users.models import EndedSession, User
+
+# Put together once, because every request and every message of a socket asks it.
+_SIGNED_IN = select(User).where(
+    User.id == bindparam("user_id"),
+    User.active,
+    User.session_epoch == bindparam("epoch"),
+    ~exists().where(EndedSession.id == bindparam("session_id")),
+)
 
 
 def find_by_email(session: Session, email: str) -> User | None:
@@ -17,14 +25,7 @@ def find_by_email(session: Session, email: str) -> User | None:
 
 def find_signed_in(session: Session, user_id: int, epoch: int, session_id: str) -> User | None:
     """The person of a session, None where it has ended or the person is disabled. One query by primary keys."""
-    return session.scalar(
-        select(User).where(
-            User.id == user_id,
-            User.active,
-            User.session_epoch == epoch,
-            ~exists().where(EndedSession.id == session_id),
-        )
-    )
+    return session.scalar(_SIGNED_IN, {"user_id": user_id, "epoch": epoch, "session_id": session_id})
 
 
 def list_people(session: Session) -> Sequence[User]:
