@@ -16,6 +16,7 @@ import psutil
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.sandbox_process import free_port
+from webapp.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SYNCLIGHT = Path(sys.executable).with_name("synclight")
@@ -79,12 +80,16 @@ class Stack:
             assert self._process.poll() is None, f"synclight up ended:\n{self.told()}"
             return "Synclight is ready at" in self.told()
 
-        _wait(said_ready, 60)
+        wait_until(said_ready, 60)
         return self
 
     def stop(self) -> int:
         """Stop it as an operator would (SIGTERM). Returns its exit status."""
         return self._end(signal.SIGTERM)
+
+    def kill_itself(self) -> None:
+        """End `synclight up` itself as a crash would (SIGKILL)."""
+        self._end(signal.SIGKILL)
 
     def told(self) -> str:
         """What `synclight up` has printed so far."""
@@ -105,7 +110,8 @@ class Stack:
 
     def process(self, name: str) -> psutil.Process:
         """The process that runs now as web, worker, cron, sandbox, postgres or redis; its children hang below it."""
-        return psutil.Process(int((self.var / "run" / f"{name}.pid").read_text()))
+        settings = Settings(var=self.var)
+        return psutil.Process(int((settings.run_dir / f"{name}.pid").read_text()))
 
     def kill(self, name: str, *, child: bool = False) -> psutil.Process:
         """Kill (SIGKILL) one of them, or with `child` one process below it, such as a single web process.
@@ -118,6 +124,17 @@ class Stack:
         victim.kill()
         return victim
 
+    def wait_started_again(self, name: str, victim: psutil.Process, seconds: float = 30) -> None:
+        """Wait until another process does the work of `victim`, which ran as `name`."""
+
+        def runs_again() -> bool:
+            try:
+                return self.process(name).pid != victim.pid
+            except (FileNotFoundError, psutil.NoSuchProcess):
+                return False
+
+        wait_until(runs_again, seconds)
+
     def wait_ready(self, seconds: float = 30) -> None:
         """Wait until /readyz says that all of it works."""
 
@@ -127,7 +144,7 @@ class Stack:
             except httpx2.TransportError:
                 return False
 
-        _wait(ready, seconds)
+        wait_until(ready, seconds)
 
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None, "it does not run"
@@ -144,7 +161,7 @@ class Stack:
             self.stop()
 
 
-def _wait(condition: Callable[[], bool], seconds: float) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Ask again and again until it is true. Raises tenacity.RetryError when `seconds` have passed."""
     Retrying(retry=retry_if_result(lambda met: not met), stop=stop_after_delay(seconds), wait=wait_fixed(0.05))(
         condition

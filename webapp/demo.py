@@ -9,8 +9,6 @@ import secrets
 import sys
 from urllib.parse import parse_qs, urlsplit
 
-import httpx2
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import select
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -94,6 +92,10 @@ def connect(services: Services) -> None:
 
 def _consent(settings: Settings, redirect_uri: str, verifier: str) -> str:
     """Agree on the sandbox's page as a person in a browser does. Returns the code that it sends back."""
+    # Every start runs this module, and hardly any comes here: loading these would hold it up.
+    import httpx2
+    from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
     asked = {
         "filter": "apiv3.1",
         "response_type": "code",

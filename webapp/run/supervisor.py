@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from subprocess import Popen
+from typing import NoReturn
 
 from webapp.run.programs import Program, ProgramError, start
 
@@ -105,13 +106,13 @@ class Supervisor:
             process.returncode = -signal.SIGKILL if status is None else status
         return process.returncode
 
-    def run(self) -> None:
-        """Look after the programs until somebody asks to stop."""
-        try:
-            while True:
-                self._turn(_IDLE_TICK)
-        except StopAsked:
-            return
+    def run(self) -> NoReturn:
+        """Look after the programs for ever.
+
+        Raises StopAsked.
+        """
+        while True:
+            self._turn(_IDLE_TICK)
 
     def all_ready(self) -> bool:
         """Whether every program that is kept does its work."""
@@ -183,6 +184,7 @@ class Supervisor:
                 ended.append(kept)
 
     def _ended(self, kept: _Kept) -> None:
+        self._pid_file(kept).unlink(missing_ok=True)
         lived = time.monotonic() - kept.started
         if lived >= _SETTLED:
             kept.failures = 0

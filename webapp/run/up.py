@@ -113,12 +113,13 @@ def _welcome(settings: Settings, password: str | None) -> Iterator[str]:
     yield f"Synclight is ready at http://127.0.0.1:{settings.port}"
     yield ""
     if settings.sage_base_url is None:
-        yield f"  Sandbox, a Sage to try it with  http://127.0.0.1:{settings.sandbox_port}"
+        yield f"  Sandbox  http://127.0.0.1:{settings.sandbox_port}  a Sage to try it with"
         for email, role in DEMO_USERS.items():
-            yield f"  Sign in as {role + ',':<21} {email}  {password or '(with the password that was set for it)'}"
-    yield f"  Data and logs                   {settings.var}"
+            known = f"password {password}" if password else "with the password that was set for it"
+            yield f"  {role.capitalize():<7}  {email}  {known}"
+    yield f"  Data     {settings.var}"
     yield ""
-    yield "Ctrl-C stops it."
+    yield "  Ctrl-C stops it."
 
 
 @contextmanager
