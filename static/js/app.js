@@ -1,0 +1,266 @@
+// What the frame and the forms do beyond plain links and forms: theme, menus, the connection's pop-up, focus after a swap,
+// calm words where an answer fails, and the care for what somebody has typed. Everything here only adds to pages that
+// work without it.
+"use strict";
+(() => {
+  const A_YEAR = 365 * 24 * 3600;
+  const html = document.documentElement;
+  const role = (name, within = document) => within.querySelector(`[data-role="${name}"]`);
+  const remember = (name, value) => {
+    document.cookie = `${name}=${value}; path=/; max-age=${A_YEAR}; samesite=lax${location.protocol === "https:" ? "; secure" : ""}`;
+  };
+
+  // The server writes times and sentences in the reader's zone.
+  remember("tz", Intl.DateTimeFormat().resolvedOptions().timeZone);
+
+  // ---- Theme ------------------------------------------------------------------------------------------------------
+
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches('[data-role="theme"]') || !event.submitter) return;
+    event.preventDefault();
+    const chosen = event.submitter.value;
+    remember("theme", chosen);
+    html.dataset.theme = chosen;
+    document.querySelector('meta[name="color-scheme"]').content = chosen === "system" ? "light dark" : chosen;
+    for (const button of event.target.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(button.value === chosen));
+    }
+  });
+
+  // ---- Menus and the connection's pop-up ---------------------------------------------------------------------------
+
+  const openMenus = () => document.querySelectorAll("details.menu[open], details.connection[open]");
+
+  document.addEventListener("click", (event) => {
+    for (const menu of openMenus()) {
+      // The backdrop of a sheet is part of the element itself.
+      const inside = menu.contains(event.target) && menu !== event.target;
+      if (!inside || event.target.closest('.menu-body a, [data-role="close-details"]')) menu.open = false;
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of openMenus()) {
+      if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+      close(menu);
+    }
+  });
+
+  // The pop-up opens on hover and on keyboard focus, stays while the pointer or the focus is in it, and a click keeps it.
+  const LEAVE_AFTER = 250;
+  const hovered = new WeakMap();
+  // Where it is a sheet, only a tap opens it.
+  const isSheet = matchMedia("(width < 720px)");
+  const box = (event) => (event.target instanceof Element ? event.target.closest('[data-role="connection-box"]') : null);
+
+  function close(menu) {
+    clearTimeout(hovered.get(menu));
+    hovered.delete(menu);
+    menu.open = false;
+  }
+
+  document.addEventListener("pointerover", (event) => {
+    const details = box(event);
+    if (!details || event.pointerType !== "mouse" || isSheet.matches) return;
+    clearTimeout(hovered.get(details));
+    if (details.open && !hovered.has(details)) return;
+    details.open = true;
+    hovered.set(details, 0);
+  });
+
+  document.addEventListener("pointerout", (event) => {
+    const details = box(event);
+    if (!details || !hovered.has(details) || details.contains(event.relatedTarget)) return;
+    hovered.set(details, setTimeout(() => details.matches(":focus-within:has(:focus-visible)") || close(details), LEAVE_AFTER));
+  });
+
+  document.addEventListener("click", (event) => {
+    const details = event.target.closest('[data-role="connection"]') && box(event);
+    if (!details || !hovered.has(details)) return;
+    event.preventDefault(); // It is open already: the click keeps it open when the pointer leaves.
+    clearTimeout(hovered.get(details));
+    hovered.delete(details);
+  });
+
+  document.addEventListener("focusin", (event) => {
+    if (!isSheet.matches && event.target.matches('[data-role="connection"]:focus-visible')) box(event)?.setAttribute("open", "");
+  });
+
+  document.addEventListener("focusout", (event) => {
+    const details = box(event);
+    if (details?.open && !hovered.has(details) && event.relatedTarget && !details.contains(event.relatedTarget)) close(details);
+  });
+
+  // Live messages bring the state of a connection; its colour follows.
+  document.addEventListener("synclight:state", ({ detail: state }) => {
+    if (!state.key.startsWith("connection:")) return;
+    for (const view of document.querySelectorAll(`[data-key="${state.key}"]`)) view.dataset.state = state.state;
+  });
+
+  // ---- Swaps ------------------------------------------------------------------------------------------------------
+
+  const inPage = (path) => path.split(/[?#]/)[0];
+  let shown = inPage(location.pathname);
+
+  document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
+    if (!ctx.sourceElement.matches?.('[data-role="filters"], #search')) return;
+    // An address names only what is chosen.
+    for (const [name, value] of [...ctx.request.body]) if (!value) ctx.request.body.delete(name);
+  });
+
+  // A page without the frame, such as the one to sign in, cannot be swapped into it.
+  document.addEventListener("htmx:after:request", (event) => {
+    const { ctx } = event.detail;
+    hideToast();
+    if (ctx.response.status >= 500 || ctx.response.status === 204 || ctx.text.includes("hx-history-elt")) return;
+    event.preventDefault();
+    location.assign(ctx.response.raw.url);
+  });
+
+  document.addEventListener("htmx:after:swap", () => {
+    for (const link of document.querySelectorAll("[data-nav]")) {
+      const current = location.pathname.startsWith(link.pathname);
+      current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+    }
+    const moved = shown !== inPage(location.pathname);
+    shown = inPage(location.pathname);
+    // Reading goes on at the title of a new page, unless the page itself says where.
+    const active = document.activeElement;
+    if (document.querySelector("#page [autofocus]")) return;
+    if (moved || !active || active === document.body) document.querySelector("#page h1")?.focus({ preventScroll: true });
+  });
+
+  // Asked again for a part of the page when the record that it tells about changes.
+  document.addEventListener("synclight:state", ({ detail: state }) => {
+    for (const part of document.querySelectorAll(`[data-refresh="${state.key}"]`)) htmx.trigger(part, "refresh");
+  });
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.matches('[data-role="filters"]')) document.getElementById("filters").hidePopover?.();
+  });
+
+  // ---- When an answer fails ---------------------------------------------------------------------------------------
+
+  let again;
+
+  function showToast(sentence, retry) {
+    const toast = role("toast");
+    if (!toast) return;
+    again = retry;
+    toast.querySelector("p").textContent = sentence;
+    role("try-again", toast).hidden = !retry;
+    toast.hidden = false;
+  }
+
+  function hideToast() {
+    const toast = role("toast");
+    if (toast) toast.hidden = true;
+  }
+
+  function offerAgain(ctx, sentence) {
+    const source = ctx.sourceElement;
+    const { method, action } = ctx.request;
+    // Only what reads may be repeated by itself; a form is still there, to be sent again by the person.
+    const retry = method === "GET" ? () => htmx.ajax("GET", action, { source: source.isConnected ? source : document.body, target: "#page", select: "#page", swap: "outerHTML", push: "true" }) : undefined;
+    showToast(sentence, retry);
+  }
+
+  document.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
+    if (ctx.response.status < 500) return;
+    offerAgain(ctx, ctx.response.status === 503 ? "Synclight cannot answer just now. Nothing is lost." : "Something went wrong here. It was noted.");
+  });
+
+  document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
+    if (!ctx?.request || ctx.response) return;
+    offerAgain(ctx, navigator.onLine ? "Synclight does not answer. Nothing is lost." : "You are offline. What is shown stays, and you can go on when the network is back.");
+  });
+
+  addEventListener("offline", () => showToast("You are offline. What is shown stays, and may be out of date."));
+  addEventListener("online", hideToast);
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest('[data-role="close-toast"]')) hideToast();
+    if (event.target.closest('[data-role="try-again"]')) {
+      hideToast();
+      again?.();
+    }
+  });
+
+  document.addEventListener("synclight:signed-out", (event) => {
+    event.preventDefault();
+    showToast("You have been signed out. Sign in again to go on.", () => location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`));
+  });
+
+  // ---- Forms ------------------------------------------------------------------------------------------------------
+
+  const companyForm = () => role("company-form");
+  const typed = (form) => JSON.stringify([...new FormData(form)].filter(([name]) => name !== "csrf_token"));
+  const opened = new WeakMap();
+  let leaving = false;
+
+  function begin() {
+    const form = companyForm();
+    if (form && !opened.has(form)) opened.set(form, form.matches(":has(.form-errors)") ? "" : typed(form));
+    leaving = false;
+  }
+
+  function isUnsaved() {
+    const form = companyForm();
+    return Boolean(form) && !leaving && opened.get(form) !== typed(form);
+  }
+
+  const mayLeave = () => !isUnsaved() || (leaving = confirm("Leave without saving? What you typed here will be lost."));
+
+  document.addEventListener("htmx:after:swap", begin);
+  begin();
+
+  addEventListener("beforeunload", (event) => isUnsaved() && event.preventDefault());
+  document.addEventListener("submit", (event) => {
+    if (event.target === companyForm()) leaving = true;
+  });
+  document.addEventListener("htmx:config:request", (event) => {
+    const { ctx } = event.detail;
+    const replaces = ctx.target?.id === "page" && ctx.sourceElement !== companyForm();
+    if (replaces && !mayLeave()) event.preventDefault();
+  });
+  document.addEventListener("htmx:finally:request", () => (leaving = false));
+
+  // Back has already left when it is heard of: whoever stays is put back to where the form is.
+  let place = window.navigation?.currentEntry?.index;
+  let returning = false;
+  document.addEventListener("htmx:after:history:update", () => (place = window.navigation?.currentEntry?.index));
+  document.addEventListener("htmx:before:history:restore", (event) => {
+    const here = window.navigation?.currentEntry?.index;
+    if (returning) {
+      returning = false;
+      event.preventDefault();
+    } else if (mayLeave()) {
+      place = here;
+    } else {
+      returning = true;
+      event.preventDefault();
+      history.go(place - here);
+    }
+  });
+
+  // Somebody who edits is told when the record changes elsewhere; what is typed stays as it is.
+  document.addEventListener("synclight:state", ({ detail: state }) => {
+    const form = companyForm();
+    if (!form || form.dataset.key !== state.key || !state.values) return;
+    const notice = role("changed-elsewhere", form);
+    const items = [];
+    for (const was of form.querySelectorAll("[data-was]")) {
+      const name = was.dataset.was === "owner_id" ? "owner" : was.dataset.was;
+      const before = name === "country" || name === "owner" ? was.dataset.shown : was.value;
+      const now = state.values[name];
+      if (now === undefined || now === before || (!now && ["Nobody", "Not known"].includes(before))) continue;
+      const item = document.createElement("li");
+      const label = form.querySelector(`label[for="${was.dataset.was}"]`).firstChild.textContent.trim();
+      item.textContent = `${label} is now ${now ? `\u201c${now}\u201d` : "empty"}.`;
+      items.push(item);
+    }
+    notice.querySelector("ul").replaceChildren(...items);
+    notice.hidden = items.length === 0;
+  });
+})();
