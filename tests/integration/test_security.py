@@ -342,7 +342,7 @@ def test_every_fault_has_its_page(app: Flask, client: FlaskClient, sam: User) ->
         answer = client.get(f"/test/{code}")
         assert answer.status_code == code
         assert f'data-role="problem" data-code="{code}"' in answer.text
-        assert answer.text.count("<h1>") == 1
+        assert answer.text.count("<h1") == 1
         assert 'class="bare"' in answer.text
     sign_in(client, sam)
     assert 'data-live="' in client.get("/test/404").text, "whoever is signed in stays in the frame"
