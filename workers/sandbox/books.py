@@ -18,7 +18,6 @@ from workers.sandbox.resources import (
     CONTACTS,
     PERSON_PART,
     Fields,
-    Part,
     Resource,
 )
 from workers.sandbox.rules import Problem, Refused, chosen, clean, invalid, iso
@@ -235,11 +234,7 @@ def _emptied(name: str) -> dict[str, None]:
     """A part with everything emptied that may be empty."""
     fields = PERSON_PART if name == "main_contact_person" else ADDRESS_PART
     kept = {"name", "address_type_id", "contact_person_type_ids", "address_id", "is_main_address", "is_main_contact"}
-    return {
-        field: None
-        for field, kind in fields.items()
-        if field not in kept and not isinstance(kind, Part) and not kind.required
-    }
+    return {field: None for field, kind in fields.items() if field not in kept and not kind.required}
 
 
 # --- showing ----------------------------------------------------------------------------------------------------------
