@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 
+from sqlalchemy.orm import configure_mappers
+
 from webapp import create_app
 from webapp.config import Settings
 from webapp.logs import configure
 
 configure("web")
 app = create_app(Settings.load())
-
+# Before the processes part, so that each of them need not tie the models together.
+configure_mappers()
 # What is loaded here is shared by all web processes for as long as nobody writes to it, and the collector does.
 gc.collect()
 gc.freeze()

@@ -8,11 +8,17 @@ import signal
 from typing import Any
 
 import rq
+from sqlalchemy.orm import configure_mappers
 
 import workers.jobs  # noqa: F401
+from webapp.config import Settings
 from webapp.logs import configure
+from webapp.services import Services
 
 configure("worker")
+# What a job would otherwise do first, each one again: load the driver of the database, and tie the models together.
+Services.open(Settings.load())
+configure_mappers()
 # What is loaded by now is shared by all processes that are forked from this one, as long as the collector leaves it be.
 gc.collect()
 gc.freeze()
