@@ -1,6 +1,6 @@
 """What a person sees when a request cannot be answered: one sentence and one next step, never a stack trace.
 
-A swap by htmx gets the same page, whose #page it takes; whoever asks for a part alone gets the part alone.
+htmx gets the same without the frame, in place of the part of the page that it may replace.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ def send_again(sentence: str, status: int) -> Response:
     """
     secret = any("password" in name for name in request.form)
     kept = [] if secret else [pair for pair in request.form.items(multi=True) if pair[0] != "csrf_token"]
-    page = render_template("errors/again.html", frame=_frame(), sentence=sentence, kept=kept, form_was_secret=secret)
-    response = make_response(page, status)
-    return _without_address(response)
+    return _framed("errors/again.html", _frame(), status, sentence=sentence, kept=kept, form_was_secret=secret)
 
 
 def _number_request() -> None:
@@ -122,19 +120,23 @@ def _broken(error: Exception) -> ResponseReturnValue:
 
 def _page(code: int, problem: Problem | None = None) -> Response:
     problem = problem or _PROBLEMS.get(code) or _PROBLEMS[400 if code < 500 else 500]
+    # Where something is broken, as little as possible is asked for.
     frame = "bare.html" if code >= 500 else _frame()
-    if request.headers.get("HX-Request-Type") == "partial":
-        frame = "errors/part.html"
-    response = make_response(render_template("errors/problem.html", frame=frame, code=code, problem=problem), code)
-    return response if request.method in ("GET", "HEAD") else _without_address(response)
-
-
-def _without_address(response: Response) -> Response:
-    """Keep htmx from making the address of a POST the page's own: it is no place to come back to."""
-    response.headers["HX-Push-Url"] = "false"
-    return response
+    return _framed("errors/problem.html", frame, code, code=code, problem=problem)
 
 
 def _frame() -> str:
     """The frame for people who are signed in, else the bare page. Asks the database."""
     return "layout.html" if current_user.is_authenticated else "bare.html"
+
+
+def _framed(template: str, frame: str, status: int, **values: object) -> Response:
+    """A page in its frame, or for htmx what takes the place of #page, whatever else it had asked for."""
+    if "HX-Request" not in request.headers:
+        return make_response(render_template(template, frame=frame, **values), status)
+    response = make_response(render_template(template, frame="errors/part.html", **values), status)
+    response.headers.update({"HX-Retarget": "#page", "HX-Reselect": "#page", "HX-Reswap": "outerHTML"})
+    if request.method not in ("GET", "HEAD"):
+        # The address of a POST is no place to come back to.
+        response.headers["HX-Push-Url"] = "false"
+    return response

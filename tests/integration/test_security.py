@@ -59,6 +59,9 @@ SIGNED_IN = {
 }
 
 
+HTMX = {"HX-Request": "true", "HX-Request-Type": "full"}
+
+
 @pytest.fixture
 def sam(services: Services) -> User:
     return add_person(services)
@@ -174,13 +177,18 @@ def test_a_proxy_may_stand_between_under_another_name() -> None:
     assert is_from_other_site(None, "http://sync.example.com", own)
 
 
-def test_what_was_typed_survives_a_form_that_is_out_of_date(client: FlaskClient, services: Services, sam: User) -> None:
+@pytest.mark.parametrize("headers", [{}, HTMX])
+def test_what_was_typed_survives_a_form_that_is_out_of_date(
+    client: FlaskClient, services: Services, sam: User, headers: dict[str, str]
+) -> None:
     sign_in(client, sam)
-    answer = client.post("/me/name", data={"name": 'Sam "the <b>Pen"', "csrf_token": "of last week"})
+    typed = {"name": 'Sam "the <b>Pen"', "csrf_token": "of last week"}
+    answer = client.post("/me/name", data=typed, headers=headers)
     assert answer.status_code == 400
     assert "What you typed is kept." in answer.text
     assert 'name="name" value="Sam &#34;the &lt;b&gt;Pen&#34;"' in answer.text
-    assert answer.headers["HX-Push-Url"] == "false"
+    assert ("<html" in answer.text) == (not headers)
+    assert answer.headers.get("HX-Push-Url") == ("false" if headers else None)
     page = answer.text.split('id="page"')[1]
     form = dict(re.findall(r'name="([a-z_]+)" value="([^"]*)"', page))
     assert 'action="/me/name"' in page
@@ -218,7 +226,7 @@ def test_a_password_is_never_sent_back(client: FlaskClient, sam: User) -> None:
 
 
 def test_htmx_is_sent_to_the_page_to_sign_in_as_a_whole(client: FlaskClient) -> None:
-    answer = client.get("/me", headers={"HX-Request": "true", "HX-Request-Type": "full"})
+    answer = client.get("/me", headers=HTMX)
     assert answer.status_code == 401
     assert answer.headers["HX-Redirect"] == "/login?next=/me"
     assert answer.text == ""
@@ -346,9 +354,11 @@ def test_every_fault_has_its_page(app: Flask, client: FlaskClient, sam: User) ->
         assert 'class="bare"' in answer.text
     sign_in(client, sam)
     assert 'data-live="' in client.get("/test/404").text, "whoever is signed in stays in the frame"
-    part = client.get("/test/404", headers={"HX-Request": "true", "HX-Request-Type": "partial"})
+    part = client.get("/test/404", headers={"HX-Request": "true"})
     assert 'data-code="404"' in part.text
     assert "<html" not in part.text
+    assert 'id="page"' in part.text
+    assert (part.headers["HX-Retarget"], part.headers["HX-Reselect"]) == ("#page", "#page")
 
 
 def test_the_wrong_method_and_too_much_are_told(client: FlaskClient, sam: User) -> None:
@@ -357,7 +367,7 @@ def test_the_wrong_method_and_too_much_are_told(client: FlaskClient, sam: User) 
     assert answer.status_code == 405
     assert "POST" in answer.headers["Allow"]
     assert "HX-Push-Url" not in answer.headers, "an address that was opened stays what it is"
-    answer = client.post("/me/name", data={"name": "x" * 1_000_001, "csrf_token": "x"})
+    answer = client.post("/me/name", data={"name": "x" * 1_000_001, "csrf_token": "x"}, headers=HTMX)
     assert answer.status_code == 413
     assert answer.headers["HX-Push-Url"] == "false"
 
