@@ -168,7 +168,7 @@
 
   document.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
     if (ctx.response.status < 500) return;
-    offerAgain(ctx, ctx.response.status === 503 ? "Synclight cannot answer just now. Nothing is lost." : "Something went wrong here. It was noted.");
+    offerAgain(ctx, ctx.response.status === 503 ? "Synclight cannot answer just now. Nothing is lost." : `Something went wrong here. Tell an admin this reference: ${ctx.response.headers.get("X-Request-ID")}.`);
   });
 
   document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
