@@ -1,0 +1,254 @@
+"""Signing in, being signed out, and the pages about people, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.stack import Stack
+
+SignIn = Callable[..., Page]
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def sam(stack: Stack, request: pytest.FixtureRequest) -> str:
+    """The address of somebody in sales whom only this test knows."""
+    email = f"{re.sub(r'[^a-z0-9]+', '-', request.node.name.lower())}@example.com"
+    added = stack.cli(
+        "user", "add", email, "--role", "sales", "--name", "Sam", "--password-stdin", stdin=f"{PASSWORD}\n"
+    )
+    assert added.returncode == 0, added.stderr
+    return email
+
+
+@pytest.fixture
+def other(browser: Browser) -> Iterator[Page]:
+    """A page of another browser."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(15_000)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def violations(context: BrowserContext) -> list[str]:
+    """What the content security policy refused, and what failed in a script, on any page of this browser."""
+    found: list[str] = []
+    context.expose_function("reportViolation", lambda what: found.append(what))
+    context.add_init_script(
+        "document.addEventListener('securitypolicyviolation', (event) =>"
+        " window.reportViolation(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`))"
+    )
+    context.on("weberror", lambda error: found.append(str(error.error)))
+    context.on("console", lambda message: found.append(message.text) if "Content Security" in message.text else None)
+    return found
+
+
+def is_live(page: Page) -> None:
+    expect(page.locator("body")).to_have_attribute("data-live", "live", timeout=30_000)
+
+
+def id_of(page: Page, email: str) -> str:
+    """The number of a person, as the list of users says it."""
+    return str(page.locator("[data-role=person]", has_text=email).get_attribute("data-user"))
+
+
+def test_signing_in_with_the_keyboard_alone(stack: Stack, page: Page) -> None:
+    page.goto(f"{stack.url}/companies?q=an")
+    expect(page).to_have_url(re.compile(r"/login\?next="))
+    expect(page.get_by_label("E-mail address")).to_be_focused()
+    page.keyboard.type(stack.admin)
+    page.keyboard.press("Tab")
+    page.keyboard.type("not the password")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("is not right")
+    expect(page.get_by_label("E-mail address")).to_have_value(stack.admin)
+    expect(page.get_by_label("Password")).to_be_focused()
+    page.keyboard.type(stack.password)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{stack.url}/companies?q=an")
+    is_live(page)
+    page.locator("[data-role=people-menu] summary").press("Enter")
+    page.get_by_role("button", name="Sign out").press("Enter")
+    expect(page).to_have_url(f"{stack.url}/login")
+    page.go_back()
+    expect(page).to_have_url(re.compile("/login"))
+
+
+def test_no_page_breaks_the_content_security_policy(
+    stack: Stack, page: Page, logged_in: SignIn, violations: list[str]
+) -> None:
+    page.goto(f"{stack.url}/login")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    logged_in(page)
+    is_live(page)
+    page.goto(f"{stack.url}/companies/new")
+    page.get_by_label("Name").first.fill("Policy Ltd")
+    page.get_by_role("button", name="Add company").click()
+    page.wait_for_url(re.compile(r"/companies/\d+$"))
+    record = page.url
+    paths = ["/companies", "/companies/new", "/connection", "/me", "/users", "/users/new", "/users/1", "/nothing-here"]
+    for address in [*(stack.url + path for path in paths), record, f"{record}/edit"]:
+        page.goto(address)
+        is_live(page)
+    # Within one page: swaps by htmx, an indicator while they run, Back and Forward.
+    page.goto(f"{stack.url}/companies")
+    page.locator("[data-role=people-menu] summary").click()
+    page.get_by_role("link", name="Profile").click()
+    expect(page.get_by_role("heading", name="Profile")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name="Companies")).to_be_visible()
+    assert violations == []
+    # The net is whole: this would have been seen.
+    with page.expect_console_message(lambda message: "Content Security" in message.text):
+        page.evaluate("document.body.setAttribute('style', 'color: red')")
+    assert violations != []
+
+
+def test_a_form_swapped_by_htmx_carries_the_token_in_its_header(
+    stack: Stack, page: Page, sam: str, logged_in: SignIn
+) -> None:
+    logged_in(page, sam, PASSWORD)
+    page.goto(f"{stack.url}/me")
+    is_live(page)
+    page.evaluate("document.querySelectorAll('#page [name=csrf_token]').forEach((field) => field.remove())")
+    page.get_by_role("textbox", name="Name").fill("Samira")
+    page.get_by_role("button", name="Change name").click()
+    expect(page.locator("#page")).to_contain_text("Your name was changed.")
+
+
+def test_whoever_is_disabled_loses_the_socket_and_the_page_at_once(
+    stack: Stack, page: Page, other: Page, sam: str, logged_in: SignIn
+) -> None:
+    logged_in(page, sam, PASSWORD)
+    is_live(page)
+    logged_in(other)
+    other.goto(f"{stack.url}/users")
+    other.goto(f"{stack.url}/users/{id_of(other, sam)}")
+    other.get_by_role("button", name="Disable").click()
+    expect(other.locator("#page")).to_contain_text("Sam is disabled and cannot sign in.")
+    # Well before the 30 s after which the page would ask by itself.
+    expect(page.locator("body")).not_to_have_attribute("data-live", "live", timeout=5_000)
+    expect(page.locator("[data-role=toast]")).to_contain_text("signed out")
+    page.get_by_role("link", name="Companies").click()
+    expect(page).to_have_url(re.compile(r"/login\?next="))
+    page.get_by_label("E-mail address").fill(sam)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("is not right")
+
+
+def test_a_new_password_keeps_this_page_live_and_ends_the_others(
+    stack: Stack, page: Page, other: Page, sam: str, logged_in: SignIn
+) -> None:
+    logged_in(other, sam, PASSWORD)
+    is_live(other)
+    logged_in(page, sam, PASSWORD)
+    page.goto(f"{stack.url}/me")
+    is_live(page)
+    page.get_by_label("Present password").fill(PASSWORD)
+    page.get_by_label("New password").fill("something else entirely")
+    page.get_by_role("button", name="Change password").click()
+    expect(page.locator("#page")).to_contain_text("Your password was changed.")
+    is_live(page)
+    expect(page.locator("[data-role=toast]")).to_be_hidden()
+    expect(other.locator("body")).not_to_have_attribute("data-live", "live", timeout=5_000)
+
+
+def test_what_was_typed_survives_a_session_that_ended_meanwhile(
+    stack: Stack, page: Page, context: BrowserContext, sam: str, logged_in: SignIn
+) -> None:
+    logged_in(page, sam, PASSWORD)
+    page.goto(f"{stack.url}/companies/new")
+    is_live(page)
+    tab = context.new_page()
+    tab.goto(f"{stack.url}/companies")
+    tab.locator("[data-role=people-menu] summary").click()
+    tab.get_by_role("button", name="Sign out").click()
+    expect(tab).to_have_url(f"{stack.url}/login")
+
+    page.get_by_label("Name").first.fill("Typed Before And Kept Ltd")
+    page.get_by_role("button", name="Add company").click()
+    expect(page.get_by_role("heading", name="Please send this again")).to_be_visible()
+    with context.expect_page() as opened:
+        page.get_by_role("link", name="Sign in in another tab").click()
+    logged_in(opened.value, sam, PASSWORD)
+    # The first press finds the new session and gets its token, the second one saves.
+    page.get_by_role("button", name="Send again").click()
+    expect(page.get_by_role("heading", name="Please send this again")).to_be_visible()
+    expect(page.locator("#page")).to_contain_text("out of date")
+    page.get_by_role("button", name="Send again").click()
+    expect(page.get_by_role("heading", name="Typed Before And Kept Ltd")).to_be_visible()
+
+
+def test_an_admin_manages_people_without_a_script(browser: Browser, stack: Stack, logged_in: SignIn) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(15_000)
+    page = logged_in(context.new_page())
+    page.goto(f"{stack.url}/users")
+    page.get_by_role("link", name="Add user").click()
+    page.get_by_label("Name").fill("Noor")
+    page.get_by_label("E-mail address").fill("noor@example.com")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Add user").click()
+    expect(page.locator("#page")).to_contain_text("Noor was added.")
+    page.get_by_role("link", name="Noor").click()
+    page.get_by_role("combobox", name="Role").select_option("admin")
+    page.get_by_role("button", name="Change role").click()
+    expect(page.locator("#page")).to_contain_text("Noor now has the role Admin.")
+    page.get_by_role("link", name="Noor").click()
+    page.get_by_role("button", name="Disable").click()
+    expect(page.locator("[data-role=person]", has_text="Noor")).to_contain_text("disabled")
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_about_people_are_accessible(browser: Browser, stack: Stack, logged_in: SignIn, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 800}, bypass_csp=True)
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    axe = Axe()
+    page.goto(f"{stack.url}/login")
+    page.get_by_label("E-mail address").fill("nobody@example.com")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    found = {"/login": axe.run(page).response["violations"]}
+    logged_in(page)
+    for path in ("/me", "/users", "/users/new", "/users/1", "/nothing-here"):
+        page.goto(stack.url + path)
+        is_live(page)
+        found[path] = axe.run(page).response["violations"]
+    page.goto(f"{stack.url}/users/new")
+    page.get_by_label("Name").fill("Noor")
+    page.get_by_label("E-mail address").fill("noor@example.com")
+    page.get_by_label("Password").fill("short")
+    page.get_by_role("button", name="Add user").click()
+    expect(page.get_by_label("Password")).to_have_attribute("aria-invalid", "true")
+    found["a form with a fault"] = axe.run(page).response["violations"]
+    assert {path: [one["id"] for one in faults] for path, faults in found.items() if faults} == {}
+    context.close()
+
+
+def test_pages_about_people_fit_a_narrow_phone(browser: Browser, stack: Stack, logged_in: SignIn) -> None:
+    context = browser.new_context(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    page.goto(f"{stack.url}/login")
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    logged_in(page)
+    for path in ("/me", "/users", "/users/new", "/users/1", "/nothing-here"):
+        page.goto(stack.url + path)
+        is_live(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == 320, path
+        for button in page.locator("#page .button:visible").all():
+            box = button.bounding_box()
+            assert box is not None
+            assert box["height"] >= 44, (path, button.inner_text())
+    context.close()
