@@ -188,8 +188,10 @@ def _initialise(binaries: Path, data: Path, user: str | None) -> None:
     command += ["--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=builtin", "--no-instructions"]
     done = _run(command, user)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"code {done.returncode}"]
-        raise ProgramError(f"PostgreSQL's initdb failed in {half_made}: {lines[-1]}")
+        # The first error is the cause; what follows is about tidying up.
+        errors = [line for line in done.stderr.splitlines() if "error:" in line or "FATAL:" in line]
+        cause = errors[0] if errors else f"code {done.returncode}"
+        raise ProgramError(f"PostgreSQL's initdb failed in {half_made}: {cause}")
     half_made.rename(data)
 
 
