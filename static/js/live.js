@@ -40,11 +40,22 @@
     return day(at, now) === "Today" ? `${Math.floor(minutes / 60)} h ago` : `${day(at, now)}, ${clock(at)}`;
   }
 
+  // The same words as webapp.zone.until.
+  function until(at, now) {
+    const seconds = Math.floor((at - now) / 1_000);
+    if (seconds < 1) return "Now";
+    if (seconds < 60) return `In ${seconds} s`;
+    if (seconds < 3_600) return `In ${Math.floor(seconds / 60)} min`;
+    return day(at, now) === "Today" ? `At ${clock(at)}` : `${at.getDate()} ${MONTHS[at.getMonth()]}, ${clock(at)}`;
+  }
+
+  const FORMATS = { exact, in: until };
+
   function showTime(element) {
     const moment = element.getAttribute("datetime");
     const at = new Date(moment);
     const now = new Date();
-    const text = !moment ? element.dataset.never || "" : element.dataset.format === "exact" ? exact(at, now) : age(at, now);
+    const text = moment ? (FORMATS[element.dataset.format] ?? age)(at, now) : element.dataset.never || "";
     if (element.textContent !== text) element.textContent = text;
     element.title = moment ? exact(at, now) : "";
   }
@@ -266,6 +277,7 @@
     check();
   });
   setInterval(showTimes, 15_000);
+  setInterval(() => document.querySelectorAll('time[data-format="in"]').forEach(showTime), 1_000);
   showTimes();
   showLink();
   offer();

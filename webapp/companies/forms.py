@@ -252,6 +252,9 @@ GROUPS: tuple[tuple[str, tuple[Field, ...]], ...] = (
 
 FIELDS: dict[str, Field] = {one.name: one for _, group in GROUPS for one in group}
 
+# The fields of a company that is not there yet.
+NOTHING: dict[str, str] = dict.fromkeys(FIELDS, "")
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -284,14 +287,15 @@ class CompanyForm:
         return replace(self, errors={**self.errors, name: sentence})
 
 
-def read_form(form: Mapping[str, str], owners: Collection[int]) -> CompanyForm:
+def read_form(form: Mapping[str, str], owners: Collection[int], stored: Mapping[str, str]) -> CompanyForm:
     """A form as it was sent, cleaned. `owners` are the ids of the people who can own a company.
 
+    `stored` is what the fields are now, for what the form does not hold: a field that was not sent stays as it is.
     Values are texts; that of `owner_id` is the number as text, empty for nobody.
     """
-    before = {name: _lines(form.get(f"was-{name}", "")) for name in FIELDS}
+    before = {name: _lines(form.get(f"was-{name}", stored[name])) for name in FIELDS}
     taken = frozenset(name for name in FIELDS if form.get(f"take-{name}") == "theirs")
-    typed = {name: before[name] if name in taken else _lines(form.get(name, "")) for name in FIELDS}
+    typed = {name: before[name] if name in taken else _lines(form.get(name, stored[name])) for name in FIELDS}
     cleaned = clean_company({name: value for name, value in typed.items() if name != "owner_id"})
     owner = typed["owner_id"].strip()
     errors = dict(cleaned.errors)

@@ -143,7 +143,7 @@ def resync_company(company_id: int) -> ResponseReturnValue:
 @login_required
 def new_page() -> ResponseReturnValue:
     """The form for a new company. It begins as a customer of the person who opens it."""
-    typed = dict.fromkeys(forms.FIELDS, "") | {"type": "customer", "owner_id": str(signed_in_user().id)}
+    typed = forms.NOTHING | {"type": "customer", "owner_id": str(signed_in_user().id)}
     with services().database.unit_of_work() as work:
         return _form_page(work.session, None, typed, once=token_urlsafe(16))
 
@@ -153,7 +153,7 @@ def new_page() -> ResponseReturnValue:
 def create() -> ResponseReturnValue:
     """Add a company. The same form sent twice makes one: its mark is kept with the company that it made."""
     with services().database.unit_of_work() as work:
-        form = forms.read_form(request.form, owner_names(work.session))
+        form = forms.read_form(request.form, owner_names(work.session), forms.NOTHING)
         if form.errors:
             return _refused(work.session, None, form)
         made = find_by_form(work.session, form.once)
@@ -194,7 +194,7 @@ def edit(company_id: int) -> ResponseReturnValue:
     """Save a company. What others changed meanwhile stands, unless both changed the same field: then the person chooses."""
     with services().database.unit_of_work() as work:
         company = _company(work.session, company_id, lock=True)
-        form = forms.read_form(request.form, owner_names(work.session))
+        form = forms.read_form(request.form, owner_names(work.session), _texts(company))
         if form.errors:
             return _refused(work.session, company, form)
         values, both, theirs = forms.merged(form, _texts(company))
