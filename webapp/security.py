@@ -6,7 +6,7 @@ import os
 import secrets
 from urllib.parse import urlsplit
 
-from flask import Flask, request
+from flask import Flask, abort, request
 from flask_wtf import CSRFProtect
 from werkzeug.wrappers import Response
 
@@ -35,6 +35,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         WTF_CSRF_SSL_STRICT=False,
     )
     app.before_request(lambda: _refuse_other_sites(settings.origin))
+    app.before_request(_refuse_nul)
     CSRFProtect(app)
     headers = _headers(settings.origin)
     app.after_request(lambda response: _add_headers(response, headers))
@@ -79,6 +80,12 @@ def _refuse_other_sites(public_origin: str) -> None:
     own_origins = (public_origin, request.host_url.rstrip("/"))
     if is_from_other_site(request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin"), own_origins):
         raise FromOtherSite
+
+
+def _refuse_nul() -> None:
+    """No person types the character NUL, and PostgreSQL stores it in no text."""
+    if any("\0" in value for _, value in request.values.items(multi=True)):
+        abort(400)
 
 
 def _headers(origin: str) -> dict[str, str]:

@@ -361,6 +361,13 @@ def test_every_fault_has_its_page(app: Flask, client: FlaskClient, sam: User) ->
     assert (part.headers["HX-Retarget"], part.headers["HX-Reselect"]) == ("#page", "#page")
 
 
+@pytest.mark.parametrize("path", ["/login?next=%00", "/companies?q=a%00b", "/companies?status=pending&status=%00"])
+def test_what_no_database_stores_is_not_understood(client: FlaskClient, sam: User, path: str) -> None:
+    sign_in(client, sam)
+    assert client.get(path).status_code == 400
+    assert client.post(path, data={"email": "a\0@example.com"}).status_code == 400
+
+
 def test_the_wrong_method_and_too_much_are_told(client: FlaskClient, sam: User) -> None:
     sign_in(client, sam)
     answer = client.get("/me/name")

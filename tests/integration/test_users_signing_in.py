@@ -337,6 +337,11 @@ def app_without_redis(settings: Settings, tmp_path: Path) -> Iterator[Flask]:
     made.extensions["synclight"].database.engine.dispose()
 
 
+def test_what_is_typed_takes_little_room(client: FlaskClient, services: Services) -> None:
+    sign_in(client, "x" * 100_000)
+    assert max(len(key) for key in services.redis.keys("synclight:tries:*")) < 200
+
+
 def test_without_redis_people_sign_in_and_guesses_are_still_counted(app_without_redis: Flask, sam: User) -> None:
     client = app_without_redis.test_client()
     assert sign_in(client, sam).status_code == 303

@@ -31,7 +31,7 @@ def create_user(work: UnitOfWork, email: str, name: str, role: str, password: st
 
     Raises EmailTaken, and then the unit of work can still be used.
     """
-    user = User(email=email.strip(), name=name.strip(), role=role, password_hash=hash_password(password))
+    user = User(email=email.strip().lower(), name=name.strip(), role=role, password_hash=hash_password(password))
     try:
         with work.session.begin_nested():
             work.session.add(user)

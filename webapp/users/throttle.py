@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -54,9 +55,11 @@ class Throttle:
 
 
 def _counters(email: str, address: str) -> Iterator[tuple[RateLimitItem, str, str]]:
+    # As the look-up compares it, so that another spelling is no other account; hashed, so that whatever was typed takes
+    # the same little room.
+    account = hashlib.sha256(email.strip().lower().encode()).hexdigest()
     for limit in PER_ACCOUNT:
-        # As the look-up compares it, so that another spelling of the address is no other account.
-        yield limit, "account", email.strip().lower()
+        yield limit, "account", account
     for limit in PER_ADDRESS:
         yield limit, "address", address
 
