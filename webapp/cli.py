@@ -121,8 +121,9 @@ def import_file(file: Path, kind: str, dry_run: bool) -> None:
 
     services = _services()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    # The bar goes to the standard error, so that the report can be kept in a file.
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # On the standard error, so that the report can be kept in a file; and only where somebody looks.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(file.name, total=None)
         try:
             report = import_companies(

@@ -1,0 +1,221 @@
+"""The commands, each as a process of its own against a real database and Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import Redis
+from sqlalchemy import URL, select
+
+from tests.people import add_person
+from tests.stack import ROOT, SYNCLIGHT
+from webapp.companies.changes import create_company
+from webapp.companies.clean import clean_company
+from webapp.companies.models import Company
+from webapp.config import Settings
+from webapp.connection.models import CONNECTED, Connection
+from webapp.services import Services
+from webapp.users.models import User
+from webapp.users.passwords import is_password
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(settings: Settings, redis: Redis, redis_url: str) -> Run:
+    """Run a command: `run("status", "--json")`; further settings as keywords."""
+
+    def command(*arguments: str, stdin: str = "", **further: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": settings.database_url.replace("postgresql+psycopg", "postgresql"),
+            "REDIS_URL": redis_url,
+            "SYNCLIGHT_VAR": str(settings.var),
+            **further,
+        }
+        return subprocess.run(
+            [SYNCLIGHT, *arguments],
+            cwd=ROOT,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return command
+
+
+def add_company(services: Services, **fields: str) -> Company:
+    with services.database.unit_of_work() as work:
+        connection = work.session.scalar(select(Connection))
+        if connection is None:
+            connection = Connection(api_url="http://127.0.0.1:1/v3.1", state=CONNECTED)
+            work.session.add(connection)
+        values = clean_company({"name": "Futterkiste", "country": "DE", "type": "customer", **fields}).values
+        company = create_company(work, values, connection, user_id=None, cause="edit")
+        work.commit()
+    return company
+
+
+def test_status_for_programs(run: Run, services: Services) -> None:
+    add_company(services)
+    told = json.loads(run("status", "--json").stdout)
+    nothing = {"synchronised": 0, "pending": 0, "review": 0, "not_synchronised": 0}
+    assert told["companies"] == {**nothing, "pending": 1}
+    assert told["contacts"] == told["orders"] == nothing
+    [connection] = told["connections"]
+    assert connection == {
+        "id": connection["id"],
+        "product": "accounting",
+        "state": "connected",
+        "last_synchronised_at": None,
+        "waiting": 1,
+    }
+
+
+def test_status_for_people(run: Run, services: Services) -> None:
+    add_company(services)
+    lines = run("status").stdout.splitlines()
+    assert any(line.split() == ["Companies", "0", "1", "0", "0"] for line in lines)
+    assert lines[-1].endswith("to Sage Accounting: connected, last synchronised never, 1 waiting.")
+
+
+def test_import_tells_every_row_that_it_did_not_take(run: Run, services: Services, tmp_path: Path) -> None:
+    table = tmp_path / "crm.csv"
+    table.write_text(
+        "Account Name,Country,Shoe size\nAround the Horn,UK,9\n,France,8\nBlauer See,Nowhereland,7\n", encoding="utf-8"
+    )
+    done = run("import", str(table), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1 would be created, 0 would be changed, 0 unchanged, 2 refused."
+    assert json.loads(run("status", "--json").stdout)["companies"]["not_synchronised"] == 0
+
+    lines = run("import", str(table)).stdout.splitlines()
+    assert lines[-1] == "1 created, 0 changed, 0 unchanged, 2 refused."
+    assert [line.split(":")[0] for line in lines if line.startswith("Line ")] == ["Line 3", "Line 4"]
+    assert "Left out: Shoe size." in lines
+    assert run("import", str(table)).stdout.splitlines()[-1] == "0 created, 0 changed, 1 unchanged, 2 refused."
+    with services.database.unit_of_work() as work:
+        assert work.session.scalars(select(Company.name)).all() == ["Around the Horn"]
+
+
+def test_import_of_no_table_at_all(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "empty.csv"
+    table.write_text("")
+    done = run("import", str(table))
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert run("import", str(tmp_path / "absent.csv")).returncode == 2
+
+
+def test_resync_of_records_and_modules(run: Run, services: Services) -> None:
+    company = add_company(services)
+    assert run("resync", company.key).stdout == "1 record is being compared with Sage.\n"
+    assert run("resync", "module:companies", company.key).stdout == "2 records are being compared with Sage.\n"
+
+
+@pytest.mark.parametrize("key", ["company:999", "company:x", "module:nothing", "42"])
+def test_resync_of_what_does_not_exist(run: Run, key: str) -> None:
+    done = run("resync", key)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: There is no {key}. ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_user_add(run: Run, services: Services) -> None:
+    password = "a long enough password"
+    done = run("user", "add", "Grace@Example.com", "--role", "admin", "--password-stdin", stdin=f"{password}\n")
+    assert (done.returncode, done.stdout) == (0, "Grace@Example.com can sign in now.\n")
+    with services.database.unit_of_work() as work:
+        user = work.session.scalars(select(User)).one()
+        assert (user.role, user.name) == ("admin", "Grace")
+        assert is_password(user.password_hash, password)
+
+
+def test_user_add_refuses_what_the_page_refuses(run: Run, services: Services) -> None:
+    add_person(services, email="sam@example.com")
+    taken = run("user", "add", "SAM@example.com", "--role", "sales", "--password-stdin", stdin="long enough for all\n")
+    assert (taken.returncode, taken.stderr) == (1, "Error: SAM@example.com is somebody already.\n")
+    short = run("user", "add", "new@example.com", "--role", "sales", "--password-stdin", stdin="short\n")
+    assert short.returncode == 1
+    assert "short" not in short.stderr.replace("at least", "")
+    assert run("user", "add", "new@example.com", "--role", "owner").returncode == 2
+
+
+def test_settings_names_each_setting_and_shows_no_secret(run: Run, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("the secret of a file")
+    done = run(
+        "settings",
+        COLUMNS="400",
+        SYNCLIGHT_SECRET_KEY_FILE=str(key),
+        SYNCLIGHT_TOKEN_KEYS="the secret of workers",
+        SYNCLIGHT_CYCLE_SECONDS="7",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the secret of" not in done.stdout
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[1:] if line.strip()}
+    assert rows["SYNCLIGHT_CYCLE_SECONDS"][1:4] == ["7", "environment", "60"]
+    assert rows["SYNCLIGHT_SECRET_KEY"][1:3] == ["(set)", "SYNCLIGHT_SECRET_KEY_FILE"]
+    assert rows["SYNCLIGHT_TOKEN_KEYS"][1:3] == ["(set)", "environment"]
+    assert rows["PORT"][1:4] == ["8000", "default", "8000"]
+    assert {"DATABASE_URL", "REDIS_URL", "SYNCLIGHT_VAR", "SYNCLIGHT_SANDBOX_PORT", "SYNCLIGHT_SAGE_BASE_URL"} <= set(
+        rows
+    )
+
+
+def test_migrate_makes_the_database_and_a_second_run_changes_nothing(run: Run, database_server: URL) -> None:
+    name = "synclight_made_by_migrate"
+    url = database_server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    server = database_server.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        for _ in range(2):
+            done = run("migrate", DATABASE_URL=url)
+            assert done.returncode == 0, done.stderr
+        assert json.loads(run("status", "--json", DATABASE_URL=url).stdout)["connections"] == []
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("command", [("status",), ("resync", "module:companies"), ("migrate",)])
+def test_a_database_that_is_away_is_one_clear_line(run: Run, command: tuple[str, ...]) -> None:
+    done = run(*command, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: The database cannot be reached. Start it with `synclight up`, or set DATABASE_URL.\n"
+    )
+
+
+def test_a_database_without_tables_is_one_clear_line(run: Run, database_server: URL) -> None:
+    empty = database_server.set(drivername="postgresql").render_as_string(hide_password=False)
+    done = run("status", DATABASE_URL=empty)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: The database has no tables of this version. Run `synclight migrate`.\n",
+    )
+
+
+def test_a_wrong_setting_is_one_clear_line(run: Run) -> None:
+    done = run("status", SYNCLIGHT_CYCLE_SECONDS="never")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "CYCLE_SECONDS" in done.stderr.upper()
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_up_loads_nothing_that_it_does_not_need() -> None:
+    """It lives as long as the product, and what it loads stays in memory."""
+    heavy = ["flask", "sqlalchemy", "rq", "redis", "psycopg", "gevent", "rich", "structlog", "httpx2"]
+    script = f"import sys, webapp.cli, webapp.run.up; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
