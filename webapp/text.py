@@ -22,6 +22,8 @@ def clean_line(text: str) -> str:
 
     Empty where it says that there is nothing: NULL, N/A, a dash.
     """
+    if not text:
+        return ""
     text = " ".join(text.split())
     if not (text.isascii() and text.isprintable()):
         text = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())

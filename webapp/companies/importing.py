@@ -11,14 +11,14 @@ somebody made a moment before is not overwritten in fields that the file says no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 from psycopg import Connection as PsycopgConnection
-from psycopg.errors import DeadlockDetected, UniqueViolation
+from psycopg.errors import DeadlockDetected, LockNotAvailable, UniqueViolation
 from sqlalchemy import (
     CTE,
     BigInteger,
@@ -43,10 +43,11 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
@@ -56,9 +57,10 @@ from webapp.companies.columns import COLUMNS, LABELS, OWNER
 from webapp.companies.models import CUSTOMER, PROSPECT, Company
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
+from webapp.importing.ahead import ahead
 from webapp.importing.columns import recognise
 from webapp.importing.report import ImportReport
-from webapp.importing.table import DELIMITERS, ImportRefused, Row
+from webapp.importing.table import DELIMITERS, ImportRefused
 from webapp.importing.table import Table as File
 from webapp.services import Services
 from webapp.status import STATUS_OF, Reason, Status
@@ -83,7 +85,7 @@ _ROWS = Table(
     "import_row",
     _temporary,
     Column("line", BigInteger, nullable=False),
-    *(Column(field, Text, nullable=False) for field in LIMITS),
+    *(Column(name, Text, nullable=False) for name in LIMITS),
     Column("owner_id", BigInteger),
     Column("name_key", Text(collation="C"), Computed("fold(name)", persisted=True)),
     Column("postal_key", Text, Computed("fold(postal_code)", persisted=True)),
@@ -92,6 +94,8 @@ _ROWS = Table(
     Column("candidates", Integer, nullable=False, server_default="0"),
     Column("company_id", BigInteger),
     prefixes=["TEMPORARY"],
+    # Nothing vacuums a temporary table: rows that are merely deleted would stay in the way of the next batch.
+    postgresql_on_commit="DELETE ROWS",
 )
 # What all rows up to now are called, without those whose code came before.
 _SEEN = Table(
@@ -112,6 +116,16 @@ _USABLE = and_(_ONCE, _ROWS.c.candidates <= 1)
 _COMPANY = cast(Table, Company.__table__)
 
 
+@dataclass
+class _Batch:
+    """Rows of the file: those to be stored as columns of _COPIED, and what the report says of the others."""
+
+    last_line: int
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    mended: list[int] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class _Outcome:
     """What became of a batch."""
@@ -120,6 +134,7 @@ class _Outcome:
     changed: int
     unchanged: int
     refused: list[tuple[int, str]]
+    moved: list[Moved]
 
 
 def import_companies(
@@ -149,65 +164,102 @@ def import_companies(
     with services.database.engine.connect() as connection:
         # It closes for good at the end, and with it end the temporary tables and the lock, however the import ends.
         connection.detach()
-        if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK))):
-            raise ImportRefused("Another import is running. Import this file when that one is done.")
+        _wait_for_others(connection)
         _temporary.create_all(connection, checkfirst=False)
         owners: dict[str, int] = dict(connection.execute(select(func.lower(User.email), User.id)).all())
         connection.commit()
-        rows = file.rows()
-        while batch := list(islice(rows, _BATCH)):
-            report.mended += [row.line for row in batch if row.mended]
-            _stage(connection, _cleaned(batch, columns.used, owners, report.refused))
-            outcome = _apply(connection, services, dry_run)
+        for batch in ahead(_batches(file, columns.used, owners)):
+            with Session(connection, expire_on_commit=False) as session:
+                outcome = _import_batch(UnitOfWork(session, services.database.after_commit), batch, dry_run)
             report.created += outcome.created
             report.changed += outcome.changed
             report.unchanged += outcome.unchanged
-            report.refused += outcome.refused
-            progress(batch[-1].line, file.lines)
+            report.refused += batch.refused + outcome.refused
+            report.mended += batch.mended
+            progress(batch.last_line, file.lines)
     report.refused.sort()
     return report
 
 
-def _cleaned(
-    batch: Iterable[Row], used: Mapping[str, int], owners: Mapping[str, int], refused: list[tuple[int, str]]
-) -> Iterator[Sequence[Any]]:
-    """The rows of `batch` as columns of _COPIED; those that cannot be taken go to `refused`, with the reason."""
+def _wait_for_others(connection: Connection) -> None:
+    """Become the only import until `connection` is closed. Raises ImportRefused where another one goes on."""
+    # The server may need a moment to notice that an import before this one has ended.
+    connection.execute(text("SET LOCAL lock_timeout = '2s'"))
+    try:
+        connection.execute(select(func.pg_advisory_lock(_LOCK)))
+    except OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            raise ImportRefused("Another import is running. Import this file when that one is done.") from error
+        raise
+
+
+def _batches(file: File, used: Mapping[str, int], owners: Mapping[str, int]) -> Iterator[_Batch]:
+    """The rows of `file`, cleaned, up to _BATCH at a time."""
     columns = list(used.items())
-    for row in batch:
-        if row.fault:
-            refused.append((row.line, row.fault))
-            continue
-        raw = {field: row.cells[index] for field, index in columns}
-        cleaned = clean_company(raw)
-        errors = list(cleaned.errors.values())
-        values = cleaned.values
-        if not clean_line(raw.get("type", "")):
-            # That a new company is a customer says nothing about one that is there already.
-            values["type"] = ""
-        owner = clean_line(raw.get(OWNER, ""))
-        if owner and owner.lower() not in owners:
-            errors.append(f"Nobody here has the e-mail address “{owner}”: add that user, or leave the owner empty.")
-        if errors:
-            refused.append((row.line, " ".join(errors)))
-        else:
-            yield (row.line, *values.values(), owners.get(owner.lower()))
+    rows = file.rows()
+    while read := list(islice(rows, _BATCH)):
+        batch = _Batch(last_line=read[-1].line)
+        for row in read:
+            raw = {field: row.cells[index] for field, index in columns} if row.cells else {}
+            values, errors = ((), [row.fault]) if row.fault else _cleaned(raw, owners)
+            if errors:
+                batch.refused.append((row.line, " ".join(errors)))
+            else:
+                batch.rows.append((row.line, *values))
+            if row.mended:
+                batch.mended.append(row.line)
+        yield batch
 
 
-def _stage(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
+def _cleaned(raw: Mapping[str, str], owners: Mapping[str, int]) -> tuple[tuple[Any, ...], list[str]]:
+    """One row as the columns of _COPIED after the line, and what is wrong with it."""
+    cleaned = clean_company(raw)
+    values, errors = cleaned.values, list(cleaned.errors.values())
+    if not clean_line(raw.get("type", "")):
+        # That a new company is a customer says nothing about one that is there already.
+        values["type"] = ""
+    owner = clean_line(raw.get(OWNER, "")).lower()
+    if owner and owner not in owners:
+        errors.append(f"Nobody here has the e-mail address “{owner}”: add that user, or leave the owner empty.")
+    return (*values.values(), owners.get(owner)), errors
+
+
+def _import_batch(work: UnitOfWork, batch: _Batch, dry_run: bool) -> _Outcome:
+    """Create and change what a batch says, and commit; a dry run keeps nothing but which rows it has seen.
+
+    Somebody may take one of the codes at the same moment: then the batch is matched and written once more.
+    """
+    _stage(work.session, batch.rows)
+    for attempt in Retrying(retry=retry_if_exception(_was_overtaken), stop=stop_after_attempt(3), reraise=True):
+        with attempt, work.session.begin_nested() as savepoint:
+            outcome = _write(work.session)
+            if dry_run:
+                savepoint.rollback()
+    if not dry_run:
+        for thing in outcome.moved:
+            work.touched[thing.key] = thing
+            if thing.connection_id is not None:
+                work.pushes.add(thing.connection_id)
+    work.commit()
+    return outcome
+
+
+def _was_overtaken(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and isinstance(error.orig, UniqueViolation | DeadlockDetected)
+
+
+def _stage(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:
     """Put a batch into the temporary table, and note which rows repeat an earlier one."""
-    connection.execute(delete(_ROWS))
-    psycopg: PsycopgConnection[Any] = connection.connection.dbapi_connection  # type: ignore[assignment]
+    psycopg: PsycopgConnection[Any] = session.connection().connection.dbapi_connection  # type: ignore[assignment]
     with psycopg.cursor() as cursor, cursor.copy(f"COPY import_row ({', '.join(_COPIED)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
     seen = ["line", "code", "name_key", "postal_key"]
-    connection.execute(insert(_SEEN).from_select(seen, select(*(_ROWS.c[name] for name in seen))))
+    session.execute(insert(_SEEN).from_select(seen, select(*(_ROWS.c[name] for name in seen))))
     earlier = _SEEN.c.line < _ROWS.c.line
     same_code = select(func.min(_SEEN.c.line)).where(_SEEN.c.code == _ROWS.c.code, earlier).scalar_subquery()
-    connection.execute(update(_ROWS).where(_ROWS.c.code != "").values(same_code=same_code))
-    connection.execute(
-        delete(_SEEN).where(_SEEN.c.line.in_(select(_ROWS.c.line).where(_ROWS.c.same_code.is_not(None))))
-    )
+    session.execute(update(_ROWS).where(_ROWS.c.code != "").values(same_code=same_code))
+    session.execute(delete(_SEEN).where(_SEEN.c.line.in_(select(_ROWS.c.line).where(_ROWS.c.same_code.is_not(None)))))
     # Companies of one name are told apart by their codes alone, so the first of them decides: if it has no code, or
     # this row has none, both mean the same company.
     first_of_name = (
@@ -217,48 +269,21 @@ def _stage(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
         .limit(1)
         .scalar_subquery()
     )
-    connection.execute(update(_ROWS).where(_ROWS.c.same_code.is_(None)).values(same_name=first_of_name))
-    connection.commit()
+    session.execute(update(_ROWS).where(_ROWS.c.same_code.is_(None)).values(same_name=first_of_name))
 
 
-def _apply(connection: Connection, services: Services, dry_run: bool) -> _Outcome:
-    """Create and change what the staged batch says, commit it unless this is a dry run, and tell browsers and workers.
-
-    Somebody may take one of the codes at the same moment: then the batch is matched and written once more.
-    """
-    outcome: _Outcome | None = None
-    for attempt in Retrying(retry=retry_if_exception(_was_overtaken), stop=stop_after_attempt(3), reraise=True):
-        with attempt, Session(connection, expire_on_commit=False) as session:
-            work = UnitOfWork(session, services.database.after_commit)
-            outcome = _write(work)
-            if not dry_run:
-                work.commit()
-    assert outcome is not None
-    return outcome
-
-
-def _was_overtaken(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and isinstance(error.orig, UniqueViolation | DeadlockDetected)
-
-
-def _write(work: UnitOfWork) -> _Outcome:
+def _write(session: Session) -> _Outcome:
     """Match the staged rows with the companies that there are, and write them."""
-    session = work.session
     _match(session)
     sage = main_connection(session)
     saved = {type_: saved_as(type_, sage) for type_ in (CUSTOMER, PROSPECT)}
     connection_id = sage.id if sage else None
     changed = _change(session, saved, connection_id)
     created, first = _create(session, saved, connection_id)
-    for id_, belongs_to in changed:
-        thing = Moved(Company.kind, Company.module, id_, belongs_to)
-        work.touched[thing.key] = thing
+    moved = [Moved(Company.kind, Company.module, id_, belongs_to) for id_, belongs_to in changed]
     if created:
-        # Nobody watches a company that is new; one of them moves the counters for all.
-        thing = Moved(Company.kind, Company.module, first, connection_id)
-        work.touched[thing.key] = thing
-    if sage and (created or changed):
-        work.pushes.add(sage.id)
+        # Nobody watches a company that is new, so one of them moves the counters for all.
+        moved.append(Moved(Company.kind, Company.module, first, connection_id))
     matched = session.scalars(select(func.count()).where(_USABLE, _ROWS.c.company_id.is_not(None))).one()
     refused = session.execute(
         select(_ROWS.c.line, _ROWS.c.same_code, _ROWS.c.same_name, _ROWS.c.candidates).where(~_USABLE)
@@ -268,6 +293,7 @@ def _write(work: UnitOfWork) -> _Outcome:
         changed=len(changed),
         unchanged=matched - len(changed),
         refused=[(line, _sentence(*found)) for line, *found in refused],
+        moved=moved,
     )
 
 

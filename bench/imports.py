@@ -1,0 +1,178 @@
+"""Importing 100,000 companies from a CSV file: rows per second, from the file to the last commit.
+
+Beside it in the same run, on the same server: what PostgreSQL alone needs to take the same file as it is (COPY into a
+table of texts without an index, the upper bound), and the same companies added one by one as the form does it (the
+lower bound, on fewer rows). The server is the embedded one with its own settings, so each commit reaches the disk.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import make_url
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from webapp.companies.changes import create_company
+from webapp.companies.clean import clean_company
+from webapp.companies.importing import import_companies
+from webapp.config import Settings
+from webapp.connection.models import CONNECTED, Connection
+from webapp.importing.report import ImportReport
+from webapp.migrations import create_database, migrate
+from webapp.run import embedded, programs
+from webapp.services import Services
+
+ROWS = 100_000
+ROWS_ONE_BY_ONE = 2_000
+TARGET = 5_000  # rows a second
+
+_HEADER = [
+    "customerID",
+    "companyName",
+    "address",
+    "city",
+    "region",
+    "postalCode",
+    "country",
+    "phone",
+    "e-mail",
+    "VAT number",
+    "notes",
+]
+_WORDS = ["Alder", "Birch", "Café", "Délices", "Ömer", "Fjord", "Señor", "Harbour", "Isar", "São", "Łódź", "Wolski"]
+_FORMS = ["Ltd", "GmbH", "S.A.", "SARL", "AB", "Oy", "BV", "S.p.A."]
+_PLACES = [
+    ("Berlin", "Germany"),
+    ("México D.F.", "Mexico"),
+    ("London", "UK"),
+    ("Portland", "USA"),
+    ("Strasbourg", "France"),
+    ("Caracas", "Venezuela"),
+    ("Århus", "Danmark"),
+    ("Wien", "Österreich"),
+]
+
+
+def write_companies(path: Path, rows: int, phone: str = "030") -> None:
+    """Write a file of invented companies as a CRM exports it; the same each time but for the beginning of the phones."""
+    chance = random.Random(1)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_HEADER)
+        for number in range(rows):
+            city, country = chance.choice(_PLACES)
+            name = f"{chance.choice(_WORDS)} {chance.choice(_WORDS)} {chance.choice(_FORMS)} {number}"
+            writer.writerow(
+                [
+                    f"C{number:06}",
+                    name,
+                    f"{chance.randrange(400)}, Market Street",
+                    city,
+                    "NULL",
+                    f"{10_000 + number % 90_000}",
+                    country,
+                    f"{phone}-{number:07}",
+                    f"office@company{number}.example.com",
+                    f"DE{number:09}",
+                    "" if number % 3 else "Pays on time.\nCall before noon.",
+                ]
+            )
+
+
+def measure() -> list[dict[str, Any]]:
+    """The figures, in rows a second: {name, ours, peer, ratio, target}."""
+    with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as services:
+        path, changed = Path(folder) / "companies.csv", Path(folder) / "changed.csv"
+        write_companies(path, ROWS)
+        write_companies(changed, ROWS, phone="031")
+        copied = ROWS / _seconds(lambda: _copy_raw(services, path))
+        reports: list[ImportReport] = []
+        created = ROWS / _seconds(lambda: reports.append(import_companies(services, path)))
+        unchanged = ROWS / _seconds(lambda: reports.append(import_companies(services, path)))
+        updated = ROWS / _seconds(lambda: reports.append(import_companies(services, changed)))
+        one_by_one = ROWS_ONE_BY_ONE / _seconds(lambda: _one_by_one(services, path))
+        found = [(report.created, report.changed, report.unchanged, report.refused) for report in reports]
+        assert found == [(ROWS, 0, 0, []), (0, 0, ROWS, []), (0, ROWS, 0, [])], "an import did something else"
+
+    def row(name: str, ours: float, peer: float, target: float | None = None) -> dict[str, Any]:
+        return {"name": name, "ours": round(ours), "peer": round(peer), "ratio": round(ours / peer, 2), "target": target}
+
+    return [
+        row(f"import {ROWS:,} new companies, rows/s; peer: one by one", created, one_by_one, TARGET),
+        row(f"import {ROWS:,} new companies, rows/s; peer: COPY of the raw file", created, copied, TARGET),
+        row(f"import {ROWS:,} companies again, rows/s; peer: COPY of the raw file", unchanged, copied, TARGET),
+        row(f"import {ROWS:,} companies with new phones, rows/s; peer: COPY of the raw file", updated, copied, TARGET),
+    ]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _services(folder: Path) -> Iterator[Services]:
+    """Servers of our own with an empty database and a connection to a Sage that works."""
+    sockets = folder / "run"
+    settings = Settings(
+        DATABASE_URL=f"postgresql+psycopg://postgres@/synclight?host={sockets}",
+        REDIS_URL=f"unix://{sockets / 'redis.sock'}",
+        var=folder / "var",
+    )
+    with ExitStack() as ends:
+        for program in (
+            embedded.postgres(folder / "postgres", sockets, folder / "postgres.log"),
+            embedded.redis(folder / "redis", sockets, folder / "redis.log"),
+        ):
+            process = programs.start(program)
+            ends.callback(process.wait)
+            ends.callback(process.send_signal, program.stop_signal)
+            Retrying(retry=retry_if_result(lambda ready: not ready), wait=wait_fixed(0.05), stop=stop_after_delay(30))(
+                program.ready
+            )
+        create_database(settings.database_url)
+        migrate(settings.database_url)
+        services = Services.open(settings, application_name="synclight-bench")
+        ends.callback(services.database.engine.dispose)
+        with services.database.unit_of_work() as work:
+            work.session.add(Connection(api_url="http://127.0.0.1:1/v3.1", state=CONNECTED))
+            work.commit()
+        yield services
+
+
+def _copy_raw(services: Services, path: Path) -> None:
+    """Have PostgreSQL take the file as it is."""
+    url = make_url(services.settings.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        columns = ", ".join(f"column_{number} text" for number in range(len(_HEADER)))
+        cursor.execute(f"CREATE TABLE raw ({columns})")
+        with cursor.copy("COPY raw FROM STDIN (FORMAT csv, HEADER)") as copy, path.open("rb") as file:
+            while chunk := file.read(1 << 16):
+                copy.write(chunk)
+
+
+def _one_by_one(services: Services, path: Path) -> None:
+    """Add the first companies of the file as a person would: each in its own transaction."""
+    fields = {"companyName": "name", "address": "address_line_1", "city": "city", "region": "region", "phone": "phone"}
+    fields |= {"postalCode": "postal_code", "country": "country", "e-mail": "email", "VAT number": "tax_number"}
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, row in zip(range(ROWS_ONE_BY_ONE), csv.DictReader(file)):
+            with services.database.unit_of_work() as work:
+                connection = work.session.get_one(Connection, 1)
+                raw = {field: row[name] for name, field in fields.items()} | {"code": f"ONE{number}"}
+                create_company(work, clean_company(raw).values, connection, user_id=None, cause="edit")
+                work.commit()
+
+
+if __name__ == "__main__":
+    for measured in measure():
+        print(measured)
