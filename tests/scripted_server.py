@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.accounting import BUSINESS
@@ -15,11 +17,16 @@ from tests.accounting import BUSINESS
 class ScriptedServer:
     """A server on a free port that has a function answer each request, with whatever bytes. It keeps what was sent."""
 
-    def __init__(self, script: Callable[[socket.socket, bytes], None]) -> None:
+    def __init__(self, script: Callable[[socket.socket, bytes], None], tls: tuple[Path, Path] | None = None) -> None:
+        """`tls` is a certificate and its key, for https."""
         self._script = script
+        self._tls: ssl.SSLContext | None = None
+        if tls:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(*tls)
         self.requests: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v3.1"
+        self.base_url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}/v3.1"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -33,6 +40,11 @@ class ScriptedServer:
 
     def _talk(self, connection: socket.socket) -> None:
         with connection:
+            if self._tls:
+                try:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+                except OSError:
+                    return
             while True:
                 request = _request(connection)
                 if not request:
@@ -68,8 +80,10 @@ def _request(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(script: Callable[[socket.socket, bytes], None]) -> Iterator[ScriptedServer]:
-    with closing(ScriptedServer(script)) as server:
+def serving(
+    script: Callable[[socket.socket, bytes], None], tls: tuple[Path, Path] | None = None
+) -> Iterator[ScriptedServer]:
+    with closing(ScriptedServer(script, tls)) as server:
         yield server
 
 

@@ -11,15 +11,22 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from tests.accounting import BUSINESS, OTHER_BUSINESS, GivenToken, accounting, token_of
 from tests.sandbox_process import SandboxProcess, free_port
 from tests.scripted_server import answer, serving
+from workers.sage import wire as wire_module
 from workers.sage.accounting.connector import AccountingConnector
 from workers.sage.connector import (
     AuthoriseAgain,
@@ -497,6 +504,68 @@ def test_nothing_is_sent_once_the_time_is_over() -> None:
         with pytest.raises((NotSent, NoAnswer)):
             wire.send("POST", "/v3.1/contacts", {}, b"{}")
         assert server.requests == []
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that has signed itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "certificate").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    formats = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "key").write_bytes(key.private_bytes(*formats))
+    return tmp_path / "certificate", tmp_path / "key"
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Lets the machine trust a certificate for one test."""
+
+    def trust(path: Path) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        wire_module._trusted.cache_clear()
+
+    yield trust
+    wire_module._trusted.cache_clear()
+
+
+def test_a_certificate_that_nobody_vouches_for_gets_no_token(certificate: tuple[Path, Path]) -> None:
+    with serving(answer(CONTACT), tls=certificate) as server, accounting(server.base_url) as connector:
+        with pytest.raises(Unreachable):
+            connector.customer("c" * 32)
+        with pytest.raises(Unreachable):
+            connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
+        assert server.requests == []
+
+
+def test_calls_work_over_tls_and_end_with_their_deadline(
+    certificate: tuple[Path, Path], trusted: Callable[[Path], None]
+) -> None:
+    trusted(certificate[0])
+    with serving(answer(CONTACT), tls=certificate) as server, accounting(server.base_url) as connector:
+        for _ in range(2):
+            assert connector.customer("c" * 32).fields["name"] == "Alfreds"
+    with (
+        serving(dripping(HEAD), tls=certificate) as server,
+        accounting(server.base_url, call_seconds=CALL) as connector,
+        pytest.raises(Transient),
+    ):
+        connector.customer("c" * 32)
 
 
 # --- tokens on the way ------------------------------------------------------------------------------------------------

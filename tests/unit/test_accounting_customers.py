@@ -145,6 +145,9 @@ class TestReading:
         [
             contact(id=None),
             contact(id=17),
+            contact(id="a\x00b"),
+            contact(id="a b"),
+            contact(id="x" * 101),
             contact(name=None),
             contact(name="  "),
             contact(name=["a", "list"]),
@@ -153,6 +156,7 @@ class TestReading:
             contact(main_address__country={"id": "ZZZ", "displayed_as": "Atlantis"}),
             contact(main_address__country="DE"),
             {"id": "x", "name": "no time"},
+            {"id": "x", "name": "before all time", "updated_at": "0001-01-01T00:00:00+14:00"},
             {"id": "x", "name": "no time", "updated_at": "yesterday", "created_at": None},
         ],
     )
@@ -164,6 +168,18 @@ class TestReading:
         read = remote_customer(contact(main_address="a text", main_contact_person=[1]))
 
         assert (read.fields["city"], read.fields["email"], read.fields["name"]) == ("", "", FIELDS["name"])
+
+    def test_what_other_programs_put_into_the_place_of_our_key_is_none(self) -> None:
+        assert remote_customer(contact(source_guid="import of 2019")).origin == ""
+        assert remote_customer(contact(source_guid={"an": "object"})).origin == ""
+
+    def test_what_is_only_sent_back_can_be_stored_too(self) -> None:
+        odd = contact(main_contact_person__job_title="Chief\x00 \ud800Buyer ", delivery_address__city="Ham\x00burg")
+
+        rest = remote_customer(odd).rest
+
+        assert rest["main_contact_person"]["job_title"] == "Chief Buyer"
+        assert rest["delivery_address"]["city"] == "Hamburg"
 
     def test_a_deleted_one_has_its_time(self) -> None:
         gone = customers.tombstone({"id": "x", "deleted_at": "2026-11-02T09:00:00Z"})
@@ -369,7 +385,7 @@ class TestRefusals:
         assert customers.refusal(complaints, {}) == {"code": "refused", "field": "city"}
 
 
-_texts = st.text(st.characters(codec="utf-8"), max_size=12)
+_texts = st.text(st.characters(codec="utf-8"), max_size=10)
 _fields = st.fixed_dictionaries(
     {name: _texts for name in CUSTOMER_FIELDS if name not in ("name", "country", "email", "code")}
     | {

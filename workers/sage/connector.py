@@ -32,7 +32,7 @@ Fields = Mapping[str, str]
 # Texts that may have more than one line.
 _WITH_LINES = frozenset({"notes"})
 # PostgreSQL stores neither NUL nor half of a surrogate pair, and nobody means the other control characters.
-_UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
 
 
@@ -43,10 +43,11 @@ def tidied(fields: Fields) -> dict[str, str]:
     of line break, and one line where there is room for only one. Doing it twice changes nothing more. What a connector
     reads and what it sends is tidied already.
     """
-    return {name: _tidy(fields.get(name) or "", name in _WITH_LINES) for name in CUSTOMER_FIELDS}
+    return {name: tidy(fields.get(name) or "", name in _WITH_LINES) for name in CUSTOMER_FIELDS}
 
 
-def _tidy(text: str, with_lines: bool) -> str:
+def tidy(text: str, with_lines: bool = False) -> str:
+    """One text in that form. What Sage says is stored, so all that a connector hands on goes through here."""
     if not text.isprintable():
         text = _UNWANTED.sub("", text)
         text = text.replace("\r\n", "\n").replace("\r", "\n") if with_lines else _LINE_BREAKS.sub(" ", text)

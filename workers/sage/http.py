@@ -27,6 +27,7 @@ from workers.sage.connector import (
     SageError,
     Transient,
     Unreachable,
+    tidy,
 )
 from workers.sage.wire import NoAnswer, NotSent, Reply, Wire
 
@@ -100,7 +101,6 @@ _WITHOUT_ECHO = ("businesses", "user")
 
 LONGEST_WAIT = 86_400.0
 _LONGEST_MESSAGE = 500
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+")
 
 
 class Bearer(Protocol):
@@ -235,7 +235,7 @@ def complaints_of(reply: Reply) -> tuple[Complaint, ...]:
     value = parsed(reply.body)
     entries = value if isinstance(value, list) else [value]
     return tuple(
-        Complaint(_plain(one.get("$dataCode")), _plain(one.get("$message")), _plain(one.get("$source")))
+        Complaint(plain(one.get("$dataCode")), plain(one.get("$message")), plain(one.get("$source")))
         for one in entries[:20]
         if isinstance(one, dict)
     )
@@ -255,7 +255,7 @@ def raw_of(reply: Reply, complaints: Sequence[Complaint]) -> dict[str, str]:
 
 def request_id(reply: Reply) -> str:
     """Sage's name of the call, by which Sage's support finds it; empty where it gave none."""
-    return _plain(reply.headers.get("x_request_id") or reply.headers.get("x-request-id"))
+    return plain(reply.headers.get("x_request_id") or reply.headers.get("x-request-id"))
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -291,6 +291,6 @@ def parsed(body: bytes) -> Any:
         return None
 
 
-def _plain(value: object) -> str:
-    """A text from outside that may be stored and shown: of one line and of limited length."""
-    return _UNPRINTABLE.sub(" ", value)[:_LONGEST_MESSAGE].strip() if isinstance(value, str) else ""
+def plain(value: object) -> str:
+    """A text from outside as it may be stored, shown and logged: tidied, with an end; empty where it is none."""
+    return tidy(value[:_LONGEST_MESSAGE]) if isinstance(value, str) else ""

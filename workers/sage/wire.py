@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -122,13 +123,17 @@ class Wire:
         return bytes(whole)
 
 
+@cache
 def _trusted() -> ssl.SSLContext:
-    """The machine's own certificate authorities."""
+    """The machine's own certificate authorities, or those of SSL_CERT_FILE. Reading them takes longer than a call."""
     return httpcore2.default_ssl_context()
 
 
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    # What is wrong with a request of ours is told with the header that is wrong: that could be the one with the token.
+    if isinstance(error, httpcore2.LocalProtocolError) or not str(error):
+        return type(error).__name__
+    return f"{type(error).__name__}: {error}"
 
 
 class _Deadline:

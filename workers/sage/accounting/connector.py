@@ -23,7 +23,7 @@ from workers.sage.connector import (
     Transient,
     Unreachable,
 )
-from workers.sage.http import Api, Refused
+from workers.sage.http import Api, Refused, plain
 
 log = structlog.get_logger(__name__)
 
@@ -231,7 +231,7 @@ def businesses(api: Api) -> list[Business]:
 
 
 def _business(one: Mapping[str, Any]) -> Business:
-    return Business(one["id"], str(one.get("name") or one.get("displayed_as") or one["id"]))
+    return Business(one["id"], plain(one.get("name")) or plain(one.get("displayed_as")) or one["id"])
 
 
 def _ids(*objects: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pycountry
 
-from workers.sage.connector import Fields, Rejected, RemoteCustomer, Tombstone, tidied
+from workers.sage.connector import Fields, Rejected, RemoteCustomer, Tombstone, tidied, tidy
 from workers.sage.http import Complaint
 
 CUSTOMER_TYPE = "CUSTOMER"
@@ -75,6 +75,8 @@ _SAYS_TAKEN = re.compile(r"\b(taken|already|unique|duplicate|in use|exists)\b", 
 _SAYS_LONG = re.compile(r"\b(too long|maximum|at most)\b", re.IGNORECASE)
 # One address, as people write it: RFC 5322 allows far more, and Sage's own check is not documented.
 _EMAIL = re.compile(r"[^\s@,;:<>()\[\]\\\"]+@[^\s@,;:<>()\[\]\\\".]+(\.[^\s@,;:<>()\[\]\\\".]+)+")
+_ID = re.compile(r"[\x21-\x7e]{1,100}")
+_KEY = re.compile(r"[0-9a-f]{32}")
 _ALPHA_2 = re.compile(r"[A-Z]{2}")
 
 
@@ -94,9 +96,7 @@ def remote_customer(contact: Mapping[str, Any]) -> RemoteCustomer:
 
     Raises NotUnderstood where it has no id, name or time, a text is none, or its country is none that is known.
     """
-    sage_id = contact.get("id")
-    if not isinstance(sage_id, str) or not sage_id:
-        raise NotUnderstood("", "a contact without an id")
+    sage_id = _id(contact)
     address, person = part_of(contact, "main_address"), part_of(contact, "main_contact_person")
     fields = tidied(
         {
@@ -113,7 +113,7 @@ def remote_customer(contact: Mapping[str, Any]) -> RemoteCustomer:
         number=fields["code"],
         updated_at=_updated_at(sage_id, (contact, address, person)),
         fields=fields,
-        origin=_text(sage_id, contact, "source_guid"),
+        origin=_origin(contact.get("source_guid")),
         rest={
             "main_address": _kept(address, _KEPT_OF_ADDRESS),
             "delivery_address": _delivery(part_of(contact, "delivery_address")),
@@ -164,13 +164,18 @@ def part_of(contact: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def tombstone(contact: Mapping[str, Any]) -> Tombstone:
     """An entry of a list of deleted contacts. Raises NotUnderstood."""
-    sage_id = contact.get("id")
-    if not isinstance(sage_id, str) or not sage_id:
-        raise NotUnderstood("", "a deleted contact without an id")
+    sage_id = _id(contact)
     deleted_at = moment(contact.get("deleted_at"))
     if deleted_at is None:
         raise NotUnderstood(sage_id, "a deleted contact without a time")
     return Tombstone(sage_id, deleted_at)
+
+
+def _id(contact: Mapping[str, Any]) -> str:
+    sage_id = contact.get("id")
+    if not isinstance(sage_id, str) or not _ID.fullmatch(sage_id):
+        raise NotUnderstood("", "a contact without an id")
+    return sage_id
 
 
 def moment(value: object) -> datetime | None:
@@ -179,9 +184,9 @@ def moment(value: object) -> datetime | None:
         return None
     try:
         when = datetime.fromisoformat(value)
-    except ValueError:
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 def since(when: datetime) -> str:
@@ -199,6 +204,11 @@ def _text(sage_id: str, holder: Mapping[str, Any], key: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise NotUnderstood(sage_id, f"{key} is no text")
+
+
+def _origin(value: object) -> str:
+    """The key of the create that made a contact. Other programs put other things there, and those say nothing to us."""
+    return value if isinstance(value, str) and _KEY.fullmatch(value) else ""
 
 
 def _country(sage_id: str, value: object) -> str:
@@ -243,6 +253,8 @@ def _kept(part: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
         value = part.get(read)
         if isinstance(value, dict):
             value = value.get("id")
+        elif isinstance(value, str):
+            value = tidy(value, with_lines=True)
         elif isinstance(value, list):
             value = [one["id"] for one in value if isinstance(one, dict) and isinstance(one.get("id"), str)]
         if value not in (None, "", []):
