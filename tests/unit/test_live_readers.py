@@ -11,19 +11,35 @@ from webapp.live.readers import Frame, Readers
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
+class Sink:
+    """A socket that has room, until it says otherwise."""
+
+    def __init__(self, sid: str) -> None:
+        self.sid = sid
+        self.is_free = True
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError("frames are given out, not written")
+
+
 def state(key: str, version: int) -> dict[str, Any]:
     return {"key": key, "version": version}
 
 
 def sent(frames: list[Frame]) -> dict[str, list[tuple[str, int]]]:
     """What each socket gets."""
-    return {sid: [(thing["key"], thing["version"]) for thing in frame.states] for frame in frames for sid in frame.sids}
+    return {
+        sink.sid: [(thing["key"], thing["version"]) for thing in frame.states]
+        for frame in frames
+        for sink in frame.sinks
+        if isinstance(sink, Sink)
+    }
 
 
 def watching(**sids: dict[str, int]) -> Readers:
     readers = Readers()
     for sid, things in sids.items():
-        readers.add(sid, 1, UTC)
+        readers.add(sid, 1, UTC, Sink(sid))
         readers.watch(sid, things)
     return readers
 
@@ -65,11 +81,11 @@ def test_what_waits_is_the_newest_state_of_each_key() -> None:
 
 def test_equal_frames_are_one_for_all_who_read_in_one_zone() -> None:
     readers = watching(a={"company:1": 1}, b={"company:1": 1}, c={"company:1": 1, "company:2": 1})
-    readers.add("d", 1, BERLIN)
+    readers.add("d", 1, BERLIN, Sink("d"))
     readers.watch("d", {"company:1": 1})
     readers.offer([state("company:1", 2), state("company:2", 2)], 0.0)
     frames = readers.take(0.0)
-    assert sorted(sorted(frame.sids) for frame in frames) == [["a", "b"], ["c"], ["d"]]
+    assert sorted(sorted(sent([frame])) for frame in frames) == [["a", "b"], ["c"], ["d"]]
 
 
 def test_a_new_watch_replaces_the_one_before() -> None:
@@ -116,7 +132,23 @@ def test_the_oldest_version_counts_for_catching_up() -> None:
 
 def test_sockets_are_found_by_their_person() -> None:
     readers = Readers()
-    readers.add("a", 1, UTC)
-    readers.add("b", 2, UTC)
-    readers.add("c", 1, UTC)
+    readers.add("a", 1, UTC, Sink("a"))
+    readers.add("b", 2, UTC, Sink("b"))
+    readers.add("c", 1, UTC, Sink("c"))
     assert readers.sids_of(1) == ["a", "c"]
+
+
+def test_a_socket_that_is_not_free_waits_and_then_gets_the_newest() -> None:
+    readers = Readers()
+    slow = Sink("a")
+    readers.add("a", 1, UTC, slow)
+    readers.watch("a", {"company:1": 1})
+    slow.is_free = False
+    readers.offer([state("company:1", 2)], 0.0)
+    assert readers.take(0.0) == []
+    readers.offer([state("company:1", 3)], 5.0)
+    assert readers.take(5.0) == []
+    slow.is_free = True
+    due = readers.next_due()
+    assert due is not None
+    assert sent(readers.take(due)) == {"a": [("company:1", 3)]}

@@ -30,6 +30,7 @@ from webapp.live.interest import RENEW_SECONDS, Interest
 from webapp.live.publish import CHANNEL
 from webapp.live.readers import Readers
 from webapp.live.states import State, read_states, read_versions
+from webapp.live.stream import CONNECTION, Stream, encode, wrap_connections
 from webapp.services import Services
 from webapp.users.access import user_of_socket
 from webapp.zone import named_zone
@@ -69,7 +70,7 @@ def init_app(app: Flask) -> SocketIO:
         # The messages of one socket are served one after the other, so that the last `watch` is the one that holds.
         async_handlers=False,
     )
-    app.wsgi_app = _without_compression(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = wrap_connections(app.wsgi_app)  # type: ignore[method-assign]
     app.extensions["live"] = Gateway(socketio, services)
     return socketio
 
@@ -114,7 +115,7 @@ class Gateway:
         if user is None:
             raise ConnectionRefusedError(SIGNED_OUT)
         name = auth.get("tz") if isinstance(auth, dict) else None
-        self._readers.add(_sid(), user.id, named_zone(name if isinstance(name, str) else ""))
+        self._readers.add(_sid(), user.id, named_zone(name if isinstance(name, str) else ""), _stream())
         if not self._started:
             self._started = True
             gevent.spawn(self._for_ever, self._listen)
@@ -161,7 +162,7 @@ class Gateway:
 
     def _listen(self) -> None:
         """Hear what is published until Redis fails, which raises RedisError."""
-        with self._redis.pubsub() as channel:
+        with self._redis.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(CHANNEL)
             self._missed = True
             renewed = None
@@ -213,8 +214,9 @@ class Gateway:
         for frame in self._readers.take(monotonic()):
             now = datetime.now(UTC)
             things = protocol.message(protocol.shown(state, frame.zone, now) for state in frame.states)
-            # With several addressees Socket.IO encodes the message once.
-            self._socketio.emit("changes", things, to=frame.sids)
+            encoded = encode("changes", things)
+            for sink in frame.sinks:
+                sink.write(encoded)
 
     def _send_when_due(self) -> None:
         while True:
@@ -255,18 +257,14 @@ def _sid() -> str:
     return sid
 
 
+def _stream() -> Stream:
+    """The connection of the socket whose event is being served."""
+    stream: Stream = request.environ[CONNECTION]
+    return stream
+
+
 def _origins(settings: Settings) -> list[str]:
     """Where pages may come from that open a socket: this machine under both its names, or the public origin alone."""
     if settings.public_origin is not None:
         return [settings.public_origin]
     return [settings.origin, f"http://localhost:{settings.port}"]
-
-
-def _without_compression(wsgi_app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """Take a browser's offer to compress away: compressing each socket's frames anew costs more than it spares."""
-
-    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-        return wsgi_app(environ, start_response)
-
-    return answer

@@ -10,9 +10,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from itertools import count
+from typing import Protocol
 
 from webapp.live.pace import Pace
 from webapp.live.states import State
+
+# When a socket is looked at again that has not taken its last frame yet, in seconds.
+_AGAIN = 0.1
+
+
+class Sink(Protocol):
+    """Where the frames of a socket go."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it has taken everything so far."""
+
+    def write(self, data: bytes) -> None:
+        """Take a frame."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +37,7 @@ class Reader:
     sid: str
     user_id: int
     zone: tzinfo
+    sink: Sink
     versions: dict[str, int] = field(default_factory=dict)
     pending: dict[str, State] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
@@ -31,7 +47,7 @@ class Reader:
 class Frame:
     """What is sent now: the same states to each of these sockets, whose people read in the same zone."""
 
-    sids: list[str]
+    sinks: list[Sink]
     states: list[State]
     zone: tzinfo
 
@@ -46,9 +62,9 @@ class Readers:
         self._due: list[tuple[float, int, Reader]] = []
         self._number = count()
 
-    def add(self, sid: str, user_id: int, zone: tzinfo) -> None:
+    def add(self, sid: str, user_id: int, zone: tzinfo, sink: Sink) -> None:
         """A socket was opened; it watches nothing yet."""
-        self._by_sid[sid] = Reader(sid, user_id, zone)
+        self._by_sid[sid] = Reader(sid, user_id, zone, sink)
 
     def zone(self, sid: str) -> tzinfo:
         """The zone in which a socket's person reads; UTC for a socket that was closed meanwhile."""
@@ -113,15 +129,22 @@ class Readers:
         return self._due[0][0] if self._due else None
 
     def take(self, now: float) -> list[Frame]:
-        """The frames that leave now. What is equal for several sockets is one frame, so that it is encoded once."""
+        """The frames that leave now. What is equal for several sockets is one frame, so that it is encoded once.
+
+        A socket that has not taken its last frame yet waits; what waits for it is the newest state of each key, so that
+        a slow reader never has more on its way than it can take.
+        """
         frames: dict[tuple[object, ...], Frame] = {}
         while self._due and self._due[0][0] <= now:
             reader = heapq.heappop(self._due)[2]
             if not reader.pending:  # Closed, or told by the answer to a `watch`.
                 continue
+            if not reader.sink.is_free:
+                heapq.heappush(self._due, (now + _AGAIN, next(self._number), reader))
+                continue
             states = list(reader.pending.values())
             same = (reader.zone, *map(id, states))
-            frames.setdefault(same, Frame([], states, reader.zone)).sids.append(reader.sid)
+            frames.setdefault(same, Frame([], states, reader.zone)).sinks.append(reader.sink)
             reader.pending.clear()
             reader.pace.left(now)
         return list(frames.values())

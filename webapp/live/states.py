@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import BindParameter, Row, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
@@ -37,6 +37,35 @@ _SHOWN_OF_COMPANY = (
     "country",
 )
 
+# Made once: publishing reads one or two rows at a time, and building the statement would take longer than running it.
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_COMPANY_VERSIONS = select(Company.id, Company.sync_version).where(Company.id.in_(_IDS))
+_COMPANIES = (
+    select(
+        Company.id,
+        Company.sync_version,
+        Company.sync_reason,
+        Company.sync_detail,
+        Company.last_synchronised_at,
+        Company.last_attempt_at,
+        Company.next_attempt_at,
+        Company.sage_number,
+        User.name.label("owner"),
+        *(getattr(Company, name) for name in _SHOWN_OF_COMPANY),
+    )
+    .outerjoin(User, Company.owner_id == User.id)
+    .where(Company.id.in_(_IDS))
+)
+_RUN_VERSIONS = select(SyncRun.id, SyncRun.version).where(SyncRun.id.in_(_IDS))
+_RUNS = select(SyncRun).where(SyncRun.id.in_(_IDS))
+_COUNTS = select(
+    StatusCount.module,
+    StatusCount.status,
+    func.sum(StatusCount.n).label("n"),
+    func.sum(StatusCount.version).label("version"),
+).group_by(StatusCount.module, StatusCount.status)
+_CONNECTIONS = select(Connection).where(Connection.id.in_(_IDS))
+
 
 def keys_moved_by(touched: Iterable[Any]) -> list[str]:
     """The keys of all live things that change with these records, connections or runs.
@@ -58,10 +87,10 @@ def read_versions(session: Session, keys: Iterable[str]) -> dict[str, int]:
     asked = _by_kind(keys)
     versions: dict[str, int] = {}
     if ids := asked.get("company"):
-        found = session.execute(select(Company.id, Company.sync_version).where(Company.id.in_(ids)))
+        found = session.execute(_COMPANY_VERSIONS, {"ids": ids})
         versions |= {f"company:{id_}": version for id_, version in found}
     if ids := asked.get("run"):
-        found = session.execute(select(SyncRun.id, SyncRun.version).where(SyncRun.id.in_(ids)))
+        found = session.execute(_RUN_VERSIONS, {"ids": ids})
         versions |= {f"run:{id_}": version for id_, version in found}
     if "module" in asked or "connection" in asked:
         versions |= {key: state["version"] for key, state in _counted_states(session, asked).items()}
@@ -73,12 +102,10 @@ def read_states(session: Session, keys: Iterable[str]) -> dict[str, State]:
     asked = _by_kind(keys)
     states: dict[str, State] = {}
     if ids := asked.get("company"):
-        found = session.execute(
-            select(Company, User.name).outerjoin(User, Company.owner_id == User.id).where(Company.id.in_(ids))
-        )
-        states |= {company.key: _company_state(company, owner or "") for company, owner in found}
+        found = map(_company_state, session.execute(_COMPANIES, {"ids": ids}))
+        states |= {state["key"]: state for state in found}
     if ids := asked.get("run"):
-        states |= {run.key: _run_state(run) for run in session.scalars(select(SyncRun).where(SyncRun.id.in_(ids)))}
+        states |= {run.key: _run_state(run) for run in session.scalars(_RUNS, {"ids": ids})}
     return states | _counted_states(session, asked)
 
 
@@ -95,9 +122,9 @@ def _by_kind(keys: Iterable[str]) -> dict[str, list[Any]]:
     return asked
 
 
-def _company_state(company: Company, owner: str) -> State:
+def _company_state(company: Row[Any]) -> State:
     return {
-        "key": company.key,
+        "key": f"company:{company.id}",
         "version": company.sync_version,
         "reason": company.sync_reason,
         # What Sage said literally is for an admin who asks for it on the record's page, and for nobody else.
@@ -106,7 +133,7 @@ def _company_state(company: Company, owner: str) -> State:
         "attempt_at": _iso(company.last_attempt_at),
         "next_at": _iso(company.next_attempt_at),
         "sage_number": company.sage_number or "",
-        "values": {name: getattr(company, name) for name in _SHOWN_OF_COMPANY} | {"owner": owner},
+        "values": {name: getattr(company, name) for name in _SHOWN_OF_COMPANY} | {"owner": company.owner or ""},
     }
 
 
@@ -127,14 +154,7 @@ def _counted_states(session: Session, asked: dict[str, list[Any]]) -> dict[str, 
     """The states that hold counts: of modules and of connections."""
     if "module" not in asked and "connection" not in asked:
         return {}
-    rows = session.execute(
-        select(
-            StatusCount.module,
-            StatusCount.status,
-            func.sum(StatusCount.n).label("n"),
-            func.sum(StatusCount.version).label("version"),
-        ).group_by(StatusCount.module, StatusCount.status)
-    ).all()
+    rows = session.execute(_COUNTS).all()
     states: dict[str, State] = {}
     for module in asked.get("module", []):
         if module != Company.module:
@@ -152,7 +172,7 @@ def _counted_states(session: Session, asked: dict[str, list[Any]]) -> dict[str, 
         # versions are part of the connection's.
         waiting = sum(int(row.n) for row in rows if row.status == Status.PENDING)
         counted = sum(int(row.version) for row in rows)
-        for connection in session.scalars(select(Connection).where(Connection.id.in_(ids))):
+        for connection in session.scalars(_CONNECTIONS, {"ids": ids}):
             states[connection.key] = {
                 "key": connection.key,
                 "version": connection.own_version + counted,
