@@ -25,7 +25,7 @@ from workers.engine.lease import Lease, LeaseLostError
 from workers.engine.outcome import RETRY_SECONDS
 from workers.engine.pull import pull
 from workers.engine.push import drain
-from workers.sage.connector import Connector, OutcomeUnknown, Rejected, Transient
+from workers.sage.connector import AuthoriseAgain, Connector, OutcomeUnknown, Rejected, Transient, Unreachable
 
 GERMAN = {"name": "Alfreds Futterkiste", "code": "ALFKI", "city": "Berlin", "postal_code": "12209", "country": "DE"}
 
@@ -259,6 +259,21 @@ def test_a_create_without_an_answer_makes_one_customer(engine: Engine, applied: 
     assert len(engine.sage.customers_by_id) == 1
     assert engine.two_sides(company_id) == ("Edited before the second try",) * 2
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+@pytest.mark.parametrize("second", [Transient("429", after=1), Unreachable("gone"), AuthoriseAgain("revoked")])
+def test_a_fault_of_the_second_sending_says_nothing_of_the_first(engine: Engine, second: Exception) -> None:
+    company_id = engine.add()
+    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.push()
+    engine.sage.will_fail_next("create_customer", second)
+    engine.let_time_pass(company_id)
+    engine.push()
+    engine.pull()
+    engine.let_time_pass(company_id)
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    assert len(engine.sage.customers_by_id) == 1
 
 
 def test_a_crash_right_after_the_create_makes_one_customer(engine: Engine) -> None:

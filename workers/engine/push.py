@@ -41,6 +41,7 @@ from workers.sage.connector import (
     Fields,
     NotFound,
     OutcomeUnknown,
+    Rejected,
     RemoteCustomer,
     SageError,
     Transient,
@@ -298,9 +299,11 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
             remote = sage.create_customer(body)
         except OutcomeUnknown:
             raise
-        except SageError:
-            # Sage surely did not apply it: the next try begins anew, with what the record holds by then.
-            _finish_intent(services, claimed, intent_id, "refused")
+        except SageError as error:
+            # Of this sending Sage surely applied nothing. Of an earlier one under the same key nothing is known, unless
+            # Sage refuses what the body says: then the next try begins anew, with what the record holds by then.
+            if claimed.intent_id is None or isinstance(error, Rejected):
+                _finish_intent(services, claimed, intent_id, "refused")
             raise
     if claimed.intent_fields is None:
         _in_step(services, claimed, remote, intent_id, wrote=claimed.fields)
