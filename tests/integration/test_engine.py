@@ -1,4 +1,4 @@
-"""The engine on a real database, with a Sage in memory: records and Sage come in step, whatever goes wrong on the way."""
+"""The engine on a real database, with a Sage in memory: both come in step, whatever goes wrong on the way."""
 
 from __future__ import annotations
 
