@@ -23,6 +23,7 @@ def create_app(settings: Settings) -> Flask:
     from werkzeug.middleware.proxy_fix import ProxyFix
 
     from webapp import assets, errors, frame, security
+    from webapp.companies.reviews import blueprint as reviews
     from webapp.companies.views import blueprint as companies
     from webapp.connection.views import blueprint as connection
     from webapp.health import blueprint as health
@@ -42,7 +43,7 @@ def create_app(settings: Settings) -> Flask:
     access.init_app(app)
     assets.init_app(app, ROOT / "static")
     frame.init_app(app)
-    for blueprint in (companies, connection, users, health):
+    for blueprint in (companies, reviews, connection, users, health):
         app.register_blueprint(blueprint)
     gateway.init_app(app)
 

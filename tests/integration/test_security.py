@@ -39,6 +39,8 @@ ADMINS = {
     "users.disable",
     "users.enable",
     "companies.resync_company",
+    "reviews.restore_in_sage",
+    "reviews.unlink_here",
     "connection.pause",
     "connection.resume",
     "connection.fetch",
@@ -55,6 +57,7 @@ SIGNED_IN = {
     "companies.create",
     "companies.edit_page",
     "companies.edit",
+    "reviews.choose_values",
     "connection.page",
 }
 

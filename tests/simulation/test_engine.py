@@ -80,8 +80,12 @@ class Story:
             company = self.chance.choice(companies)
             field = self.chance.choice(FIELDS)
             value = self.value(field)
-            self.engine.edit(company.id, **{field: value})
-            self.set_values[company.id, field].append(("ours", value))
+            try:
+                self.engine.edit(company.id, **{field: value})
+            finally:
+                # A process that dies after its commit has saved the edit all the same.
+                if getattr(self.engine.company(company.id), field) == value:
+                    self.set_values[company.id, field].append(("ours", value))
 
     def mend(self) -> None:
         for company in self.companies():

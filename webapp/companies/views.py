@@ -32,6 +32,8 @@ from webapp.db import UnitOfWork
 from webapp.live.protocol import shown
 from webapp.live.states import read_states
 from webapp.services import services
+from webapp.status import Reason
+from webapp.sync.conflicts import open_conflicts
 from webapp.sync.details import FIELD_NAMES, brief, listed
 from webapp.sync.history import told
 from webapp.sync.queries import history, read_surroundings
@@ -100,6 +102,7 @@ def record_page(company_id: int) -> ResponseReturnValue:
         state = shown(read_states(work.session, [company.key])[company.key], zone, now)
         around = read_surroundings(work.session, Company.module, zone, now)
         events = history(work.session, company, limit + 1)
+        conflicts = open_conflicts(work.session, company) if company.sync_reason == Reason.CONFLICT else ()
     return render_template(
         "companies/record.html",
         company=company,
@@ -109,6 +112,8 @@ def record_page(company_id: int) -> ResponseReturnValue:
         events=[(event, told(event, who, zone, now)) for event, who in events[:limit]],
         has_more=len(events) > limit,
         remedy=_remedy(company),
+        conflicts=conflicts,
+        field_names=FIELD_NAMES,
         raw=company.sync_detail.get("raw") if signed_in_user().is_admin else None,
     )
 
@@ -224,9 +229,7 @@ def _code_taken(form: forms.CompanyForm) -> forms.CompanyForm:
 
 def _refused(session: Session, company: Company | None, form: forms.CompanyForm) -> ResponseReturnValue:
     """The form once more, as it was typed, with what is wrong in it."""
-    return _form_page(
-        session, company, form.typed, before=form.before, errors=form.errors, once=form.once, status=422
-    )
+    return _form_page(session, company, form.typed, before=form.before, errors=form.errors, once=form.once, status=422)
 
 
 def _form_page(

@@ -14,6 +14,7 @@ _DEEDS = {
     "resync": "Resync asked for",
     "restore": "Restore in Sage asked for",
     "unlink": "Unlinked",
+    "choice": "Chosen between here and Sage",
 }
 
 # What followed, by the code of the detail, for all that needs no sentence of its own.

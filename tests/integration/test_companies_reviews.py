@@ -1,0 +1,103 @@
+"""What a person answers where a company waits for a choice."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from tests.people import add_admin, add_person, post, sign_in
+from webapp.companies.changes import create_company
+from webapp.companies.models import Company
+from webapp.connection.models import CONNECTED, Connection
+from webapp.services import Services
+from webapp.status import Reason
+from webapp.sync.models import Conflict, SyncEvent
+from webapp.sync.transitions import move
+
+AGREED = {"name": "Before", "city": "Berlin"}
+
+
+def company_in(services: Services, reason: Reason, detail: dict[str, object]) -> int:
+    """A company that waits for a person for this reason."""
+    with services.database.unit_of_work() as work:
+        connection = Connection(api_url="http://127.0.0.1:1/v3.1", state=CONNECTED)
+        work.session.add(connection)
+        work.session.flush()
+        company = create_company(work, {"name": "Ours", "country": "DE"}, connection, user_id=None, cause="edit")
+        company.sage_id, company.agreed = "a" * 32, AGREED
+        move(work, company, reason, detail, cause="worker")
+        work.commit()
+        return company.id
+
+
+def in_conflict(services: Services) -> int:
+    company_id = company_in(services, Reason.CONFLICT, {"code": "conflict", "fields": ["name"]})
+    with services.database.unit_of_work() as work:
+        work.session.add(
+            Conflict(kind="company", record_id=company_id, field="name", base="Before", ours="Ours", theirs="<b>T</b>")
+        )
+        work.commit()
+    return company_id
+
+
+def read(services: Services, company_id: int) -> Company:
+    with services.database.unit_of_work() as work:
+        return work.session.get_one(Company, company_id)
+
+
+def test_sales_staff_choose_between_here_and_sage(app: Flask, client: FlaskClient) -> None:
+    services: Services = app.extensions["synclight"]
+    sign_in(client, add_person(services))
+    company_id = in_conflict(services)
+    page = client.get(f"/companies/{company_id}").text
+    assert "Changed here and in Sage: name." in page
+    assert "&lt;b&gt;T&lt;/b&gt;" in page
+    assert "<b>T</b>" not in page
+    post(client, f"/companies/{company_id}/choose", {"name": "theirs"})
+    company = read(services, company_id)
+    assert (company.name, company.sync_reason) == ("<b>T</b>", "queued")
+    assert company.agreed == {"name": "<b>T</b>", "city": "Berlin"}
+    with services.database.unit_of_work() as work:
+        conflict = work.session.scalars(select(Conflict)).one()
+        assert (conflict.taken, conflict.ours) == ("theirs", "Ours")
+        event = work.session.scalars(select(SyncEvent).order_by(SyncEvent.id.desc())).first()
+        assert event is not None
+        assert (event.cause, event.user_id) == ("choice", conflict.user_id)
+    # A second press finds nothing left to choose, and changes nothing.
+    post(client, f"/companies/{company_id}/choose", {"name": "ours"})
+    assert read(services, company_id).sync_version == company.sync_version
+
+
+def test_half_a_choice_changes_nothing(app: Flask, client: FlaskClient) -> None:
+    services: Services = app.extensions["synclight"]
+    sign_in(client, add_person(services))
+    company_id = in_conflict(services)
+    for fields in ({"name": ""}, {"name": "both"}):
+        post(client, f"/companies/{company_id}/choose", fields)
+        assert read(services, company_id).sync_reason == "conflict"
+
+
+def test_an_admin_restores_or_unlinks_what_was_deleted_in_sage(app: Flask, client: FlaskClient) -> None:
+    services: Services = app.extensions["synclight"]
+    sign_in(client, add_admin(services))
+    restored = company_in(services, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
+    assert "Restore in Sage" in client.get(f"/companies/{restored}").text
+    post(client, f"/companies/{restored}/restore")
+    company = read(services, restored)
+    assert (company.sync_reason, company.sage_id, company.agreed) == ("queued", None, None)
+    unlinked = company_in(services, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
+    post(client, f"/companies/{unlinked}/unlink")
+    company = read(services, unlinked)
+    assert (company.sync_reason, company.sage_id) == ("unlinked", None)
+    # Neither does anything to a company that was not deleted in Sage.
+    version = company.sync_version
+    post(client, f"/companies/{unlinked}/restore")
+    assert read(services, unlinked).sync_version == version
+
+
+def test_sales_staff_see_no_button_to_restore(app: Flask, client: FlaskClient) -> None:
+    services: Services = app.extensions["synclight"]
+    sign_in(client, add_person(services))
+    company_id = company_in(services, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
+    assert "Restore in Sage" not in client.get(f"/companies/{company_id}").text
