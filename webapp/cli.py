@@ -26,6 +26,8 @@ _WORKER_SETTINGS = {
     "SYNCLIGHT_TOKEN_KEYS": "Fernet keys of the Sage tokens, separated by commas; workers only.",
     "SYNCLIGHT_SAGE_CLIENT_SECRET": "Secret of the application as registered with Sage; workers only.",
 }
+# So many lines of a file are named where each needs no more than its number.
+_SHOWN_LINES = 20
 
 
 class _Commands(click.Group):
@@ -142,6 +144,13 @@ def _report_lines(report: ImportReport) -> list[str]:
     lines.append(f"Columns: {used}.")
     if report.left_out:
         lines.append(f"Left out: {', '.join(report.left_out)}.")
+    if report.mended:
+        shown = ", ".join(str(line) for line in report.mended[:_SHOWN_LINES])
+        more = len(report.mended) - _SHOWN_LINES
+        lines.append(
+            "Cells with a delimiter but without quotation marks were joined again in these lines: "
+            f"{shown}{f' and {more} more' if more > 0 else ''}."
+        )
     lines += [f"Line {line}: {reason}" for line, reason in report.refused]
     would = "would be " if report.dry_run else ""
     lines.append(
