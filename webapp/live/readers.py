@@ -113,7 +113,7 @@ class Readers:
         """All open sockets of a person."""
         return [reader.sid for reader in self._by_sid.values() if reader.user_id == user_id]
 
-    def offer(self, states: Iterable[State], now: float) -> None:
+    def offer(self, states: Iterable[State]) -> None:
         """Have each state sent to those who watch it and show an older version."""
         for state in states:
             key, version = state["key"], state["version"]
@@ -121,7 +121,7 @@ class Readers:
                 if reader.versions[key] < version:
                     reader.versions[key] = version
                     if not reader.pending:
-                        heapq.heappush(self._due, (reader.pace.earliest(now), next(self._number), reader))
+                        heapq.heappush(self._due, (reader.pace.earliest(), next(self._number), reader))
                     reader.pending[key] = state
 
     def next_due(self) -> float | None:
