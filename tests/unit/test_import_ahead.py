@@ -1,0 +1,42 @@
+"""Reading ahead of the consumer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from webapp.importing.ahead import ahead
+
+
+def test_the_next_item_is_made_while_one_is_in_use() -> None:
+    begun = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        begun.set()
+        yield 2
+
+    read = ahead(items())
+    assert next(read) == 1
+    assert begun.wait(timeout=10)
+    assert list(read) == [2]
+
+
+def test_an_error_comes_in_its_turn() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("the file was cut")
+
+    read = ahead(items())
+    assert next(read) == 1
+    with pytest.raises(ValueError, match="the file was cut"):
+        next(read)
+
+
+def test_a_consumer_that_stops_leaves_no_thread_behind() -> None:
+    read = ahead(iter(range(3)))
+    assert next(read) == 0
+    read.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
