@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Self
 
@@ -107,6 +109,16 @@ class Stack:
             timeout=120,
             check=False,
         )
+
+    def browser(self, email: str | None = None) -> httpx2.Client:
+        """A client that is signed in, by default as the admin. To be closed by the caller."""
+        client = httpx2.Client(base_url=self.url, timeout=30)
+        found = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/login").text)
+        assert found, "no form on /login"
+        form = {"email": email or self.admin, "password": self.password, "csrf_token": unescape(found[1])}
+        answer = client.post("/login", data=form)
+        assert answer.status_code == 303, answer.text
+        return client
 
     def process(self, name: str) -> psutil.Process:
         """The process that runs now as web, worker, cron, sandbox, postgres or redis; its children hang below it."""

@@ -30,7 +30,8 @@ worker_connections = 20_000
 # Seconds that a request may still take after SIGTERM. Sockets are closed at once (see Worker).
 graceful_timeout = 5
 timeout = 60
-keepalive = 75
+# Seconds that a connection may be idle; a process that stops waits for those too.
+keepalive = 2
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
