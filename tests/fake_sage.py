@@ -115,7 +115,7 @@ class FakeSage:
         self._down = None
 
     def will_read_stale(self, times: int = 1) -> None:
-        """Let the next `times` calls of `customer` show the state before the last change of that customer."""
+        """Let the next `times` calls of `customer` show the state before our last write to it, if that was the last."""
         self._stale_reads = times
 
     def during_next(self, method: str, action: Callable[[], None]) -> None:
@@ -262,7 +262,10 @@ class FakeSage:
         # As Sage: the time of a change moves only where something changed, and never back.
         moved = max(self._now(), before.updated_at) if tidy != before.fields else before.updated_at
         changed = replace(before, number=tidy["code"], updated_at=moved, fields=tidy)
-        self._stale[sage_id] = before
+        if by == "us":
+            self._stale[sage_id] = before
+        else:
+            self._stale.pop(sage_id, None)
         self.customers_by_id[sage_id] = changed
         self.ledger.append(Entry("update", sage_id, tidy, by))
         return changed

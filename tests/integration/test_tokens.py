@@ -471,7 +471,7 @@ class TestKeys:
             opened(sealed(_given("a", "b"), CIPHER), WorkerSettings(token_keys=Fernet.generate_key().decode()).cipher)
         assert "SYNCLIGHT_TOKEN_KEYS" in logs[0]["remedy"]
 
-    @pytest.mark.parametrize("keys", ["", " , ", "not-a-key", f"{KEY},short"])
+    @pytest.mark.parametrize("keys", ["", " , ", "not-a-key", f"{KEY},short"], ids=["none", "blank", "one", "second"])
     def test_workers_refuse_to_start_without_good_keys(self, keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SYNCLIGHT_TOKEN_KEYS", keys)
         with pytest.raises(SettingsError) as refused:
