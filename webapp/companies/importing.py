@@ -258,7 +258,7 @@ def _stage(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:
     session.execute(insert(_SEEN).from_select(seen, select(*(_ROWS.c[name] for name in seen))))
     earlier = _SEEN.c.line < _ROWS.c.line
     same_code = select(func.min(_SEEN.c.line)).where(_SEEN.c.code == _ROWS.c.code, earlier).scalar_subquery()
-    session.execute(update(_ROWS).where(_ROWS.c.code != "").values(same_code=same_code))
+    session.execute(update(_ROWS).where(_ROWS.c.code != "", same_code.is_not(None)).values(same_code=same_code))
     session.execute(delete(_SEEN).where(_SEEN.c.line.in_(select(_ROWS.c.line).where(_ROWS.c.same_code.is_not(None)))))
     # Companies of one name are told apart by their codes alone, so the first of them decides: if it has no code, or
     # this row has none, both mean the same company.
@@ -269,7 +269,9 @@ def _stage(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:
         .limit(1)
         .scalar_subquery()
     )
-    session.execute(update(_ROWS).where(_ROWS.c.same_code.is_(None)).values(same_name=first_of_name))
+    session.execute(
+        update(_ROWS).where(_ROWS.c.same_code.is_(None), first_of_name.is_not(None)).values(same_name=first_of_name)
+    )
 
 
 def _write(session: Session) -> _Outcome:
