@@ -46,10 +46,10 @@ $(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
 	@$(INSTALL) requirements/test.txt
 	@touch $@
 
-static/vendor/icons.svg: package-lock.json package.json tools/vendor.py | $(VENV)/bin/python
+static/vendor/icons.svg: package-lock.json package.json tools/vendor.py tools/npm.py | $(VENV)/bin/python
 	@echo "Fetching the front-end files ..."
 	@command -v npm >/dev/null || $(INSTALL) requirements/npm.txt
-	@$(BIN)/python tools/vendor.py
+	@$(BIN)/python -m tools.vendor
 
 lock: | $(VENV)/bin/python
 	$(PIP) install --quiet uv

