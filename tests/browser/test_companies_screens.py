@@ -1,0 +1,697 @@
+"""The screens of companies in a real browser: wide and narrow, by pointer, keyboard and touch, with scripts and without.
+
+The web app runs in earnest beside PostgreSQL and Redis, and no worker runs: a status changes when a test says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
+from redis import Redis
+from sqlalchemy import URL, text
+
+from tests.people import PASSWORD, add_admin
+from tests.sandbox_process import free_port
+from tests.web_processes import WebProcesses
+from webapp.companies.changes import create_company
+from webapp.companies.models import Company
+from webapp.config import Settings
+from webapp.connection.models import CONNECTED, Connection
+from webapp.services import Services
+from webapp.status import Reason
+from webapp.sync.transitions import move
+
+LONG_ENOUGH = 30_000  # ms; many things may share the machine with the browser
+CITIES = ["Århus", "Berlin", "Łódź", "Malmö", "São Paulo"]
+
+# The first of the seventy companies, one for each kind of status that a record's page shows.
+STATUSES = {
+    "Company 000": (Reason.RETRYING, {"code": "retrying", "at": "2026-11-22T10:45:00+00:00", "attempt": 2, "of": 5}),
+    "Company 001": (Reason.EXCLUDED, {"code": "excluded"}),
+    "Company 003": (Reason.REJECTED, {"code": "missing", "field": "country", "raw": {"message": "no country"}}),
+    "Company 004": (Reason.CONFLICT, {"code": "conflict", "fields": ["phone"]}),
+    "Company 005": (Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"}),
+}
+
+
+@dataclass(frozen=True)
+class Product:
+    """The web app with its data: where it is, and what no person can make happen at will."""
+
+    url: str
+    services: Services
+    ids: dict[str, int]
+
+    def set_status(self, name: str, reason: Reason, detail: dict[str, Any]) -> int:
+        """Give a company a status, as a worker does. Returns its version after that."""
+        with self.services.database.unit_of_work() as work:
+            company = work.session.get_one(Company, self.ids[name])
+            move(work, company, reason, detail, cause="worker")
+            work.commit()
+            return company.sync_version
+
+    def page_of(self, name: str) -> str:
+        """The address of a company."""
+        return f"{self.url}/companies/{self.ids[name]}"
+
+    def sign_in(self, page: Page) -> Page:
+        """Sign an admin in. Returns the page, on the list."""
+        page.goto(f"{self.url}/login")
+        page.fill("[name=email]", "admin@example.com")
+        page.fill("[name=password]", PASSWORD)
+        page.press("[name=password]", "Enter")
+        page.wait_for_url(re.compile("/companies"))
+        return page
+
+
+@pytest.fixture(scope="module")
+def running(
+    database_server: URL, template_database: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Product]:
+    name = f"synclight_screens_{uuid4().hex[:12]}"
+    own = database_server.set(database=name).render_as_string(hide_password=False)
+    settings = Settings(
+        DATABASE_URL=own,
+        REDIS_URL=redis_url,
+        PORT=free_port(),
+        var=tmp_path_factory.mktemp("screens"),
+        secret_key="only for tests",
+    )
+    server = Services.open(Settings(DATABASE_URL=database_server.render_as_string(hide_password=False)))
+    with server.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as outside:
+        outside.execute(text(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy"))
+        with Redis.from_url(redis_url) as redis:
+            redis.flushdb()
+        services = Services.open(settings)
+        add_admin(services)
+        with WebProcesses(settings) as web:
+            yield Product(web.url, services, _seventy(services))
+        services.database.engine.dispose()
+        outside.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.database.engine.dispose()
+
+
+def _seventy(services: Services) -> dict[str, int]:
+    """A connection and seventy companies. Returns their ids by name."""
+    now = datetime.now(UTC)
+    made = {}
+    with services.database.unit_of_work() as work:
+        connection = Connection(
+            api_url="http://127.0.0.1:1",
+            business_name="Northwind Ltd",
+            state=CONNECTED,
+            last_synchronised_at=now,
+            next_run_at=now + timedelta(hours=1),
+        )
+        work.session.add(connection)
+        work.session.flush()
+        for number in range(70):
+            values = {"name": f"Company {number:03}", "code": f"C{number:03}", "city": CITIES[number % 5], "country": "DE"}
+            company = create_company(work, values, connection, user_id=None, cause="import")
+            company.last_synchronised_at = now - timedelta(minutes=number)
+            move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+            made[company.name] = company.id
+        for name, (reason, detail) in STATUSES.items():
+            move(work, work.session.get_one(Company, made[name]), reason, detail, cause="worker")
+        work.commit()
+    return made
+
+
+@pytest.fixture
+def product(running: Product) -> Iterator[Product]:
+    """The product; the statuses are put back after the test."""
+    expect.set_options(timeout=LONG_ENOUGH)
+    yield running
+    for name, (reason, detail) in STATUSES.items():
+        running.set_status(name, reason, detail)
+
+
+def be_live(page: Page) -> None:
+    expect(page.locator("body")).to_have_attribute("data-live", "live")
+
+
+def mark(page: Page) -> None:
+    """Remember this very window."""
+    be_live(page)
+    page.evaluate("window.neverReloaded = true")
+
+
+def never_reloaded(page: Page) -> bool:
+    return bool(page.evaluate("window.neverReloaded === true"))
+
+
+def rows(page: Page) -> Locator:
+    return page.locator("[data-row]")
+
+
+def path(page: Page) -> str:
+    return re.sub(r"^https?://[^/]+", "", page.url)
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing makes the page scroll sideways."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth && innerWidth <= screen.width"))
+
+
+@pytest.fixture
+def phone(browser: Browser, product: Product) -> Iterator[Page]:
+    """A phone with a touch screen, on which an admin is signed in."""
+    context = browser.new_context(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
+    context.set_default_timeout(LONG_ENOUGH)
+    yield product.sign_in(context.new_page())
+    context.close()
+
+
+@pytest.fixture
+def plain(browser: Browser, product: Product) -> Iterator[Page]:
+    """A browser without JavaScript, in which an admin is signed in."""
+    context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(LONG_ENOUGH)
+    yield product.sign_in(context.new_page())
+    context.close()
+
+
+@pytest.fixture
+def desk(page: Page, product: Product) -> Page:
+    """A wide screen, on which an admin is signed in and looks at the list."""
+    page.set_default_timeout(LONG_ENOUGH)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    product.sign_in(page)
+    be_live(page)
+    return page
+
+
+# ---- One page, many addresses ---------------------------------------------------------------------------------------
+
+
+def test_nothing_reloads_and_each_address_has_its_title_and_focus(desk: Page) -> None:
+    mark(desk)
+    desk.get_by_role("link", name="Company 007").click()
+    expect(desk).to_have_title("Company 007 · Synclight")
+    expect(desk.locator("h1")).to_be_focused()
+    desk.locator("[data-role=edit]").click()
+    expect(desk).to_have_title("Edit Company 007 · Synclight")
+    desk.go_back()
+    expect(desk).to_have_title("Company 007 · Synclight")
+    desk.go_back()
+    expect(desk).to_have_title("Companies · Synclight")
+    expect(rows(desk)).to_have_count(50)
+    desk.go_forward()
+    expect(desk.locator("h1")).to_have_text("Company 007")
+    be_live(desk)
+    assert never_reloaded(desk)
+    desk.reload()
+    expect(desk.locator("h1")).to_have_text("Company 007")
+
+
+def test_search_as_you_type_keeps_the_focus_and_tells_the_address(desk: Page) -> None:
+    mark(desk)
+    search = desk.get_by_role("searchbox")
+    search.press_sequentially("lodz")
+    expect(rows(desk)).to_have_count(14)
+    expect(search).to_be_focused()
+    expect(search).to_have_value("lodz")
+    assert path(desk) == "/companies?q=lodz"
+    search.fill("l")
+    expect(desk.locator("[data-role=search-hint]")).to_be_visible()
+    assert never_reloaded(desk)
+
+
+def test_filters_are_the_address_and_back_undoes_them(desk: Page) -> None:
+    mark(desk)
+    desk.get_by_role("checkbox", name="Pending review").check()
+    expect(rows(desk)).to_have_count(3)
+    assert path(desk) == "/companies?status=review"
+    desk.get_by_role("combobox", name="Type").select_option("prospect")
+    expect(desk.locator("[data-role=nothing-matches]")).to_be_visible()
+    assert path(desk) == "/companies?status=review&type=prospect"
+    desk.go_back()
+    expect(rows(desk)).to_have_count(3)
+    expect(desk.get_by_role("combobox", name="Type")).to_have_value("")
+    desk.locator(".chip", has_text="Pending review").click()
+    expect(rows(desk)).to_have_count(50)
+    expect(desk.get_by_role("checkbox", name="Pending review")).not_to_be_checked()
+    assert path(desk) == "/companies"
+    assert never_reloaded(desk)
+
+
+def test_a_counter_is_a_link_to_its_records(desk: Page) -> None:
+    counter = desk.locator("[data-role=status-count][data-status=review]")
+    expect(counter).to_contain_text("3")
+    counter.click()
+    expect(rows(desk)).to_have_count(3)
+    expect(counter).to_have_attribute("aria-current", "true")
+
+
+def test_paging_and_sorting_keep_their_place_in_the_history(desk: Page) -> None:
+    desk.get_by_role("link", name="City").click()
+    expect(desk.locator("th[aria-sort]")).to_have_text("City")
+    expect(rows(desk).first).to_contain_text("Århus")
+    desk.get_by_role("link", name="Next").click()
+    expect(desk.get_by_role("link", name="Previous")).to_be_visible()
+    desk.get_by_role("link", name="Previous").click()
+    expect(rows(desk)).to_have_count(50)
+    expect(rows(desk).first).to_contain_text("Århus")
+    desk.go_back()
+    expect(desk.get_by_role("link", name="Previous")).to_be_visible()
+
+
+# ---- The connection's pop-up ----------------------------------------------------------------------------------------
+
+
+def test_the_pop_up_opens_on_hover_stays_under_the_pointer_and_closes(desk: Page) -> None:
+    indicator, details = desk.locator("[data-role=connection]"), desk.locator("[data-role=connection-details]")
+    expect(details).to_be_hidden()
+    indicator.hover()
+    expect(details).to_be_visible()
+    for words in ("Connected to", "Sage", "Last synchronisation", "Next run", "Waiting", "State", "Two-way:"):
+        expect(details).to_contain_text(words)
+    above, below = indicator.bounding_box(), details.bounding_box()
+    assert above is not None
+    assert below is not None
+    assert below["y"] >= above["y"] + above["height"], "it covers its indicator"
+    desk.mouse.move(below["x"] + 40, below["y"] + 40, steps=12)
+    expect(details).to_be_visible()
+    desk.mouse.move(200, 700)
+    expect(details).to_be_hidden()
+
+
+def test_the_pop_up_opens_on_keyboard_focus_and_escape_closes_it(desk: Page) -> None:
+    indicator, details = desk.locator("[data-role=connection]"), desk.locator("[data-role=connection-details]")
+    desk.locator("h1").focus()
+    desk.keyboard.press("Tab")
+    expect(indicator).to_be_focused()
+    expect(details).to_be_visible()
+    desk.keyboard.press("Escape")
+    expect(details).to_be_hidden()
+    expect(indicator).to_be_focused()
+    desk.keyboard.press("Enter")
+    expect(details).to_be_visible()
+    desk.keyboard.press("Tab")
+    expect(details).to_be_hidden()
+
+
+def test_a_click_keeps_the_pop_up_when_the_pointer_leaves(desk: Page) -> None:
+    indicator, details = desk.locator("[data-role=connection]"), desk.locator("[data-role=connection-details]")
+    indicator.hover()
+    indicator.click()
+    desk.mouse.move(200, 700)
+    desk.get_by_role("searchbox").hover()
+    expect(details).to_be_visible()
+    desk.locator("h1").click()
+    expect(details).to_be_hidden()
+
+
+# ---- Live -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_no_longer_matches_stays_until_it_is_asked_for(desk: Page, product: Product) -> None:
+    desk.goto(f"{desk.url}?status=review")
+    mark(desk)
+    expect(rows(desk)).to_have_count(3)
+    row = desk.locator(f'[data-row="company:{product.ids["Company 004"]}"]')
+    product.set_status("Company 004", Reason.UNLINKED, {"code": "unlinked"})
+    expect(row).to_have_attribute("data-left", "")
+    expect(row).to_have_attribute("data-status", "not_synchronised")
+    expect(row.locator(".mark-off")).to_be_visible()
+    expect(rows(desk)).to_have_count(3)
+    changes = desk.locator("[data-role=list-changes]")
+    expect(changes).to_have_text("1 change – update the list")
+    changes.click()
+    expect(rows(desk)).to_have_count(2)
+    expect(changes).to_be_hidden()
+    assert path(desk) == "/companies?status=review"
+    assert never_reloaded(desk)
+
+
+def test_a_record_is_live_with_its_history(desk: Page, product: Product) -> None:
+    desk.goto(product.page_of("Company 005"))
+    mark(desk)
+    expect(desk.locator("[data-role=sync-label]")).to_have_text("Pending review")
+    detail = {"code": "missing", "field": "country", "raw": {"message": "none"}}
+    product.set_status("Company 005", Reason.REJECTED, detail)
+    expect(desk.locator("[data-role=sync-label]")).to_have_text("Synchronisation error")
+    expect(desk.locator("[data-role=sync-details] [data-field=status]")).to_have_text("Synchronisation error")
+    expect(desk.locator("[data-role=history] li").first).to_contain_text("Sage needs a country")
+    remedy = desk.locator("[data-role=remedy]")
+    expect(remedy).to_have_text("Add country")
+    expect(desk.locator("[data-role=raw-error]")).to_contain_text("What Sage said")
+    remedy.click()
+    expect(desk.locator("[name=country]")).to_be_focused()
+    assert never_reloaded(desk)
+
+
+def test_live_updates_can_be_paused(desk: Page, product: Product) -> None:
+    row = desk.locator(f'[data-row="company:{product.ids["Company 003"]}"]')
+    pause = desk.locator("[data-role=pause-live]")
+    pause.click()
+    expect(pause).to_have_attribute("aria-pressed", "true")
+    expect(desk.locator(".live-text-paused")).to_be_visible()
+    # A page that is not paused shows when the message has come.
+    other = desk.context.new_page()
+    other.goto(desk.url)
+    be_live(other)
+    newest = product.set_status("Company 003", Reason.UNLINKED, {"code": "unlinked"})
+    expect(other.locator(f'[data-row="company:{product.ids["Company 003"]}"]')).to_have_attribute(
+        "data-version", str(newest)
+    )
+    other.close()
+    expect(row).to_have_attribute("data-status", "review")
+    pause.click()
+    expect(row).to_have_attribute("data-version", str(newest))
+    expect(row).to_have_attribute("data-status", "not_synchronised")
+
+
+def test_arrows_turn_while_a_call_runs_and_stand_still_where_motion_is_not_wanted(
+    desk: Page, product: Product
+) -> None:
+    product.set_status("Company 004", Reason.RUNNING, {"code": "running"})
+    icon = desk.locator(f'[data-row="company:{product.ids["Company 004"]}"] .icon')
+    expect(icon).to_have_css("animation-name", "turn")
+    desk.emulate_media(reduced_motion="reduce")
+    expect(icon).to_have_css("animation-name", "none")
+
+
+# ---- Forms ----------------------------------------------------------------------------------------------------------
+
+
+def test_errors_are_summed_up_and_what_was_typed_stays(desk: Page, product: Product) -> None:
+    desk.goto(f"{product.url}/companies/new")
+    mark(desk)
+    expect(desk.locator("[name=name]")).to_be_focused()
+    desk.fill("[name=city]", "Leeds")
+    desk.fill("[name=email]", "nobody@")
+    desk.locator("[data-role=save]").click()
+    summary = desk.locator("[data-role=form-errors]")
+    expect(summary).to_be_focused()
+    expect(summary).to_contain_text("2 fields need your attention")
+    expect(desk.locator("[name=city]")).to_have_value("Leeds")
+    expect(desk.locator("[name=email]")).to_have_value("nobody@")
+    summary.get_by_role("link", name="E-mail").click()
+    expect(desk.locator("[name=email]")).to_be_focused()
+    assert never_reloaded(desk)
+
+
+def test_a_double_click_on_save_makes_one_company(desk: Page, product: Product) -> None:
+    desk.goto(f"{product.url}/companies/new")
+    be_live(desk)
+    desk.fill("[name=name]", "Twice Ltd")
+    desk.locator("[name=type]").select_option("prospect")
+    desk.locator("[data-role=save]").dblclick()
+    desk.wait_for_url(lambda url: url.rsplit("/", 1)[1].isdigit())
+    desk.goto(f"{product.url}/companies?q=twice")
+    expect(rows(desk)).to_have_count(1)
+
+
+def test_who_leaves_with_unsaved_text_is_asked(desk: Page, product: Product) -> None:
+    desk.goto(product.page_of("Company 010"))
+    mark(desk)
+    desk.locator("[data-role=edit]").click()
+    desk.fill("[name=city]", "Half typ")
+    asked: list[str] = []
+
+    def stay(dialog: Any) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    desk.on("dialog", stay)
+    desk.locator("[data-nav]").click()
+    expect(desk.locator("[name=city]")).to_have_value("Half typ")
+    desk.go_back()
+    expect(desk).to_have_url(re.compile("/edit$"))
+    expect(desk.locator("[name=city]")).to_have_value("Half typ")
+    assert len(asked) == 2
+    assert "Leave without saving?" in asked[0]
+    desk.remove_listener("dialog", stay)
+    desk.on("dialog", lambda dialog: dialog.accept())
+    desk.locator("[data-nav]").click()
+    expect(rows(desk)).to_have_count(50)
+    assert never_reloaded(desk)
+
+
+def test_who_edits_is_told_of_changes_elsewhere_and_chooses(
+    desk: Page, product: Product, context: BrowserContext
+) -> None:
+    address = f"{product.page_of('Company 011')}/edit"
+    desk.goto(address)
+    be_live(desk)
+    desk.fill("[name=city]", "Bonn")
+    other = context.new_page()
+    other.goto(address)
+    other.fill("[name=city]", "Ulm")
+    other.locator("[data-role=save]").click()
+    other.wait_for_url(lambda url: url.rsplit("/", 1)[1].isdigit())
+    expect(desk.locator("[data-role=changed-elsewhere]")).to_contain_text("City is now “Ulm”.")
+    expect(desk.locator("[name=city]")).to_have_value("Bonn")
+    desk.locator("[data-role=save]").click()
+    expect(desk.locator("[data-role=form-differences]")).to_be_focused()
+    choice = desk.locator("[data-role=difference]")
+    expect(choice).to_contain_text("Bonn")
+    expect(choice).to_contain_text("Ulm")
+    choice.get_by_label("Yours").check()
+    desk.locator("[data-role=save]").click()
+    desk.wait_for_url(lambda url: url.rsplit("/", 1)[1].isdigit())
+    expect(desk.locator("[data-value=city]").first).to_have_text("Bonn")
+
+
+# ---- When it does not answer ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["answers 500", "does not answer"])
+def test_a_failed_answer_leaves_the_page_and_can_be_tried_again(desk: Page, fault: str) -> None:
+    mark(desk)
+    broken = True
+
+    def answer(route: Route) -> None:
+        if not broken:
+            route.continue_()
+        elif fault == "answers 500":
+            route.fulfill(status=500, content_type="text/html", body="<h1>Broken</h1>")
+        else:
+            route.abort("connectionfailed")
+
+    desk.route("**/companies?status=review", answer)
+    desk.locator("[data-role=status-count][data-status=review]").click()
+    toast = desk.locator("[data-role=toast]")
+    expect(toast).to_be_visible()
+    expect(rows(desk)).to_have_count(50)
+    assert path(desk) == "/companies"
+    broken = False
+    toast.get_by_role("button", name="Try again").click()
+    expect(rows(desk)).to_have_count(3)
+    expect(toast).to_be_hidden()
+    assert never_reloaded(desk)
+
+
+def test_offline_is_said(desk: Page) -> None:
+    desk.context.set_offline(True)
+    expect(desk.locator("[data-role=toast]")).to_contain_text("You are offline.")
+    expect(desk.locator(".live-text-offline")).to_be_visible()
+    desk.context.set_offline(False)
+    expect(desk.locator("[data-role=toast]")).to_be_hidden()
+    be_live(desk)
+
+
+def test_a_session_that_has_ended_leads_to_sign_in(desk: Page) -> None:
+    desk.context.clear_cookies()
+    desk.get_by_role("link", name="Company 007").click()
+    desk.wait_for_url(re.compile("/login"))
+    expect(desk.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert desk.locator(".frame").count() == 0
+
+
+# ---- The theme ------------------------------------------------------------------------------------------------------
+
+
+def test_the_theme_changes_at_once_and_stands_in_the_next_page(desk: Page) -> None:
+    mark(desk)
+    desk.locator("[data-role=people-menu] summary").click()
+    desk.get_by_role("button", name="Dark").click()
+    expect(desk.locator("html")).to_have_attribute("data-theme", "dark")
+    expect(desk.locator("body")).to_have_css("background-color", "rgb(15, 18, 23)")
+    assert never_reloaded(desk)
+    answer = desk.reload()
+    assert answer is not None
+    assert 'data-theme="dark"' in answer.text(), "it comes with the page, so that nothing flashes"
+
+
+# ---- Phone ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_on_a_phone_is_cards_that_fit(phone: Page, product: Product) -> None:
+    phone.goto(f"{product.url}/companies")
+    be_live(phone)
+    assert fits(phone)
+    first = rows(phone).first
+    expect(first.locator(".mark-ok, .mark-wait").first).to_be_visible()
+    expect(first.locator(".col-type")).to_be_hidden()
+    box = first.bounding_box()
+    assert box is not None
+    assert box["width"] > 280
+    first.tap()
+    expect(phone.locator("[data-role=sync-label]")).to_be_visible()
+    assert fits(phone)
+
+
+def test_what_is_pressed_on_a_phone_is_large_enough(phone: Page, product: Product) -> None:
+    for address in ("/companies?status=review&q=company", f"/companies/{product.ids['Company 003']}", "/companies/new"):
+        phone.goto(f"{product.url}{address}")
+        be_live(phone)
+        small = phone.evaluate(
+            """() => [...document.querySelectorAll('a, button, summary, select, input:not([type=hidden])')]
+                .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.closest('p:not(.field, .crumbs) , li, dd, .skip, .rows'))
+                .map((one) => ({ text: one.outerHTML.slice(0, 90), ...(one.closest('label') ?? one).getBoundingClientRect().toJSON() }))
+                .filter(({ width, height, x, right }) => right > 0 && (width < 44 || height < 44))
+                .map(({ text, width, height }) => `${text} ${width}x${height}`)"""
+        )
+        assert small == [], address
+
+
+def test_the_sheet_of_filters_on_a_phone(phone: Page, product: Product) -> None:
+    phone.goto(f"{product.url}/companies")
+    be_live(phone)
+    sheet = phone.locator("#filters")
+    expect(sheet).to_be_hidden()
+    phone.get_by_role("button", name="Company filters").tap()
+    expect(sheet).to_be_visible()
+    expect(sheet).to_contain_text("Company filters")
+    expect(sheet).to_contain_text("Add filters")
+    expect(sheet).to_contain_text("Synchronisation status")
+    sheet.get_by_label("Pending review").check()
+    sheet.get_by_role("button", name="Done").tap()
+    expect(sheet).to_be_hidden()
+    expect(rows(phone)).to_have_count(3)
+    expect(phone.locator("#funnel-count")).to_have_text("1")
+    assert path(phone) == "/companies?status=review"
+
+
+def test_the_connection_on_a_phone_is_a_sheet(phone: Page, product: Product) -> None:
+    phone.goto(f"{product.url}/companies")
+    be_live(phone)
+    phone.locator("[data-role=connection]").tap()
+    details = phone.locator("[data-role=connection-details]")
+    expect(details).to_be_visible()
+    box = details.bounding_box()
+    assert box is not None
+    assert (box["x"], box["width"]) == (0, 320)
+    details.get_by_role("button", name="Close").tap()
+    expect(details).to_be_hidden()
+
+
+def test_a_record_on_a_phone_stands_in_the_article_s_order(
+    phone: Page, product: Product
+) -> None:
+    phone.goto(product.page_of("Company 003"))
+    be_live(phone)
+    tops = [
+        phone.locator(selector).first.bounding_box()
+        for selector in ("h1", "[data-role=sync-label]", ".highlighted", "[data-role=sync-details]", ".fields")
+    ]
+    assert all(tops)
+    heights = [box["y"] for box in tops if box is not None]
+    assert heights == sorted(heights)
+    details = phone.locator("[data-role=sync-details]")
+    expect(details.get_by_role("heading", name="Synchronisation", exact=True)).to_be_visible()
+    expect(details).to_contain_text("Last synchronisation")
+    expect(details).to_contain_text("Synchronisation status detail")
+
+
+# ---- Without JavaScript ---------------------------------------------------------------------------------------------
+
+
+def test_every_action_works_without_scripts(plain: Page, product: Product) -> None:
+    plain.goto(f"{product.url}/companies")
+    expect(rows(plain)).to_have_count(50)
+    plain.get_by_role("link", name="Next").click()
+    expect(plain.get_by_role("link", name="Company 069")).to_be_visible()
+    plain.goto(f"{product.url}/companies")
+    plain.get_by_role("checkbox", name="Pending review").check()
+    plain.get_by_role("button", name="Apply").click()
+    expect(rows(plain)).to_have_count(3)
+    plain.get_by_role("searchbox").fill("company 004")
+    plain.get_by_role("button", name="Search").click()
+    expect(rows(plain)).to_have_count(1)
+    plain.get_by_role("link", name="Company 004", exact=True).click()
+    expect(plain.locator("[data-role=sync-label]")).to_have_text("Pending review")
+    plain.goto(f"{product.url}/companies")
+    plain.locator("[data-role=connection]").click()
+    expect(plain.locator("[data-role=connection-details]")).to_contain_text("Two-way:")
+    plain.goto(f"{product.url}/companies/new")
+    plain.fill("[name=name]", "Plain Ltd")
+    plain.locator("[name=type]").select_option("prospect")
+    plain.locator("[data-role=save]").click()
+    expect(plain.locator("h1")).to_have_text("Plain Ltd")
+    plain.locator("[data-role=edit]").click()
+    plain.fill("[name=city]", "Leeds")
+    plain.locator("[data-role=save]").click()
+    expect(plain.locator("[data-value=city]").first).to_have_text("Leeds")
+    plain.locator("[data-role=resync]").click()
+    expect(plain.locator(".notice")).to_contain_text("A prospect stays out of Sage.")
+    plain.locator("[data-role=people-menu] summary").click()
+    plain.get_by_role("button", name="Dark").click()
+    expect(plain.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+# ---- For everybody --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 768, 375])
+def test_axe_finds_nothing(
+    browser: Browser, product: Product, theme: Any, width: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    context.set_default_timeout(LONG_ENOUGH)
+    page = product.sign_in(context.new_page())
+    found = {}
+    for address in (
+        "/companies",
+        "/companies?status=pending&status=review&q=zzz",
+        "/companies?status=green",
+        *(f"/companies/{product.ids[name]}" for name in (*STATUSES, "Company 002")),
+        "/companies/new",
+        f"/companies/{product.ids['Company 003']}/edit",
+        "/connection",
+        "/companies/999999",
+    ):
+        page.goto(f"{product.url}{address}")
+        be_live(page)
+        result = Axe().run(page)
+        if result.violations_count:
+            found[address] = result.generate_report()
+    page.goto(f"{product.url}/companies")
+    page.locator("[data-role=connection]").click()
+    result = Axe().run(page)
+    if result.violations_count:
+        found["pop-up"] = result.generate_report()
+    context.close()
+    assert found == {}
+
+
+def test_the_first_visit_is_light_and_asks_nobody_else(browser: Browser, product: Product) -> None:
+    signing_in = browser.new_context()
+    product.sign_in(signing_in.new_page())
+    context = browser.new_context(storage_state=signing_in.storage_state())
+    signing_in.close()
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Network.enable")
+    sizes: dict[str, float] = {}
+    addresses: dict[str, str] = {}
+    session.on("Network.requestWillBeSent", lambda sent: addresses.update({sent["requestId"]: sent["request"]["url"]}))
+    session.on("Network.loadingFinished", lambda done: sizes.update({done["requestId"]: done["encodedDataLength"]}))
+    page.goto(f"{product.url}/companies", wait_until="load")
+    be_live(page)
+    hosts = {re.match(r"\w+://([^/]+)", address)[1] for address in addresses.values()}  # type: ignore[index]
+    context.close()
+    assert hosts == {f"127.0.0.1:{product.url.rsplit(':', 1)[1]}"}
+    assert len(sizes) >= 7
+    assert sum(sizes.values()) < 60_000, {addresses[one]: size for one, size in sizes.items()}
