@@ -10,6 +10,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import resource  # noqa: E402
 from types import FrameType  # noqa: E402
 
 import gevent  # noqa: E402
@@ -25,16 +26,21 @@ workers = 2
 worker_class = "webapp.server.Worker"
 # The app is loaded once and shared, which saves the memory of a whole process.
 preload_app = True
-# Open sockets in each process; each is a greenlet of some kilobytes.
+# Open connections in each process; each is a greenlet of some kilobytes and an open file.
 worker_connections = 20_000
+_, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(worker_connections + 1_000, _most_files), _most_files))
 # Seconds that a request may still take after SIGTERM. Sockets are closed at once (see Worker).
 graceful_timeout = 5
 timeout = 60
 # Seconds that a connection may be idle; a process that stops waits for those too.
 keepalive = 2
-accesslog = None
-errorlog = "-"
 loglevel = "warning"
+# Gunicorn's own lines go the way of all others (webapp.logs, which webapp.wsgi sets up).
+logconfig_dict = {
+    "loggers": {"gunicorn.error": {"level": "WARNING", "handlers": [], "propagate": True}},
+    "disable_existing_loggers": False,
+}
 # Workers prove that they live by touching a file: in memory, because a slow disk would get them killed.
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes it anew with a random name and removes it at once
 

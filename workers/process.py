@@ -42,5 +42,6 @@ class Worker(rq.Worker):
         """Work until told to stop."""
         # A pool that was killed could not stop its workers, and its successor starts new ones.
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        # RQ's scheduler is a further process, for retries and delays that we keep in the database instead.
-        return super().work(*args, **{**options, "with_scheduler": False})
+        # RQ's scheduler is a further process, for retries and delays that we keep in the database instead. A line for
+        # each job would be one every other second; and a pool forgets its own level when it starts a worker again.
+        return super().work(*args, **{**options, "with_scheduler": False, "logging_level": "WARNING"})

@@ -194,6 +194,8 @@ def _program(name: str, command: list[str], settings: Settings) -> Program:
         # RQ's own commands know no other setting.
         "REDIS_URL": settings.redis_url,
         "PYTHONUNBUFFERED": "1",
+        # Signing in takes 19 MB for a moment. Without a fixed threshold glibc keeps such memory for good (mallopt(3)).
+        "MALLOC_MMAP_THRESHOLD_": "1048576",
     }
     if name == "worker" and "SYNCLIGHT_TOKEN_KEYS_FILE" not in environment:
         environment["SYNCLIGHT_TOKEN_KEYS"] = _token_keys(settings)
