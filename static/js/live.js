@@ -15,7 +15,9 @@
   const body = document.body;
   const role = (name) => document.querySelector(`[data-role="${name}"]`);
   const views = (selector = "[data-key]") => [...document.querySelectorAll(selector)];
-  const wait = (least, most) => least + Math.random() * (most - least);
+  const soon = () => 1_000 + Math.random() * 4_000;
+
+  const several = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
   // ---- Times ------------------------------------------------------------------------------------------------------
 
@@ -86,14 +88,15 @@
     const wanted = filterOf(view.closest("[data-list]"));
     if (view.dataset.row) view.toggleAttribute("data-left", Boolean(wanted.length && !wanted.includes(state.status)));
     if (state.status) {
+      const { status, reason } = state;
       for (const mark of own(view, "[data-mark]")) {
         showMark(mark, state);
-        Object.assign(mark.dataset, { status: state.status, reason: state.reason });
+        Object.assign(mark.dataset, { status, reason });
       }
-      Object.assign(view.dataset, { status: state.status, reason: state.reason });
+      Object.assign(view.dataset, { status, reason });
     }
     for (const part of own(view, "[data-text]")) if (part.dataset.text in state) put(part, state[part.dataset.text]);
-    for (const part of own(view, "[data-value]")) put(part, state.values?.[part.dataset.value]);
+    for (const part of own(view, "[data-value]")) part.textContent = state.values?.[part.dataset.value] ?? "";
     for (const part of own(view, "[data-count]")) put(part, state.counts?.[part.dataset.count]);
     for (const time of own(view, "time[data-time]")) {
       time.setAttribute("datetime", state[time.dataset.time] ?? "");
@@ -128,8 +131,7 @@
   function tell() {
     if (!changed.size || telling) return;
     telling = setTimeout(() => {
-      const region = role("live-summary");
-      if (region) region.textContent = changed.size === 1 ? "1 record changed" : `${changed.size} records changed`;
+      role("live-summary").textContent = `${several(changed.size, "record")} changed`;
       changed.clear();
       told = Date.now();
       telling = undefined;
@@ -154,7 +156,7 @@
     const left = list.querySelectorAll("[data-row][data-left]").length;
     const number = left + Math.max(0, listed(list) - drawn.number + left);
     link.hidden = number === 0;
-    link.textContent = `${number} ${number === 1 ? "change" : "changes"} \u2013 update the list`;
+    link.textContent = `${several(number, "change")} \u2013 update the list`;
     if (number && !list.querySelector("[data-row]")) link.click(); // Nothing is there that could jump.
   }
 
@@ -189,8 +191,7 @@
 
   // Say what is on the page, and get what is newer.
   function check() {
-    clearTimeout(checking);
-    checking = setTimeout(check, CHECK_EVERY);
+    checkIn(CHECK_EVERY);
     if (!socket.connected) return;
     const things = {};
     for (const { dataset } of views().slice(0, MOST_THINGS)) {
@@ -200,12 +201,12 @@
       if (late) return socket.io.engine.close(); // The connection is dead without knowing it.
       answered = !answer.error;
       showLink();
-      if (answer.error) checkSoon(wait(1_000, 5_000));
+      if (answer.error) checkIn(soon());
       else receive(answer.things);
     });
   }
 
-  function checkSoon(delay = 0) {
+  function checkIn(delay) {
     clearTimeout(checking);
     checking = setTimeout(check, delay);
   }
@@ -216,19 +217,10 @@
   }
 
   function setSignedOut(now) {
-    if (now === signedOut) return;
+    // static/js/app.js says so, and keeps the page.
+    if (now && !signedOut) document.dispatchEvent(new CustomEvent("synclight:signed-out"));
     signedOut = now;
     showLink();
-    const toast = role("toast");
-    if (!now) return toast && (toast.hidden = true);
-    const goes = document.dispatchEvent(new CustomEvent("synclight:signed-out", { cancelable: true }));
-    if (!goes || !toast) return;
-    const link = Object.assign(document.createElement("a"), {
-      href: `/login?next=${encodeURIComponent(location.pathname + location.search)}`,
-      textContent: "Sign in again",
-    });
-    toast.replaceChildren("You have been signed out, and this page no longer changes. ", link);
-    toast.hidden = false;
   }
 
   socket.on("connect", () => {
@@ -245,7 +237,7 @@
   socket.on("connect_error", (error) => {
     showLink();
     if (error.message === "signed_out") setSignedOut(true);
-    else if (!socket.active) setTimeout(() => socket.connect(), wait(1_000, 5_000));
+    else if (!socket.active) setTimeout(() => socket.connect(), soon());
   });
 
   // ---- The page ---------------------------------------------------------------------------------------------------
@@ -253,7 +245,7 @@
   document.addEventListener("htmx:after:swap", () => {
     showTimes();
     offer();
-    checkSoon();
+    checkIn(0);
   });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
