@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import httpx2
 import psutil
 import psycopg
 import pytest
+from redis import Redis
+from sqlalchemy import URL
 
 from tests.live_client import LiveClient
 from tests.stack import ROOT, SYNCLIGHT, Stack, wait_until
@@ -75,8 +78,8 @@ def test_only_the_workers_can_read_the_tokens_of_sage(stack: Stack) -> None:
 def test_secrets_on_disk_are_for_us_alone(stack: Stack) -> None:
     for name in ("token_keys", "secret_key"):
         assert stat.S_IMODE((stack.var / name).stat().st_mode) == 0o600
-    assert stat.S_IMODE((stack.var / "run").stat().st_mode) == 0o700
-    assert stat.S_IMODE((stack.var / "postgres").stat().st_mode) == 0o700
+    for name in ("run", "postgres", "redis", "log"):
+        assert stat.S_IMODE((stack.var / name).stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, *SERVERS])
@@ -216,6 +219,23 @@ def test_a_database_that_is_away_is_named(tmp_path: Path) -> None:
     said = refused(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing", SYNCLIGHT_VAR=str(tmp_path / "var"))
     assert said.startswith("Error: The database cannot be prepared: ")
     assert "DATABASE_URL" in said
+
+
+def test_starts_no_server_that_a_url_names(tmp_path: Path, database_server: URL, redis: Redis, redis_url: str) -> None:
+    name = f"synclight_up_{uuid4().hex[:12]}"
+    server, url = (
+        one.set(drivername="postgresql").render_as_string(hide_password=False)
+        for one in (database_server, database_server.set(database=name))
+    )
+    try:
+        with Stack(tmp_path, DATABASE_URL=url, REDIS_URL=redis_url) as running:
+            started = {path.stem for path in (running.var / "run").glob("*.pid")}
+            assert started == set(PROGRAMS)
+            [connection] = json.loads(running.cli("status", "--json").stdout)["connections"]
+            assert connection["state"] == "connected"
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def test_a_path_with_every_kind_of_character(tmp_path: Path) -> None:

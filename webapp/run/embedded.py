@@ -91,8 +91,8 @@ def redis(data: Path, sockets: Path, log: Path, *, keep_open: tuple[int, ...] = 
 
     Raises ProgramError.
     """
-    data.mkdir(parents=True, exist_ok=True)
-    sockets.mkdir(parents=True, exist_ok=True)
+    for folder in (data, sockets):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = sockets / "redis.sock"
 
     def ready() -> bool:

@@ -55,7 +55,7 @@ def start(program: Program) -> subprocess.Popen[bytes]:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
     try:
-        program.log.parent.mkdir(parents=True, exist_ok=True)
+        program.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with program.log.open("ab") as log:
             return subprocess.Popen(
                 program.command,
