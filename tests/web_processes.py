@@ -1,4 +1,4 @@
-"""The web app as it runs in earnest: gunicorn with its two processes."""
+"""The web app as it runs in earnest, gunicorn with its two processes, and what a test gives it: a database, a Redis."""
 
 from __future__ import annotations
 
@@ -6,16 +6,74 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
 
 import httpx2
 import psutil
+import psycopg
+from sqlalchemy import URL
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.sandbox_process import free_port
 from webapp.config import Settings
+from webapp.run import embedded, programs
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def until_true(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Raises tenacity.RetryError when `seconds` have passed."""
+    Retrying(retry=retry_if_result(lambda met: not met), stop=stop_after_delay(seconds), wait=wait_fixed(0.05))(
+        condition
+    )
+
+
+@contextmanager
+def own_settings(server: URL, template_database: str, redis_url: str, folder: Path) -> Iterator[Settings]:
+    """Settings with a database of their own, for all tests of a module, and a port: it is part of the cookie's name."""
+    name = f"synclight_web_{uuid4().hex[:12]}"
+    plain = server.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")  # type: ignore[call-overload]
+        yield Settings(
+            DATABASE_URL=server.set(database=name).render_as_string(hide_password=False),
+            REDIS_URL=redis_url,
+            PORT=free_port(),
+            var=folder,
+            secret_key="only for tests",
+        )
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
+
+
+class OwnRedis:
+    """A Redis that tests may kill. A context manager: it runs when it is entered."""
+
+    def __init__(self, folder: Path) -> None:
+        self._program = embedded.redis(folder / "redis", folder / "run", folder / "redis.log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"unix://{folder / 'run' / 'redis.sock'}"
+
+    def start(self) -> None:
+        """Start it, with what it had on disk, and wait until it answers."""
+        self._process = programs.start(self._program)
+        until_true(self._program.ready)
+
+    def kill(self) -> None:
+        """Kill it (SIGKILL)."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
 
 class WebProcesses:
@@ -65,9 +123,6 @@ class WebProcesses:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        until_true = Retrying(
-            retry=retry_if_result(lambda up: not up), stop=stop_after_delay(60), wait=wait_fixed(0.05)
-        )
         until_true(self._answers)
         return self
 

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis
 from socketio.exceptions import ConnectionError as SocketRefused
 from sqlalchemy import URL, text
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.live_client import LiveClient
 from tests.people import add_admin, add_person, post, sign_in
 from tests.sandbox_process import free_port
-from tests.web_processes import WebProcesses
+from tests.web_processes import OwnRedis, WebProcesses, own_settings
 from webapp.companies.models import Company
 from webapp.config import Settings
 from webapp.connection.models import Connection
 from webapp.live.publish import CHANNEL
-from webapp.run import embedded, programs
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.transitions import move
@@ -36,37 +31,10 @@ from webapp.users import accounts
 from webapp.users.models import User
 
 
-class OwnRedis:
-    """A Redis that these tests may kill."""
-
-    def __init__(self, folder: Path) -> None:
-        self._program = embedded.redis(folder / "redis", folder / "run", folder / "redis.log")
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"unix://{folder / 'run' / 'redis.sock'}"
-
-    def start(self) -> None:
-        self._process = programs.start(self._program)
-        until_true(self._program.ready)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-
-def until_true(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Raises tenacity.RetryError when `seconds` have passed."""
-    Retrying(retry=retry_if_result(lambda met: not met), stop=stop_after_delay(seconds), wait=wait_fixed(0.05))(
-        condition
-    )
-
-
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
-    redis = OwnRedis(tmp_path_factory.mktemp("live"))
-    redis.start()
-    yield redis
-    redis.kill()
+    with OwnRedis(tmp_path_factory.mktemp("redis")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -79,19 +47,8 @@ def redis(own_redis: OwnRedis) -> Iterator[Redis]:
 def settings(
     database_server: URL, template_database: str, own_redis: OwnRedis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """Settings of one database and one port for all tests here; the port is part of the cookie's name."""
-    database = f"synclight_live_{uuid4().hex[:12]}"
-    server = database_server.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {database} TEMPLATE {template_database}")  # type: ignore[call-overload]
-        yield Settings(
-            DATABASE_URL=database_server.set(database=database).render_as_string(hide_password=False),
-            REDIS_URL=own_redis.url,
-            PORT=free_port(),
-            var=tmp_path_factory.mktemp("web"),
-            secret_key="only for tests",
-        )
-        connection.execute(f"DROP DATABASE {database} WITH (FORCE)")  # type: ignore[call-overload]
+    with own_settings(database_server, template_database, own_redis.url, tmp_path_factory.mktemp("web")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
