@@ -60,8 +60,11 @@ class Supervisor:
     """Runs programs until it is told to stop. Made once, in the main thread of a process that does nothing else."""
 
     def __init__(self, pid_folder: Path, tell: Callable[[str], None]) -> None:
-        """`tell` gets a line for a person when something ends that should run; the id of each process is in
-        `pid_folder`/NAME.pid."""
+        """Look after nothing yet.
+
+        `tell` gets a line for a person when something ends that should run; `pid_folder` holds the id of each process
+        as NAME.pid.
+        """
         self._pid_folder = pid_folder
         self._tell = tell
         self._kept: dict[str, _Kept] = {}
