@@ -16,7 +16,7 @@ run: install
 
 test: install-test
 	@sh tools/chromium.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 lint: install-test
 	$(BIN)/ruff check
