@@ -17,7 +17,6 @@ import gevent
 from engineio.packet import MESSAGE
 from engineio.packet import Packet as EnginePacket
 from gevent.event import Event
-from gevent.socket import wait_write
 from socketio.packet import EVENT
 from socketio.packet import Packet as SocketPacket
 from wsproto.frame_protocol import FrameProtocol
@@ -96,7 +95,6 @@ class Stream:
 
     def close(self) -> None:
         """Close the connection; what it has not taken is dropped."""
-        self._drop()
         self._connection.close()
 
     def _offer(self, data: bytes | bytearray) -> int:
@@ -109,11 +107,11 @@ class Stream:
             return len(data)
 
     def _write_rest(self) -> None:
-        while self._rest and self._connection.fileno() >= 0:
-            wait_write(self._connection.fileno())
-            del self._rest[: self._offer(self._rest)]
-        self._drop()
-
-    def _drop(self) -> None:
-        self._rest.clear()
+        try:
+            while self._rest:
+                # Under gevent this waits until the system takes something, and fails when the connection is closed.
+                del self._rest[: self._connection.send(self._rest)]
+        except OSError:
+            # As above: the reader gets to know.
+            self._rest.clear()
         self._free.set()
