@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from webapp.config import Settings, SettingsError
+from webapp.config import Settings, SettingsError, variable_of
 
 if TYPE_CHECKING:
     from webapp.importing.report import ImportReport
@@ -71,7 +71,10 @@ def main() -> None:
 
 @main.command()
 def up() -> None:
-    """Run all of it on this machine: what no URL names, the sandbox, web, workers and schedule."""
+    """Run all of it on this machine.
+
+    That is PostgreSQL and Redis where no URL names a server, the sandbox, web, workers and schedule. Ctrl-C stops it.
+    """
     from webapp.run.up import UpError
     from webapp.run.up import up as run
 
@@ -94,7 +97,10 @@ def _tell(line: str) -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to the newest version; make it first where it is missing."""
+    """Bring the database to the newest version.
+
+    Makes the database first where its server does not have it.
+    """
     from webapp.migrations import create_database, migrate
 
     settings = Settings.load()
@@ -104,7 +110,7 @@ def migrate() -> None:
 
 @main.command()
 def sandbox() -> None:
-    """Run the sandbox, a Sage on this machine for trying things out."""
+    """Run the sandbox, a Sage on this machine."""
     # In its own process image, because nothing of this side is needed there.
     os.execv(sys.executable, [sys.executable, "-m", "workers.sandbox"])  # noqa: S606
 
@@ -114,7 +120,10 @@ def sandbox() -> None:
 @click.option("--kind", type=click.Choice(["company"]), default="company", show_default=True, help="What the rows are.")
 @click.option("--dry-run", is_flag=True, help="Do everything but keep it, and say what would be done.")
 def import_file(file: Path, kind: str, dry_run: bool) -> None:
-    """Create and change records from a CSV file with any usual column names."""
+    """Create and change records from a CSV file.
+
+    Any usual column names will do. A second import of the same file changes nothing.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -163,7 +172,7 @@ def _report_lines(report: ImportReport) -> list[str]:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """How many records have which status, and how the connection to Sage is."""
+    """Count records by status; show the connection."""
     from sqlalchemy.orm import Session
 
     from webapp.overview import read_overview
@@ -200,7 +209,10 @@ def _as_text(moment: datetime) -> str:
 @main.command()
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 def resync(keys: tuple[str, ...]) -> None:
-    """Compare records with Sage again, both ways: company:42, or module:companies for all."""
+    """Compare records with Sage again, both ways.
+
+    A key is company:42, as in the address of its page, or module:companies for all of them.
+    """
     from webapp.sync.resync import UnknownKeyError
     from webapp.sync.resync import resync as ask
 
@@ -250,33 +262,34 @@ def add(email: str, role: str, name: str | None, password_stdin: bool) -> None:
 
 @main.command()
 def settings() -> None:
-    """Each setting: its present value, where that comes from, its default and what it is for."""
+    """Show each setting, its value and its default."""
     from pydantic import SecretStr
-    from rich.console import Console
-    from rich.table import Table
 
-    given = {name for name in os.environ if os.environ[name]}
-    # Before they are loaded, because that reads the files.
+    # Looked at first, because to load the settings is to read the files.
+    given = {name for name, value in os.environ.items() if value}
     loaded = Settings.load()
-    table = Table("Setting", "Value", "From", "Default", "For", box=None, header_style="bold", pad_edge=False)
     for name, field in Settings.model_fields.items():
-        choices = getattr(field.validation_alias, "choices", None)
-        variable = str(choices[0]) if choices else f"SYNCLIGHT_{name.upper()}"
+        choices = getattr(field.validation_alias, "choices", [name])
         value = getattr(loaded, name)
-        default = "" if field.default is None else str(field.default)
-        secret = isinstance(value, SecretStr) or variable in ("DATABASE_URL", "REDIS_URL")
-        shown = ("" if value is None else "(set)") if secret else ("" if value is None else str(value))
-        table.add_row(variable, shown, _origin(variable, given), default, field.description or "")
+        secret = isinstance(value, SecretStr) or name.endswith("_url_setting")
+        shown = "" if value is None else "(set)" if secret else str(value)
+        _print_setting(variable_of(str(choices[0])), shown, field.default, field.description or "", given)
     for variable, meaning in _WORKER_SETTINGS.items():
-        origin = _origin(variable, given)
-        table.add_row(variable, "" if origin == "default" else "(set)", origin, "", meaning)
-    Console().print(table)
+        is_given = variable in given or f"{variable}_FILE" in given
+        _print_setting(variable, "(set)" if is_given else "", None, meaning, given)
 
 
-def _origin(variable: str, given: set[str]) -> str:
+def _print_setting(variable: str, value: str, default: object, meaning: str, given: set[str]) -> None:
+    """Print a setting: NAME=value, where the value comes from, and what it is for."""
+    origin = "default"
     if variable in given:
-        return "environment"
-    return f"{variable}_FILE" if f"{variable}_FILE" in given else "default"
+        origin = "from the environment"
+    elif f"{variable}_FILE" in given:
+        origin = f"from {variable}_FILE"
+    if origin != "default" and default is not None:
+        origin = f"{origin}; default {default}"
+    click.echo(f"{click.style(f'{variable}={value}', bold=True)}  ({origin})")
+    click.echo(f"    {meaning}")
 
 
 def _services() -> Services:

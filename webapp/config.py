@@ -14,6 +14,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # A Unix socket's path may hold 107 bytes (unix(7)); PostgreSQL adds a name of 16 to its folder.
@@ -53,7 +54,7 @@ class Settings(BaseSettings):
     )
     public_origin: str | None = Field(
         None,
-        description="Origin under which browsers see the app, such as https://sync.example.com; behind TLS it makes cookies Secure.",
+        description="Origin under which browsers see the app, such as https://sync.example.com; with https, cookies are Secure.",
     )
     demo_password: SecretStr | None = Field(
         None, description="Password of the demo users; without it one is made at the first start and printed."
@@ -88,7 +89,7 @@ class Settings(BaseSettings):
 
     @property
     def run_dir(self) -> Path:
-        """Folder of the Unix sockets: below `var`, or a private one in the temporary folder where that path is too long."""
+        """Folder of the Unix sockets: below `var`, or a private temporary one where that path is too long."""
         inside = self.var / "run"
         if len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER:
             return inside
@@ -127,11 +128,21 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            lines = [
-                f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']} (it is {fault['input']!r})"
-                for fault in error.errors()
-            ]
-            raise SettingsError("\n".join(lines)) from error
+            raise SettingsError("\n".join(_in_words(fault) for fault in error.errors())) from None
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a field of Settings, given by its own name or by its alias."""
+    return field if field.isupper() else f"SYNCLIGHT_{field.upper()}"
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    """What is wrong with a setting, in one line, with its value where that can hold no secret."""
+    variable = variable_of(str(fault["loc"][0]))
+    problem = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if variable.endswith(("_URL", "_KEY", "_PASSWORD", "_TOKEN")):
+        return f"{variable} {problem}"
+    return f"{variable} {problem} (it is {fault['input']!r})"
 
 
 def read_secret_files(*names: str) -> None:
