@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     )
     public_origin: str | None = Field(
         None,
-        description="Origin under which browsers see the app, such as https://sync.example.com; with https, cookies are Secure.",
+        description="Origin of the app in browsers, such as https://sync.example.com; with https, cookies are Secure.",
     )
     demo_password: SecretStr | None = Field(
         None, description="Password of the demo users; without it one is made at the first start and printed."
