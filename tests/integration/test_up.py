@@ -19,11 +19,14 @@ import httpx2
 import psutil
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 from redis import Redis
 from sqlalchemy import URL
 
 from tests.live_client import LiveClient
 from tests.stack import ROOT, SYNCLIGHT, Stack, wait_until
+from webapp.run import embedded
+from webapp.run.up import newest_schema_version
 
 SERVERS = ("postgres", "redis")
 PROGRAMS = ("web", "worker", "cron", "sandbox")
@@ -46,6 +49,7 @@ def demo_rows(stack: Stack) -> list[tuple[object, ...]]:
 
 
 def test_tells_where_it_is_and_who_can_sign_in(stack: Stack) -> None:
+    wait_until(lambda: stack.told().endswith("Ctrl-C stops it.\n"))
     lines = stack.told().splitlines()
     assert lines[:2] == ["Starting ...", f"Synclight is ready at {stack.url}"]
     rest = "\n".join(lines[2:])
@@ -53,6 +57,13 @@ def test_tells_where_it_is_and_who_can_sign_in(stack: Stack) -> None:
     for email in (stack.admin, stack.sales):
         assert re.search(rf"{re.escape(email)} +password {re.escape(stack.password)}$", rest, re.MULTILINE)
     assert "\x1b" not in stack.told()
+
+
+def test_knows_the_newest_schema(stack: Stack) -> None:
+    """It leaves `synclight migrate` out where the database has this version already."""
+    head = ScriptDirectory(str(ROOT / "webapp" / "migrations")).get_current_head()
+    assert newest_schema_version() == head
+    assert embedded.schema_version(stack.var / "run") == head
 
 
 def test_is_ready_as_soon_as_it_says_so(stack: Stack) -> None:
@@ -182,6 +193,23 @@ def test_a_second_start_changes_nothing_and_is_quick(second: Stack) -> None:
     # The promise is 6 s on a machine that does nothing else; tests share theirs.
     assert time.monotonic() - began < 30
     assert demo_rows(second) == before
+
+
+def test_a_password_that_somebody_chose_is_left_alone_and_not_told(second: Stack) -> None:
+    second.stop()
+    del second.environment["SYNCLIGHT_DEMO_PASSWORD"]
+    second.start()
+    wait_until(lambda: second.told().endswith("Ctrl-C stops it.\n"))
+    assert second.told().count("with the password that was set for it") == 2
+    assert (second.var / "demo_password").read_text() not in second.told()
+    second.browser().close()  # The password of before still signs in.
+
+
+def test_a_demo_password_that_is_set_later_is_taken(second: Stack) -> None:
+    second.stop()
+    second.password = second.environment["SYNCLIGHT_DEMO_PASSWORD"] = "another password"
+    second.start()
+    second.browser(second.sales).close()
 
 
 def test_leaves_nothing_behind_when_it_is_killed_itself(second: Stack) -> None:

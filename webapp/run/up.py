@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import os
 import secrets
 import shlex
@@ -36,7 +37,7 @@ _PRIVATE = {
 }
 
 # The others need these to stop in order.
-_SERVERS = ("postgres", "redis")
+_SERVERS = ("postgres", "redis", "sandbox")
 
 # Seconds. What a killed predecessor left behind needs a moment to end.
 _PATIENCE_WITH_PREDECESSOR = 15
@@ -63,7 +64,15 @@ def up(settings: Settings, tell: Callable[[str], None]) -> None:
         try:
             tell("Starting ...")
             _start(settings, supervisor, lock)
-            for line in _welcome(settings, _prepare_demo(settings, supervisor)):
+            demo_is_there = _is_demo_there(settings)
+            password = None if demo_is_there else _prepare_demo(settings, supervisor)
+            problem = "The web app does not get ready"
+            _wait_until(lambda: _is_ready(settings.port), supervisor, problem, settings.var / "log")
+            tell(f"Synclight is ready at http://127.0.0.1:{settings.port}")
+            if demo_is_there:
+                # Whether somebody changed it need not be known before.
+                password = _prepare_demo(settings, supervisor)
+            for line in _welcome(settings, password):
                 tell(line)
             supervisor.run()
         except StopAsked:
@@ -77,40 +86,59 @@ def up(settings: Settings, tell: Callable[[str], None]) -> None:
 def _start(settings: Settings, supervisor: Supervisor, lock: int) -> None:
     """Start the servers that no URL names, bring the database up to date, start the Procfile's lines."""
     logs = settings.var / "log"
+    is_embedded = settings.database_url_setting is None
     if settings.sage_base_url is None:
         supervisor.keep(_program("sandbox", ["python", "-m", "workers.sandbox"], settings))
-    if settings.database_url_setting is None:
+    if is_embedded:
         log = logs / "postgres.log"
         supervisor.keep(embedded.postgres(settings.var / "postgres", settings.run_dir, log, keep_open=(lock,)))
     if settings.redis_url_setting is None:
         log = logs / "redis.log"
         supervisor.keep(embedded.redis(settings.var / "redis", settings.run_dir, log, keep_open=(lock,)))
-    _wait_until(supervisor.all_ready, supervisor, "PostgreSQL and Redis did not start", logs)
+    _wait_until(supervisor.all_ready, supervisor, "The servers did not start", logs)
 
-    _run_task(_program("migrate", ["synclight", "migrate"], settings), supervisor, "The database cannot be prepared")
+    # To migrate is to load all of Alembic, which most starts do not need.
+    if not (is_embedded and embedded.schema_version(settings.run_dir) == newest_schema_version()):
+        _run_task(
+            _program("migrate", ["synclight", "migrate"], settings), supervisor, "The database cannot be prepared"
+        )
+    if settings.sage_base_url is None:
+        # A worker that finds no Sage says so on the connection, and asks again only a cycle later.
+        _wait_until(lambda: _answers(settings.sandbox_port), supervisor, "The sandbox did not start", logs)
     for name, command in _procfile():
         supervisor.keep(_program(name, command, settings))
 
 
-def _prepare_demo(settings: Settings, supervisor: Supervisor) -> str | None:
-    """Make the demo, where there is a sandbox for it, and wait until everything works.
+def newest_schema_version() -> str:
+    """The version that `synclight migrate` brings a database to: what the name of the last file begins with."""
+    versions = (ROOT / "webapp" / "migrations" / "versions").glob("[0-9]*.py")
+    return max(path.name.partition("_")[0] for path in versions)
 
-    Returns the password of the demo users, None where it is not known.
-    """
-    logs = settings.var / "log"
-    password = None
-    if settings.sage_base_url is None:
-        _wait_until(lambda: _answers(settings.sandbox_port), supervisor, "The sandbox did not start", logs)
-        demo = _program("demo", ["python", "-m", "webapp.demo"], settings)
-        status = _run_task(demo, supervisor, "The demo cannot be prepared", good=(0, OTHER_PASSWORD))
-        password = demo_password(settings) if status == 0 else None
-    _wait_until(lambda: _is_ready(settings.port), supervisor, "The web app does not get ready", logs)
-    return password
+
+def _prepare_demo(settings: Settings, supervisor: Supervisor) -> str | None:
+    """Make what is missing of the demo. Returns the password of its users, None where it is not known."""
+    if settings.sage_base_url is not None:
+        return None
+    demo = _program("demo", ["python", "-m", "webapp.demo"], settings)
+    status = _run_task(demo, supervisor, "The demo cannot be prepared", good=(0, OTHER_PASSWORD))
+    (settings.var / "demo_made").write_text(_demo_fingerprint(settings), encoding="ascii")
+    return demo_password(settings) if status == 0 else None
+
+
+def _is_demo_there(settings: Settings) -> bool:
+    """Whether an earlier start made the demo with these settings."""
+    made = settings.var / "demo_made"
+    return made.exists() and made.read_text(encoding="ascii") == _demo_fingerprint(settings)
+
+
+def _demo_fingerprint(settings: Settings) -> str:
+    """What the demo depends on, with nothing readable of its password."""
+    parts = (settings.database_url, settings.sage_api_url, str(settings.cycle_seconds), demo_password(settings))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _welcome(settings: Settings, password: str | None) -> Iterator[str]:
     """What a person wants to know now."""
-    yield f"Synclight is ready at http://127.0.0.1:{settings.port}"
     yield ""
     if settings.sage_base_url is None:
         yield f"  Sandbox  http://127.0.0.1:{settings.sandbox_port}  a Sage to try it with"
