@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
-from webapp.zone import age, exact, reader_zone, until
+from webapp.zone import glance
 
 THEMES = ("light", "dark", "system")
 _THEME_COOKIE = "theme"
@@ -58,15 +58,15 @@ def _own_page(referrer: str | None) -> str:
 
 
 def _age(moment: datetime | str | None, never: str = "Never") -> str:
-    return age(_moment(moment), reader_zone(), datetime.now(UTC), never)
+    return glance().age(_moment(moment), never)
 
 
 def _exact(moment: datetime | str | None, never: str = "Never") -> str:
-    return exact(_moment(moment), reader_zone(), datetime.now(UTC), never)
+    return glance().exact(_moment(moment), never)
 
 
 def _until(moment: datetime | str | None, never: str = "Not planned") -> str:
-    return until(_moment(moment), reader_zone(), datetime.now(UTC), never)
+    return glance().until(_moment(moment), never)
 
 
 def _iso(moment: datetime | str | None) -> str:

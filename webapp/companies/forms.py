@@ -130,9 +130,7 @@ class CompanyQuery:
         return self.changed(sort=sort, descending=not self.descending if sort == self.sort else newest_first)
 
 
-def read_query(
-    args: MultiDict[str, str], owners: Mapping[int, str], countries: Collection[str]
-) -> CompanyQuery:
+def read_query(args: MultiDict[str, str], owners: Mapping[int, str], countries: Collection[str]) -> CompanyQuery:
     """The query that an address asks for.
 
     `owners` are the names of all people by id, `countries` all codes that there are. Never raises: what cannot be is left

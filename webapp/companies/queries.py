@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from webapp.companies.forms import NOBODY, PAGE, CompanyQuery, Cursor
 from webapp.companies.models import Company
-from webapp.status import STATUS_OF, Reason, Status, variant
+from webapp.status import Status
 from webapp.users.models import User
 
 # The keys of the orders, word for word as the indexes of migration 0002 have them.
@@ -75,21 +74,6 @@ class ListRow:
     owner_id: int | None
     last_synchronised_at: datetime | None
 
-    @property
-    def key(self) -> str:
-        """Its name as a live thing."""
-        return f"company:{self.id}"
-
-    @property
-    def status(self) -> Status:
-        """What it is filtered by."""
-        return STATUS_OF[Reason(self.sync_reason)]
-
-    @property
-    def variant(self) -> str:
-        """The mark that it has."""
-        return variant(Reason(self.sync_reason))
-
 
 @dataclass(frozen=True)
 class Page:
@@ -130,28 +114,37 @@ def _page(query: CompanyQuery) -> Select[Any]:
     """
     key = _KEYS[query.sort]
     down = query.descending != (query.cursor is not None and query.cursor.backwards)
-    order = (key.desc(), Company.id.desc()) if down else (key, Company.id)
-    found = select(*_SHOWN, cast(key, Text).label("sort_text"), key.label("sort_key")).where(*_limits(query))
+    limits = _limits(query)
     if query.cursor is not None:
         here = tuple_(_bound(query.sort, query.cursor.key), query.cursor.id)
         place = tuple_(key, Company.id)
-        found = found.where(place < here if down else place > here)
-    chosen = query.statuses if len(query.statuses) < len(Status) else ()
-    if not chosen:
-        walks = [found]
-    elif query.sort in _BY_STATUS:
-        walks = [found.where(Company.sync_status == status) for status in chosen]
-    else:
-        walks = [found.where(Company.sync_status.in_(chosen))]
-    pages = [select(walk.order_by(*order).limit(PAGE + 1).subquery()) for walk in walks]
-    return _without_key(union_all(*pages).subquery(), down)
+        limits.append(place < here if down else place > here)
+    statuses = query.statuses if len(query.statuses) < len(Status) else ()
+    if len(statuses) > 1 and query.sort in _BY_STATUS:
+        walks = (
+            select(*_SHOWN, cast(key, Text).label("sort_text"), key.label("sort_key"))
+            .where(Company.sync_status == status, *limits)
+            .order_by(*_order(key, Company.id, down))
+            .limit(PAGE + 1)
+            .subquery()
+            for status in statuses
+        )
+        found = union_all(*(select(walk) for walk in walks)).subquery()
+        # The key itself is not read: Python has no time for -infinity.
+        columns = [column for column in found.c if column.name != "sort_key"]
+        return select(*columns).order_by(*_order(found.c.sort_key, found.c.id, down)).limit(PAGE + 1)
+    if statuses:
+        limits.append(Company.sync_status.in_(statuses))
+    return (
+        select(*_SHOWN, cast(key, Text).label("sort_text"))
+        .where(*limits)
+        .order_by(*_order(key, Company.id, down))
+        .limit(PAGE + 1)
+    )
 
 
-def _without_key(walk: Any, down: bool) -> Select[Any]:
-    """The rows of `walk` in order. The key itself is left out: Python has no time for -infinity."""
-    columns = [column for column in walk.c if column.name != "sort_key"]
-    order = (walk.c.sort_key.desc(), walk.c.id.desc()) if down else (walk.c.sort_key, walk.c.id)
-    return select(*columns).order_by(*order).limit(PAGE + 1)
+def _order(key: ColumnElement[Any], id_: Any, down: bool) -> tuple[ColumnElement[Any], ...]:
+    return (key.desc(), id_.desc()) if down else (key.asc(), id_.asc())
 
 
 def _bound(sort: str, key: str) -> ColumnElement[Any]:
@@ -197,19 +190,24 @@ def owner_names(session: Session) -> dict[int, str]:
     return {row.id: row.name for row in people}
 
 
-# One look-up for each country in use, where DISTINCT would read the whole index.
-_COUNTRIES_IN_USE = text(
+# One look-up for each country in use, where DISTINCT would read the whole index; one statement, because each costs a
+# round trip.
+_CHOICES = text(
     """
     WITH RECURSIVE used(code) AS (
         SELECT min(country) FROM company WHERE country > ''
         UNION ALL
         SELECT (SELECT min(country) FROM company WHERE country > used.code) FROM used WHERE used.code IS NOT NULL
     )
-    SELECT code FROM used WHERE code IS NOT NULL
+    SELECT NULL::bigint AS owner_id, code AS name FROM used WHERE code IS NOT NULL
+    UNION ALL
+    (SELECT id, name FROM app_user ORDER BY lower(name), id)
     """
 )
 
 
-def countries_in_use(session: Session) -> Sequence[str]:
-    """The codes of the countries that companies have."""
-    return session.scalars(_COUNTRIES_IN_USE).all()
+def filter_choices(session: Session) -> tuple[dict[int, str], set[str]]:
+    """What the list can be filtered by: the names of all people by id, and the codes of the countries in use."""
+    found = session.execute(_CHOICES).all()
+    owners = {row.owner_id: row.name for row in found if row.owner_id is not None}
+    return owners, {row.name for row in found if row.owner_id is None}

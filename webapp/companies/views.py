@@ -6,7 +6,7 @@ Each address answers the whole page, and each action is a POST that redirects; h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from secrets import token_urlsafe
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +21,8 @@ from webapp.companies.changes import create_company, edit_company
 from webapp.companies.countries import country_choices, country_name
 from webapp.companies.models import Company
 from webapp.companies.queries import (
-    countries_in_use,
+    ListRow,
+    filter_choices,
     find_by_form,
     find_company,
     list_companies,
@@ -32,6 +33,7 @@ from webapp.db import UnitOfWork
 from webapp.live.protocol import shown
 from webapp.live.states import read_states
 from webapp.services import services
+from webapp.status import STATUS_OF, Reason, variant
 from webapp.status import Reason
 from webapp.sync.conflicts import open_conflicts
 from webapp.sync.details import FIELD_NAMES, brief, listed
@@ -39,7 +41,7 @@ from webapp.sync.history import told
 from webapp.sync.queries import history, read_surroundings
 from webapp.sync.resync import resync
 from webapp.users.access import admin_required, login_required, signed_in_user
-from webapp.zone import reader_zone
+from webapp.zone import Glance, glance
 
 blueprint = Blueprint("companies", __name__, url_prefix="/companies")
 
@@ -54,20 +56,19 @@ _ALL = 500
 @login_required
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.companies.forms.read_query."""
-    zone, now = reader_zone(), datetime.now(UTC)
+    reader = glance()
     with services().database.unit_of_work() as work:
-        owners = owner_names(work.session)
+        owners, used = filter_choices(work.session)
         query = forms.read_query(request.args, owners, dict(country_choices()))
         page = list_companies(work.session, query)
-        used = set(countries_in_use(work.session)) | {query.country} - {""}
-        around = read_surroundings(work.session, Company.module, zone, now)
+        around = read_surroundings(work.session, Company.module, reader)
     return render_template(
         "companies/list.html",
         query=query,
         page=page,
         around=around,
         owners=owners,
-        countries=[(code, name) for code, name in country_choices() if code in used],
+        countries=[(code, name) for code, name in country_choices() if code in used or code == query.country],
         country_name=country_name,
         statuses=forms.status_choices(),
         types=forms.TYPE_NAMES,
@@ -75,8 +76,29 @@ def list_page() -> ResponseReturnValue:
         nobody=forms.NOBODY,
         matching=_matching(query, around.module["counts"], len(page.rows), page.next is None),
         address=_address,
-        brief=lambda row: brief(row.sync_detail, zone, now),
+        rows=[_shown_row(row, owners, reader) for row in page.rows],
     )
+
+
+def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:
+    """A row with its texts. They are made here and not in the template, which would take most of the page's time."""
+    at = row.last_synchronised_at
+    return {
+        "id": row.id,
+        "version": row.sync_version,
+        "status": STATUS_OF[Reason(row.sync_reason)],
+        "reason": row.sync_reason,
+        "variant": variant(Reason(row.sync_reason)),
+        "name": row.name,
+        "code": row.code,
+        "type": row.type,
+        "city": row.city,
+        "country": country_name(row.country),
+        "owner": owners.get(row.owner_id, "") if row.owner_id else "",
+        "brief": brief(row.sync_detail, reader.zone, reader.now),
+        "at": at.astimezone(UTC).isoformat() if at else "",
+        "age": reader.age(at),
+    }
 
 
 def _address(query: forms.CompanyQuery) -> str:
@@ -95,12 +117,12 @@ def _matching(query: forms.CompanyQuery, counts: Mapping[str, int], rows: int, i
 @login_required
 def record_page(company_id: int) -> ResponseReturnValue:
     """One company: its status, its fields and the history of its synchronisation."""
-    zone, now = reader_zone(), datetime.now(UTC)
+    reader = glance()
     limit = _ALL if request.args.get("history") == "all" else _LATEST
     with services().database.unit_of_work() as work:
         company = _company(work.session, company_id)
-        state = shown(read_states(work.session, [company.key])[company.key], zone, now)
-        around = read_surroundings(work.session, Company.module, zone, now)
+        state = shown(read_states(work.session, [company.key])[company.key], reader.zone, reader.now)
+        around = read_surroundings(work.session, Company.module, reader)
         events = history(work.session, company, limit + 1)
         conflicts = open_conflicts(work.session, company) if company.sync_reason == Reason.CONFLICT else ()
     return render_template(
@@ -109,7 +131,7 @@ def record_page(company_id: int) -> ResponseReturnValue:
         state=state,
         around=around,
         groups=forms.GROUPS,
-        events=[(event, told(event, who, zone, now)) for event, who in events[:limit]],
+        events=[(event, told(event, who, reader)) for event, who in events[:limit]],
         has_more=len(events) > limit,
         remedy=_remedy(company),
         conflicts=conflicts,

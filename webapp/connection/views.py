@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from flask import Blueprint, abort, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
@@ -15,7 +13,7 @@ from webapp.db import UnitOfWork
 from webapp.services import services
 from webapp.sync.queries import read_surroundings
 from webapp.users.access import admin_required, login_required, signed_in_user
-from webapp.zone import reader_zone
+from webapp.zone import glance
 
 blueprint = Blueprint("connection", __name__, url_prefix="/connection")
 
@@ -26,7 +24,7 @@ def page() -> ResponseReturnValue:
     """How the connection does."""
     with services().database.unit_of_work() as work:
         connection = main_connection(work.session)
-        around = read_surroundings(work.session, Company.module, reader_zone(), datetime.now(UTC))
+        around = read_surroundings(work.session, Company.module, glance())
     return render_template("connection/page.html", connection=connection, around=around)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
-
 from webapp.sync.details import FIELD_NAMES, listed, sentence
 from webapp.sync.models import SyncEvent
+from webapp.zone import Glance
 
 # What a person did, by the cause that the event names.
 _DEEDS = {
@@ -28,8 +27,8 @@ _RESULTS = {
 }
 
 
-def told(event: SyncEvent, who: str | None, zone: tzinfo, now: datetime) -> str:
-    """What an event says to a reader in `zone`; `who` is the name of the person who caused it, if one did."""
+def told(event: SyncEvent, who: str | None, reader: Glance) -> str:
+    """What an event says to this reader; `who` is the name of the person who caused it, if one did."""
     deed = _DEEDS.get(event.cause, "")
     if deed and who:
         deed = f"{deed} by {who}"
@@ -43,6 +42,6 @@ def told(event: SyncEvent, who: str | None, zone: tzinfo, now: datetime) -> str:
     elif event.cause == "sage" and not taken:
         deed = "Seen in Sage"
     if not result:
-        said = sentence(event.kind, event.detail, zone, now)
+        said = sentence(event.kind, event.detail, reader.zone, reader.now)
         return f"{deed}. {said}" if deed else said
     return f"{deed}; {result}" if deed else result[0].upper() + result[1:]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from webapp.connection.models import Connection
-from webapp.connection.queries import main_connection
 from webapp.live.protocol import shown
 from webapp.live.states import read_states
 from webapp.sync.models import Synced, SyncEvent
 from webapp.users.models import User
+from webapp.zone import Glance
 
 
 @dataclass(frozen=True)
@@ -29,17 +28,12 @@ class Surroundings:
     connection: dict[str, Any] | None
 
 
-def read_surroundings(session: Session, module: str, zone: tzinfo, now: datetime) -> Surroundings:
-    """The counters of `module` and the state of the connection, for a reader in `zone`."""
-    connection = main_connection(session)
-    keys = [f"module:{module}"] + ([connection.key] if connection else [])
-    states = {key: shown(state, zone, now) for key, state in read_states(session, keys).items()}
-    return Surroundings(states[keys[0]], states[connection.key] if connection else None)
-
-
-def read_connection(session: Session, connection: Connection, zone: tzinfo, now: datetime) -> dict[str, Any]:
-    """The state of one connection, in the form that live messages bring it."""
-    return shown(read_states(session, [connection.key])[connection.key], zone, now)
+def read_surroundings(session: Session, module: str, reader: Glance) -> Surroundings:
+    """The counters of `module` and the state of the connection, in the words for this reader."""
+    connection = session.scalar(select(func.min(Connection.id)))
+    keys = [f"module:{module}", f"connection:{connection or 0}"]
+    states = {key: shown(state, reader.zone, reader.now) for key, state in read_states(session, keys).items()}
+    return Surroundings(states[keys[0]], states.get(keys[1]))
 
 
 def history(session: Session, record: Synced, limit: int) -> Sequence[tuple[SyncEvent, str | None]]:

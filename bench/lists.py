@@ -1,0 +1,205 @@
+"""The list page at 100,000 companies: milliseconds in the server, from the request to the compressed answer.
+
+Beside it in the same run the same page as it is often built: OFFSET for the place, COUNT(*) for how many there are and
+for the counters, ILIKE for the search. Requests are made in this process, one after the other, so that the figure holds
+neither a network nor a queue. Each variant is asked for at its beginning and deep inside.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from flask.testing import FlaskClient
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from werkzeug.datastructures import MultiDict
+
+from bench.seed import seed_companies
+from tests.people import add_person, sign_in
+from webapp import create_app
+from webapp.companies import views
+from webapp.companies.countries import country_choices
+from webapp.companies.forms import NOBODY, PAGE, CompanyQuery, read_query
+from webapp.companies.models import Company
+from webapp.companies.queries import ListRow, Page, filter_choices, list_companies
+from webapp.config import Settings
+from webapp.migrations import create_database, migrate
+from webapp.run import embedded, programs
+from webapp.services import Services
+
+COMPANIES = 100_000
+ROUNDS = 8
+PAGES_DEEP = 20
+TARGET = 20  # ms
+
+# What is asked for, by the name that the table shows.
+VARIANTS = {
+    "everything": [""],
+    "one status": ["status=pending", "status=review", "status=synchronised"],
+    "several statuses": ["status=pending&status=review", "status=pending&status=review&status=not_synchronised"],
+    "type, owner or country": ["type=prospect", "owner=3", "owner=none", "country=DE", "country=VE"],
+    "search": ["q=zu", "q=lodz+tea", "q=office4711", "q=C0815", "q=nobody+has+this"],
+    "search with filters": ["status=review&q=gmbh", "status=pending&status=review&country=DE&q=ember"],
+}
+SORTS = ["name", "city", "-country", "-last_synchronised_at"]
+
+
+def run() -> list[dict[str, Any]]:
+    """The figures in milliseconds: {name, ours, peer, ratio, target}."""
+    with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as services:
+        app = create_app(services.settings)
+        client = app.test_client()
+        assert sign_in(client, add_person(services)).status_code == 303
+        rows = []
+        everything: tuple[list[float], list[float]] = ([], [])
+        for name, filters in VARIANTS.items():
+            addresses = [address for one in filters for sort in SORTS for address in _places(services, one, sort)]
+            times = _by_turns(client, addresses)
+            for mine, all_of_them in zip(times, everything, strict=True):
+                all_of_them.extend(mine)
+            rows += _rows(name, *times)
+        rows += _rows("all of these", *everything, target=TARGET)
+        app.extensions["synclight"].database.engine.dispose()
+    return rows
+
+
+def _places(services: Services, filters: str, sort: str) -> Iterator[str]:
+    """The addresses of the first page and of one that is deep inside."""
+    address = f"{filters}&sort={sort}".lstrip("&")
+    yield address
+    with Session(services.database.engine) as session:
+        query = read_query(MultiDict(parse_qsl(address)), filter_choices(session)[0], dict(country_choices()))
+        page = list_companies(session, query)
+        for _ in range(PAGES_DEEP):
+            if page.next is not None:
+                query = query.changed(cursor=page.next)
+                page = list_companies(session, query)
+    if query.cursor is not None:
+        yield urlencode(query.pairs())
+
+
+def _by_turns(client: FlaskClient, addresses: list[str]) -> tuple[list[float], list[float]]:
+    """How long each request took, of ours and of the peer's, in the same minute on the same data."""
+    ours: list[float] = []
+    peers: list[float] = []
+    for address in addresses:
+        _get(client, address)  # What is not yet in memory is read by the first.
+        ours += [_get(client, address) for _ in range(ROUNDS)]
+    with _usual_way():
+        for address in addresses:
+            _get(client, address)
+            peers += [_get(client, address) for _ in range(2)]
+    return ours, peers
+
+
+def _get(client: FlaskClient, address: str) -> float:
+    began = time.perf_counter()
+    answer = client.get(f"/companies?{address}", headers={"Accept-Encoding": "br"})
+    took = (time.perf_counter() - began) * 1000
+    assert answer.status_code == 200
+    return took
+
+
+def _rows(name: str, ours: list[float], peers: list[float], target: float | None = None) -> Iterator[dict[str, Any]]:
+    for quantile, mine, other in (
+        ("p50", median(ours), median(peers)),
+        ("p95", _quantile(ours, 0.95), _quantile(peers, 0.95)),
+    ):
+        yield {
+            "name": f"list page at {COMPANIES:,} companies, {name}, {quantile}, ms; peer: OFFSET and COUNT(*)",
+            "ours": round(mine, 1),
+            "peer": round(other, 1),
+            "ratio": round(mine / other, 3),
+            "target": target if quantile == "p95" else None,
+        }
+
+
+def _quantile(values: list[float], share: float) -> float:
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+@contextmanager
+def _usual_way() -> Iterator[None]:
+    """While it is open, the page is built the usual way."""
+    ours = views.list_companies
+    views.list_companies = _list_the_usual_way
+    try:
+        yield
+    finally:
+        views.list_companies = ours
+
+
+def _list_the_usual_way(session: Session, query: CompanyQuery) -> Page:
+    """The page that `query` asks for, or the one that is as deep, with an exact count and counted counters."""
+    key = {
+        "name": func.lower(Company.name),
+        "city": func.lower(Company.city),
+        "country": Company.country,
+        "last_synchronised_at": Company.last_synchronised_at,
+    }[query.sort]
+    limits = _usual_limits(query)
+    order = (key.desc(), Company.id.desc()) if query.descending else (key, Company.id)
+    offset = PAGE * PAGES_DEEP if query.cursor else 0
+    columns = [getattr(Company, name) for name in ListRow.__dataclass_fields__]
+    found = session.execute(select(*columns).where(*limits).order_by(*order).offset(offset).limit(PAGE)).all()
+    session.scalar(select(func.count()).select_from(Company).where(*limits))
+    session.execute(select(Company.sync_status, func.count()).group_by(Company.sync_status)).all()
+    return Page([ListRow(*row) for row in found], None, None)
+
+
+def _usual_limits(query: CompanyQuery) -> list[ColumnElement[bool]]:
+    limits: list[ColumnElement[bool]] = []
+    if query.statuses:
+        limits.append(Company.sync_status.in_(query.statuses))
+    if query.type:
+        limits.append(Company.type == query.type)
+    if query.owner:
+        limits.append(Company.owner_id.is_(None) if query.owner == NOBODY else Company.owner_id == int(query.owner))
+    if query.country:
+        limits.append(Company.country == query.country)
+    searched = (Company.name, Company.code, Company.city, Company.email, Company.tax_number)
+    for word in query.words:
+        limits.append(func.concat_ws(" ", *searched).ilike(f"%{word}%"))
+    return limits
+
+
+@contextmanager
+def _services(folder: Path) -> Iterator[Services]:
+    """Servers of our own with many companies."""
+    sockets = folder / "run"
+    settings = Settings(
+        DATABASE_URL=f"postgresql+psycopg://postgres@/synclight?host={sockets}",
+        REDIS_URL=f"unix://{sockets / 'redis.sock'}",
+        var=folder / "var",
+        secret_key="only for this run",
+    )
+    with ExitStack() as ends:
+        for program in (
+            embedded.postgres(folder / "postgres", sockets, folder / "postgres.log"),
+            embedded.redis(folder / "redis", sockets, folder / "redis.log"),
+        ):
+            process = programs.start(program)
+            ends.callback(process.wait)
+            ends.callback(process.send_signal, program.stop_signal)
+            Retrying(retry=retry_if_result(lambda ready: not ready), wait=wait_fixed(0.05), stop=stop_after_delay(30))(
+                program.ready
+            )
+        create_database(settings.database_url)
+        migrate(settings.database_url)
+        seed_companies(settings.database_url, COMPANIES)
+        services = Services.open(settings, application_name="synclight-bench")
+        ends.callback(services.database.engine.dispose)
+        yield services
+
+
+if __name__ == "__main__":
+    for measured in run():
+        print(measured)

@@ -1,0 +1,95 @@
+"""Many companies at once, for benchmarks and for tests of query plans: invented, the same for the same seed."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+_FIRST = "Alder Birch Cedar Delta Ember Fjord Gable Harbour Isar Juniper Kestrel Linden Müller Norden Österberg Piñón Quarry Rowan São Tårn Umber Våga Wexel Ypsilon Zürich Ångström Château Dómer Étoile Łódź".split()
+_SECOND = "Foods Trading Import Export Supplies Logistics Wines Cheese Seafood Bakery Coffee Tea Spices Grains Orchard Dairy Garden Market Kitchen Pantry".split()
+_FORM = "Ltd GmbH SA SARL AB Oy BV SpA Lda ApS Inc Kft".split()
+_PLACES = [
+    ("DE", "Berlin"), ("DE", "München"), ("DE", "Köln"), ("GB", "London"), ("GB", "Leeds"), ("FR", "Nantes"), ("FR", "Orléans"),
+    ("ES", "Madrid"), ("ES", "A Coruña"), ("IT", "Torino"), ("SE", "Luleå"), ("SE", "Malmö"), ("NO", "Ålesund"), ("DK", "Århus"),
+    ("FI", "Jyväskylä"), ("PL", "Łódź"), ("PT", "São João"), ("BR", "São Paulo"), ("MX", "México"), ("US", "Portland"),
+    ("CA", "Québec"), ("CH", "Zürich"), ("AT", "Graz"), ("BE", "Liège"), ("NL", "Delft"), ("IE", "Cork"), ("AR", "Córdoba"), ("VE", "Mérida"),
+]  # fmt: skip
+_STATUSES = (
+    # status, reason, detail, weight
+    ("synchronised", "in_step", {"code": "in_step"}, 940),
+    ("pending", "queued", {"code": "queued"}, 20),
+    ("pending", "waiting_for_sage", {"code": "waiting_for_sage", "state": "unreachable", "since": "2026-11-22T09:12:00+00:00", "every": 60}, 5),
+    ("review", "rejected", {"code": "missing", "field": "country"}, 8),
+    ("review", "conflict", {"code": "conflict", "fields": ["phone"]}, 2),
+    ("not_synchronised", "excluded", {"code": "excluded"}, 25),
+)  # fmt: skip
+_COLUMNS = (
+    "name code type email phone tax_number address_line_1 address_line_2 city region postal_code country notes owner_id "
+    "sync_status sync_reason sync_detail sync_version last_synchronised_at last_attempt_at attempts next_attempt_at "
+    "connection_id sage_id sage_number agreed"
+).split()
+
+
+def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:
+    """Put `n` companies, twelve owners and one connection into a migrated database that has none.
+
+    `database_url` is SQLAlchemy's. Ends with ANALYZE, as autovacuum would, so that plans are made on what is there.
+    """
+    chance = random.Random(seed)
+    now = datetime.now(UTC).replace(microsecond=0)
+    with psycopg.connect(database_url.replace("postgresql+psycopg://", "postgresql://"), autocommit=True) as connection:
+        owners = [
+            connection.execute(
+                "INSERT INTO app_user (email, name, role, password_hash, active, session_epoch) "
+                "VALUES (%s, %s, 'sales', '', true, 1) RETURNING id",
+                (f"person{number}@example.com", f"Person {number}"),
+            ).fetchone()[0]  # type: ignore[index]
+            for number in range(12)
+        ]
+        connection.execute(
+            "INSERT INTO sage_connection (id, product, api_url, business_name, state, direction, cycle_seconds, own_version) "
+            "VALUES (1, 'accounting', 'http://127.0.0.1:1/v3.1', 'Many Companies Ltd', 'connected', 'two_way', 60, 1)"
+        )
+        weights = [weight for *_, weight in _STATUSES]
+        with connection.cursor().copy(f"COPY company ({', '.join(_COLUMNS)}) FROM STDIN") as copy:
+            for number in range(n):
+                country, city = chance.choice(_PLACES)
+                status, reason, detail, _ = chance.choices(_STATUSES, weights)[0]
+                name = f"{chance.choice(_FIRST)} {chance.choice(_SECOND)} {chance.choice(_FORM)} {number}"
+                sent = status == "synchronised" or (status != "not_synchronised" and chance.random() < 0.5)
+                at = now - timedelta(seconds=chance.randrange(90 * 86_400)) if sent else None
+                values = {"name": name, "city": city, "country": country, "reference": f"C{number:06}"}
+                copy.write_row(
+                    (
+                        name,
+                        f"C{number:06}",
+                        "prospect" if reason == "excluded" else "customer",
+                        f"office{number}@{city.encode('ascii', 'ignore').decode().lower().replace(' ', '') or 'post'}.example",
+                        f"+49 30 {number:07}",
+                        f"DE{number:09}",
+                        f"Street {number % 400}",
+                        "",
+                        city,
+                        "",
+                        f"{number % 90_000 + 10_000}",
+                        "" if reason == "rejected" else country,
+                        "",
+                        chance.choice([*owners, None]),
+                        status,
+                        reason,
+                        json.dumps(detail),
+                        chance.randrange(1, 9),
+                        at,
+                        at,
+                        0,
+                        now if status == "pending" else None,
+                        1,
+                        f"{number:032x}" if sent else None,
+                        f"{number}" if sent else None,
+                        json.dumps(values) if sent else None,
+                    )
+                )
+        connection.execute("VACUUM ANALYZE company")

@@ -1,0 +1,147 @@
+"""How PostgreSQL reads the list where there are many companies: never all of them for one page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import URL, Engine, create_engine, event, text
+from sqlalchemy.orm import Session
+from werkzeug.datastructures import MultiDict
+
+from bench.seed import seed_companies
+from webapp.companies.countries import country_choices
+from webapp.companies.forms import PAGE, SORTS, read_query
+from webapp.companies.models import Company
+from webapp.companies.queries import filter_choices, list_companies
+from webapp.sync.queries import read_surroundings
+from webapp.zone import Glance
+
+COMPANIES = 30_000
+
+FILTERS = (
+    "",
+    "status=synchronised",
+    "status=review",
+    "status=pending&status=review",
+    "status=pending&status=review&status=not_synchronised",
+    "type=customer",
+    "type=prospect",
+    "owner=1",
+    "owner=none",
+    "country=DE",
+    "q=zu",
+    "q=lodz+tea",
+    "q=de000012345",
+    "q=nobody+has+this",
+    "status=review&country=DE&owner=1&q=gmbh",
+)
+ORDERS = tuple(f"sort={sign}{sort}" for sort, sign in product(SORTS, ("", "-")))
+
+
+@pytest.fixture(scope="module")
+def engine(database_server: URL, template_database: str) -> Iterator[Engine]:
+    """A database with many companies. It is only read."""
+    name = f"synclight_many_{uuid4().hex[:12]}"
+    server = database_server.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(server, autocommit=True) as outside:
+        outside.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+        own = database_server.set(database=name).render_as_string(hide_password=False)
+        seed_companies(own, COMPANIES)
+        made = create_engine(own)
+        yield made
+        made.dispose()
+        outside.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    with Session(engine) as opened:
+        yield opened
+
+
+@pytest.fixture
+def plans(session: Session) -> Iterator[list[dict[str, Any]]]:
+    """The plans of the statements that were sent, run for real."""
+    found: list[dict[str, Any]] = []
+    connection = session.connection()
+
+    def explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.lstrip().upper().startswith(("SELECT", "WITH")):
+            with cursor.connection.cursor() as beside:
+                beside.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+                (plan,) = beside.fetchone()
+            found.append((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
+
+    event.listen(connection, "before_cursor_execute", explain)
+    yield found
+    event.remove(connection, "before_cursor_execute", explain)
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def scanned(plans: list[dict[str, Any]]) -> set[str]:
+    """The tables that were read from end to end."""
+    return {
+        node["Relation Name"]
+        for plan in plans
+        for node in nodes(plan)
+        if node["Node Type"] == "Seq Scan" and node["Actual Rows"] + node.get("Rows Removed by Filter", 0) > 100
+    }
+
+
+@pytest.mark.parametrize("address", [f"{filters}&{order}".strip("&") for filters in FILTERS for order in ORDERS])
+def test_a_page_of_the_list_scans_no_table(session: Session, plans: list[dict[str, Any]], address: str) -> None:
+    query = read_query(MultiDict(parse_qsl(address)), filter_choices(session)[0], dict(country_choices()))
+    assert not query.problems
+    page = list_companies(session, query)
+    if page.next:
+        list_companies(session, query.changed(cursor=page.next))
+    assert plans
+    assert scanned(plans) == set()
+
+
+def test_what_stands_around_the_list_scans_no_table(session: Session, plans: list[dict[str, Any]]) -> None:
+    owners, countries = filter_choices(session)
+    assert (len(owners), len(countries)) == (12, 22)
+    read_surroundings(session, Company.module, Glance(UTC, datetime.now(UTC)))
+    assert scanned(plans) == set()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_walk_meets_every_company_once_in_order(session: Session, order: str) -> None:
+    """All pages in a row are what one sorted query would give, and so they are the other way back."""
+    key = {
+        "name": "name_key",
+        "city": 'city_key(city) COLLATE "C"',
+        "country": "country_rank(country)",
+        "last_synchronised_at": "coalesce(last_synchronised_at, '-infinity')",
+    }[order.removeprefix("sort=").removeprefix("-")]
+    way = "DESC" if "=-" in order else "ASC"
+    wanted = session.execute(
+        text(f"SELECT id FROM company WHERE sync_status IN ('pending', 'review') ORDER BY {key} {way}, id {way}")
+    ).scalars()
+    query = read_query(MultiDict(parse_qsl(f"status=pending&status=review&{order}")), {}, {})
+    met, page = [], list_companies(session, query)
+    met += [row.id for row in page.rows]
+    while page.next:
+        page = list_companies(session, query.changed(cursor=page.next))
+        met += [row.id for row in page.rows]
+    assert met == list(wanted)
+    back = [row.id for row in reversed(page.rows)]
+    while page.previous:
+        page = list_companies(session, query.changed(cursor=page.previous))
+        back += [row.id for row in reversed(page.rows)]
+    assert back == met[::-1]
+    assert len(met) > 10 * PAGE

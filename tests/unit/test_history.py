@@ -1,0 +1,56 @@
+"""The history of a record as sentences."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from webapp.sync.history import told
+from webapp.sync.models import SyncEvent
+from webapp.zone import Glance
+
+READER = Glance(UTC, datetime(2026, 11, 22, 10, 45, tzinfo=UTC))
+
+
+def say(cause: str, who: str | None = None, **detail: Any) -> str:
+    return told(SyncEvent(kind="company", cause=cause, to_reason="", detail=detail), who, READER)
+
+
+@pytest.mark.parametrize(
+    ("cause", "who", "detail", "sentence"),
+    [
+        ("edit", "M. Owen", {"code": "queued"}, "Saved by M. Owen; queued for Sage"),
+        ("import", None, {"code": "queued"}, "Imported; queued for Sage"),
+        ("resync", "M. Owen", {"code": "queued"}, "Resync asked for by M. Owen; queued for Sage"),
+        ("edit", "J. Lind", {"code": "excluded"}, "Saved by J. Lind; kept out of Sage, because it is a prospect"),
+        ("worker", None, {"code": "running"}, "Being compared with Sage"),
+        ("worker", None, {"code": "in_step"}, "In step with Sage"),
+        ("sage", None, {"code": "in_step", "taken": ["phone"]}, "Phone taken from Sage"),
+        ("sage", None, {"code": "in_step", "taken": ["email", "city"]}, "E-mail and city taken from Sage"),
+        ("connection", None, {"code": "queued"}, "Sage answers again; queued for Sage"),
+        (
+            "worker",
+            None,
+            {"code": "missing", "field": "country"},
+            "Sage needs a country for this company. Add the country and save.",
+        ),
+        (
+            "edit",
+            "J. Lind",
+            {"code": "waiting_for_sage", "state": "paused", "since": "2026-11-22T09:12:00+00:00", "every": 60},
+            "Saved by J. Lind. Synchronisation with Sage is paused. It is sent as soon as an admin resumes it.",
+        ),
+    ],
+)
+def test_what_happened_is_told(cause: str, who: str | None, detail: dict[str, Any], sentence: str) -> None:
+    assert say(cause, who, **detail) == sentence
+
+
+def test_what_sage_said_literally_is_not_told() -> None:
+    assert "RecordInvalid" not in say("worker", code="refused", raw={"code": "RecordInvalid"})
+
+
+def test_a_code_of_a_newer_release_still_gives_a_sentence() -> None:
+    assert say("worker", code="not known yet").endswith(".")
