@@ -115,7 +115,10 @@ class FakeSage:
         self._down = None
 
     def will_read_stale(self, times: int = 1) -> None:
-        """Let the next `times` calls of `customer` show the state before our last write to it, if that was the last."""
+        """Let the next `times` calls of `customer` show the state before our last write to it.
+
+        Only where that was the last write, and not within one second of the one before.
+        """
         self._stale_reads = times
 
     def during_next(self, method: str, action: Callable[[], None]) -> None:
@@ -262,7 +265,8 @@ class FakeSage:
         # As Sage: the time of a change moves only where something changed, and never back.
         moved = max(self._now(), before.updated_at) if tidy != before.fields else before.updated_at
         changed = replace(before, number=tidy["code"], updated_at=moved, fields=tidy)
-        if by == "us":
+        if by == "us" and moved > before.updated_at:
+            # Of two states of one second nobody can tell which is the older one; docs/sync.md says so.
             self._stale[sage_id] = before
         else:
             self._stale.pop(sage_id, None)

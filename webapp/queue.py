@@ -16,10 +16,13 @@ log = structlog.get_logger()
 PUSH_QUEUE = "push"
 PULL_QUEUE = "pull"
 
+# Seconds after which a job is taken for hung. Reading a large Sage for the first time takes an hour, and would begin
+# anew if it were ended; each call to Sage in it has an end of its own.
 _TIMEOUT = 600
+_PULL_TIMEOUT = 6 * 3600
 _FAILURE_TTL = 300
-# Seconds after which a waiting push is believed lost and another one may be put into the queue.
-_PUSH_WAITS_AT_MOST = 60
+# Seconds after which a waiting job is believed lost and another one may be put into the queue.
+_WAITS_AT_MOST = 60
 
 
 class Jobs:
@@ -32,34 +35,50 @@ class Jobs:
 
     def push(self, connection_id: int) -> None:
         """Have what is due of a connection sent to Sage. One such job waits at a time; one more may be running."""
-        flag = _push_waits(connection_id)
-        try:
-            if self._redis.set(flag, 1, nx=True, ex=_PUSH_WAITS_AT_MOST) and not self._enqueue(
-                self._push, "workers.jobs.push", connection_id
-            ):
-                self._redis.delete(flag)
-        except RedisError as error:
-            log.warning("job_not_enqueued", job="workers.jobs.push", error=type(error).__name__)
+        self._enqueue_once(self._push, "workers.jobs.push", connection_id)
 
     def push_begins(self, connection_id: int) -> None:
         """The waiting job has begun: what becomes due from now on needs another one."""
-        self._redis.delete(_push_waits(connection_id))
+        self._begins("workers.jobs.push", connection_id)
 
     def pull(self, connection_id: int, user_id: int | None = None) -> None:
-        """Have what changed in Sage fetched now."""
-        self._enqueue(self._pull, "workers.jobs.pull", connection_id, user_id)
+        """Have what changed in Sage fetched now. One such job waits at a time, whoever asked for it."""
+        self._enqueue_once(self._pull, "workers.jobs.pull", connection_id, user_id, timeout=_PULL_TIMEOUT)
+
+    def pull_begins(self, connection_id: int) -> None:
+        """The waiting job has begun: who asks from now on gets another one."""
+        self._begins("workers.jobs.pull", connection_id)
 
     def authorise(self, connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:
         """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once."""
         self._enqueue(self._push, "workers.jobs.authorise", connection_id, code, redirect_uri, code_verifier)
 
-    def _enqueue(self, queue: Queue, name: str, *args: object) -> bool:
+    def _enqueue_once(
+        self, queue: Queue, name: str, connection_id: int, *args: object, timeout: int = _TIMEOUT
+    ) -> None:
+        """Put a job of a connection into a queue, unless one waits there already."""
+        flag = _waits(name, connection_id)
+        try:
+            if self._redis.set(flag, 1, nx=True, ex=_WAITS_AT_MOST) and not self._enqueue(
+                queue, name, connection_id, *args, timeout=timeout
+            ):
+                self._redis.delete(flag)
+        except RedisError as error:
+            log.warning("job_not_enqueued", job=name, error=type(error).__name__)
+
+    def _begins(self, name: str, connection_id: int) -> None:
+        try:
+            self._redis.delete(_waits(name, connection_id))
+        except RedisError as error:
+            log.warning("begin_not_noted", job=name, error=type(error).__name__)
+
+    def _enqueue(self, queue: Queue, name: str, *args: object, timeout: int = _TIMEOUT) -> bool:
         """Put a job into a queue. False where Redis is away."""
         try:
             queue.enqueue_call(
                 name,
                 args=args,
-                timeout=_TIMEOUT,
+                timeout=timeout,
                 result_ttl=0,
                 failure_ttl=_FAILURE_TTL,
                 # The default description holds the arguments, and an authorisation code belongs in no log.
@@ -71,5 +90,5 @@ class Jobs:
         return True
 
 
-def _push_waits(connection_id: int) -> str:
-    return f"synclight:push-waits:{connection_id}"
+def _waits(name: str, connection_id: int) -> str:
+    return f"synclight:waits:{name}:{connection_id}"

@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 from webapp.companies.models import Company
 from webapp.config import Settings
@@ -41,6 +41,7 @@ def push(connection_id: int) -> None:
 
 def pull(connection_id: int, user_id: int | None = None) -> None:
     """Take over what changed in Sage."""
+    services().jobs.pull_begins(connection_id)
     pull_connection(services(), connection_id, connect, user_id)
 
 
@@ -64,8 +65,8 @@ def start_due() -> None:
                 .where(
                     Company.connection_id == connection.id,
                     Company.sync_status == Status.PENDING,
-                    Company.next_attempt_at <= now - _OVERDUE,
-                    or_(Company.claimed_until.is_(None), Company.claimed_until < now),
+                    Company.next_attempt_at <= func.now() - _OVERDUE,
+                    or_(Company.claimed_until.is_(None), Company.claimed_until < func.now()),
                 )
                 .limit(1)
             )

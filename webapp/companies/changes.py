@@ -12,6 +12,9 @@ from webapp.sync.conflicts import choose
 from webapp.sync.models import Json
 from webapp.sync.transitions import move, queue, queued_as
 
+# What a person decides by a word of its own, and not by saving.
+_STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
+
 # Of these columns a company consists, as far as people can edit it.
 EDITABLE = (
     "name",
@@ -57,7 +60,7 @@ def edit_company(
     """Give a company these cleaned values; have it sent to Sage if that changed anything. Returns the changed fields.
 
     A company that a person must review is sent again even where nothing changed: saving is the remedy that the
-    sentences name.
+    sentences name. What was unlinked, or may be a duplicate, is sent when an admin resyncs it, and not by saving.
     """
     changed = [name for name in EDITABLE if name in values and getattr(company, name) != values[name]]
     if company.sync_reason == Reason.CONFLICT:
@@ -66,8 +69,11 @@ def edit_company(
         choose(work, company, dict.fromkeys(fields, "ours"), user_id)
     for name in changed:
         setattr(company, name, values[name])
-    if changed or company.sync_status == "review":
+    stays = company.sync_reason in _STAYS and company.type != PROSPECT
+    if (changed or company.sync_status == "review") and not stays:
         have_sent(work, company, connection, cause=cause, user_id=user_id)
+    elif changed:
+        work.touch(company)
     return changed
 
 

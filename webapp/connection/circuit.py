@@ -16,15 +16,14 @@ SYNCED: tuple[type[Synced], ...] = (Company,)
 
 
 def change_state(work: UnitOfWork, connection: Connection, state: str) -> None:
-    """Give `connection` a state; have what waits say so, or go on. Commits as it goes where many records wait.
+    """Give `connection` a state, and commit; have what waits say so, or go on, and commit as many times as that needs.
 
-    Does nothing where the state is the same.
+    Where the state is the same, it brings along what was saved while the state changed, or what a crash left behind.
     """
-    if connection.state == state:
-        return
-    connection.state = state
-    connection.state_since = datetime.now(UTC)
-    work.touch(connection)
+    if connection.state != state:
+        connection.state = state
+        connection.state_since = datetime.now(UTC)
+        work.touch(connection)
     work.commit()
     for model in SYNCED:
         while _follow(work, connection, model):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from webapp.db import UnitOfWork
@@ -27,6 +27,20 @@ def open_conflicts(session: Session, record: Synced) -> Sequence[Conflict]:
         .where(Conflict.kind == record.kind, Conflict.record_id == record.id, Conflict.resolved_at.is_(None))
         .order_by(Conflict.id)
     ).all()
+
+
+def close_others(work: UnitOfWork, record: Synced, fields: Sequence[str]) -> None:
+    """End the open conflicts of a record in other fields than these: they healed without a choice."""
+    work.session.execute(
+        update(Conflict)
+        .where(
+            Conflict.kind == record.kind,
+            Conflict.record_id == record.id,
+            Conflict.resolved_at.is_(None),
+            Conflict.field.not_in(fields),
+        )
+        .values(resolved_at=func.clock_timestamp())
+    )
 
 
 def choose(work: UnitOfWork, record: Synced, choices: Mapping[str, Side], user_id: int | None) -> None:

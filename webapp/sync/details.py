@@ -67,6 +67,13 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
             return f"Sage stored another {field} than the one that was sent. Check the {field} and save."
         case "code_taken":
             return f"Another customer in Sage already has the code {detail['value']}. Change the code and save."
+        case "code_in_use":
+            return (
+                f"Sage has the code {detail['value']} for this {noun}, and another one here has it already. "
+                "Change the code of one of them, then ask an admin to resync this one."
+            )
+        case "not_stored":
+            return f"What Sage holds for this {noun} is too long to be kept here. Shorten it in Sage."
         case "refused":
             named = f" because of the {field}" if field else ""
             return f"Sage refused this {noun}{named}. Correct it and save."

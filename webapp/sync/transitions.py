@@ -7,9 +7,9 @@ transition made on an older state than the database holds raises StaleDataError 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, insert, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from webapp.connection.models import CONNECTED, Connection
@@ -39,7 +39,8 @@ def move(
     record.sync_status = status
     record.sync_reason = reason
     record.sync_detail = detail
-    record.next_attempt_at = (due or datetime.now(UTC)) if status is Status.PENDING else None
+    # "Now" by the database's clock, which also says what is due: those of the machines may differ.
+    record.next_attempt_at = (due or func.now()) if status is Status.PENDING else None
     work.touch(record)
     if before != (reason, detail):
         work.session.add(
@@ -114,11 +115,13 @@ def move_all(
     cause: str,
     due: datetime | None = None,
     user_id: int | None = None,
+    connection: Connection | None = None,
     limit: int = 5_000,
 ) -> int:
     """`move` for many records in one statement: up to `limit` that fit `where`, lowest id first. Returns how many.
 
-    The attempts of each start anew. Records that another transaction holds are waited for, so that none is left out.
+    The attempts of each start anew. All belong to `connection` then, if one is given. Records that another transaction
+    holds are waited for, so that none is left out.
     """
     status = STATUS_OF[reason]
     chosen = (
@@ -138,7 +141,8 @@ def move_all(
             sync_detail=detail,
             sync_version=model.sync_version + 1,
             attempts=0,
-            next_attempt_at=(due or datetime.now(UTC)) if status is Status.PENDING else None,
+            next_attempt_at=(due or func.now()) if status is Status.PENDING else None,
+            connection_id=model.connection_id if connection is None else connection.id,
         )
         .returning(model.id, model.connection_id, chosen.c.before)
         .cte("moved")

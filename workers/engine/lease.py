@@ -35,7 +35,12 @@ _RENEW = text(
     WHERE id = :connection AND writer = :writer AND writer_until > clock_timestamp()
     """
 )
-_RELEASE = text("UPDATE sage_connection SET writer_until = NULL WHERE id = :connection AND writer = :writer")
+_RELEASE = text(
+    """
+    UPDATE sage_connection SET writer_until = clock_timestamp() + make_interval(secs => :seconds)
+    WHERE id = :connection AND writer = :writer
+    """
+)
 
 
 class LeaseLostError(Exception):
@@ -79,11 +84,17 @@ class Lease:
         self.ends = asked + SECONDS
 
     def check(self) -> None:
-        """Call this right before each write. Raises LeaseLostError where the lease could end during the call."""
+        """Call this right before each write. Raises LeaseLostError where the lease could end during the call.
+
+        A read that took long leaves too little of it: then it is renewed, if nobody else has taken it.
+        """
+        if 0 < self.left < NEEDED_FOR_A_CALL:
+            self.renew()
         if self.left < NEEDED_FOR_A_CALL:
             raise LeaseLostError(f"connection {self.connection_id}")
 
-    def release(self) -> None:
-        """Let the next process write at once. Does nothing where the lease was lost."""
+    def release(self, rest: float = 0.0) -> None:
+        """Let the next process write after `rest` seconds. Does nothing where the lease was lost."""
+        values = {"connection": self.connection_id, "writer": self.number, "seconds": rest}
         with self.database.engine.begin() as connection:
-            connection.execute(_RELEASE, {"connection": self.connection_id, "writer": self.number})
+            connection.execute(_RELEASE, values)

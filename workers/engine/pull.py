@@ -6,16 +6,18 @@ left to the push, which reads that one customer anew and decides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 
 import structlog
 from redis import RedisError
 from redis.exceptions import LockError
+from redis.lock import Lock
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from webapp.companies.models import CUSTOMER, Company
 from webapp.connection.circuit import change_state
@@ -23,11 +25,11 @@ from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason, Status
-from webapp.sync.models import SyncCursor, SyncRun, WriteIntent
+from webapp.sync.models import Json, SyncCursor, SyncRun, WriteIntent
 from webapp.sync.transitions import move, queue
 from workers.engine.decide import Action, RemoteState, decide
 from workers.engine.match import match
-from workers.engine.push import CUSTOMERS, Connect, connection_failed, fields_of
+from workers.engine.push import CUSTOMERS, Connect, believable, connection_failed, fields_of, not_stored
 from workers.sage.connector import AuthoriseAgain, RemoteCustomer, Tombstone, Transient, Unreachable
 
 log = structlog.get_logger()
@@ -60,6 +62,7 @@ def pull(services: Services, connection_id: int, connect: Connect, user_id: int 
     Where another process does so already, nothing is done. A fault of the connection is shown on the connection; a
     passing fault of Sage ends this pull, and the next one begins where the last complete one ended.
     """
+    alone: Lock | None
     try:
         alone = services.redis.lock(f"synclight:pull:{connection_id}", timeout=_ALONE_SECONDS, blocking=False)
         if not alone.acquire():
@@ -68,22 +71,23 @@ def pull(services: Services, connection_id: int, connect: Connect, user_id: int 
         # Two pulls side by side only cost calls.
         alone = None
     try:
-        _pull(services, connection_id, connect, user_id)
+        _pull(services, connection_id, connect, user_id, alone)
     finally:
         if alone is not None:
-            _give_back(alone)
+            _while_alone(alone.release)
 
 
-def _give_back(lock: object) -> None:
+def _while_alone(action: Callable[[], object]) -> None:
+    """Do something with the lock. That it was lost does no harm: two pulls side by side only cost calls."""
     try:
-        lock.release()  # type: ignore[attr-defined]
+        action()
     except (LockError, RedisError) as error:
         log.info("pull_lock_gone", error=type(error).__name__)
 
 
-def _pull(services: Services, connection_id: int, connect: Connect, user_id: int | None) -> None:
+def _pull(services: Services, connection_id: int, connect: Connect, user_id: int | None, alone: Lock | None) -> None:
     with services.database.unit_of_work() as work:
-        connection = work.session.get_one(Connection, connection_id)
+        connection = work.session.get_one(Connection, connection_id, with_for_update=True)
         if connection.state in (CONNECTING, PAUSED):
             return
         cursor = work.session.get(SyncCursor, (connection_id, CUSTOMERS))
@@ -108,27 +112,34 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
             for page in sage.customers(since):
                 _take_page(services, connection_id, page, tally)
                 _note_progress(services, run.id, tally)
+                if alone is not None:
+                    _while_alone(alone.reacquire)
     except (Unreachable, AuthoriseAgain) as fault:
         error = type(fault).__name__
         connection_failed(services, connection_id, fault)
     except Transient as fault:
         error = type(fault).__name__
         log.warning("pull_broken_off", connection=connection_id, status=fault.raw.get("status"))
+    except SQLAlchemyError as fault:
+        # A deadlock, a restart of the database: nothing of it is Sage's, and the next pull begins where this one did.
+        error = type(fault).__name__
+        log.warning("pull_broken_off", connection=connection_id, error=error, exc_info=True)
     with services.database.unit_of_work() as work:
         run = work.session.get_one(SyncRun, run.id, with_for_update=True)
         run.finished_at = datetime.now(UTC)
         run.error = error or None
         work.touch(run)
         if not error:
-            _move_watermark(work, connection_id, tally.newest or watermark or began - BEFORE_FIRST)
+            newest = tally.newest or watermark or began - BEFORE_FIRST
+            # A time in the future would hide all that changes until then.
+            _move_watermark(work, connection_id, min(newest, began))
             connection = work.session.get_one(Connection, connection_id, with_for_update=True)
             connection.last_synchronised_at = datetime.now(UTC)
             work.touch(connection)
             work.pushes.add(connection_id)
+            # Still under the lock of the connection's row, so that a pause that somebody asks for now is kept.
+            change_state(work, connection, PAUSED if connection.state == PAUSED else CONNECTED)
         work.commit()
-        if not error and connection.state != PAUSED:
-            change_state(work, connection, CONNECTED)
-            work.commit()
 
 
 def _forbidden() -> None:
@@ -173,17 +184,46 @@ def _take_deletions(services: Services, connection_id: int, tombstones: Sequence
 
 
 def _take_page(services: Services, connection_id: int, page: Sequence[RemoteCustomer], tally: Tally) -> None:
-    """Take over one page, in one transaction; a customer that breaks it is left out and the rest taken one by one."""
+    """Take over one page, in one transaction; a customer that breaks it is shown, and the rest taken one by one."""
     try:
         _take(services, connection_id, page, tally)
-    except IntegrityError:
+    except DBAPIError as broken:
+        not_stored(broken, page[0])
         for remote in page:
             try:
                 _take(services, connection_id, [remote], tally)
-            except IntegrityError as error:
+            except DBAPIError as error:
+                detail = not_stored(error, remote)
                 tally.failed += 1
                 log.warning("customer_not_taken", sage_id=remote.id, error=type(error.orig).__name__)
+                _show_not_stored(services, connection_id, remote, detail)
     tally.newest = max([remote.updated_at for remote in page] + ([tally.newest] if tally.newest else []), default=None)
+
+
+def _show_not_stored(services: Services, connection_id: int, remote: RemoteCustomer, detail: Json) -> None:
+    """Leave a customer that cannot be stored here as it is in Sage to a person.
+
+    One that is new here is added without its code where that is what stands in the way. Otherwise there is nothing to
+    show it on, and the log and the count of the run have it.
+    """
+    with services.database.unit_of_work() as work:
+        company = work.session.scalar(
+            select(Company)
+            .where(Company.connection_id == connection_id, Company.sage_id == remote.id)
+            .with_for_update()
+        )
+        if company is None:
+            if detail["code"] != "code_in_use":
+                return
+            company = _new(remote, work.session.get_one(Connection, connection_id))
+            company.code = ""
+            work.session.add(company)
+            work.session.flush()
+        elif not _is_news(company, remote):
+            return
+        company.sage_updated_at = remote.updated_at
+        move(work, company, Reason.REJECTED, detail, cause="sage")
+        work.commit()
 
 
 def _take(services: Services, connection_id: int, page: Sequence[RemoteCustomer], tally: Tally) -> None:
@@ -198,13 +238,11 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteCustomer]
             )
         }
         created = changed = 0
-        strangers = []
-        for remote in page:
-            company = linked.get(remote.id)
-            if company is None:
-                strangers.append(remote)
-            elif _is_news(company, remote):
-                changed += _take_change(work, company.id, remote, connection)
+        news = [(linked[one.id].id, one) for one in page if one.id in linked and _is_news(linked[one.id], one)]
+        # In the order in which everybody locks many records, so that two never wait for each other.
+        for company_id, remote in sorted(news, key=itemgetter(0)):
+            changed += _take_change(work, company_id, remote, connection)
+        strangers = [remote for remote in page if remote.id not in linked]
         if strangers:
             created, newly_linked = _take_strangers(work, strangers, connection)
             changed += newly_linked
@@ -215,12 +253,20 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteCustomer]
 
 
 def _is_news(company: Company, remote: RemoteCustomer) -> bool:
-    """Whether Sage says something new: our own writes come back, and the overlap repeats what was read."""
-    if company.sync_reason == Reason.EXCLUDED:
+    """Whether Sage says something new: our own writes come back, and the overlap repeats what was read.
+
+    What waits for a person has seen a state of the same time already, and a doubt is not settled by a change.
+    """
+    if company.sync_reason in (Reason.EXCLUDED, Reason.POSSIBLE_DUPLICATE):
         return False
-    if company.sage_updated_at is not None and remote.updated_at < company.sage_updated_at:
+    known = believable(company.sage_updated_at)
+    if known is not None and remote.updated_at < known:
         return False
-    return company.agreed != remote.fields or company.sync_reason == Reason.DELETED_IN_SAGE
+    if company.sync_reason == Reason.DELETED_IN_SAGE:
+        return True
+    if company.sync_status == Status.REVIEW and remote.updated_at == company.sage_updated_at:
+        return False
+    return company.agreed != remote.fields
 
 
 def _take_change(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection: Connection) -> int:
@@ -230,7 +276,7 @@ def _take_change(work: UnitOfWork, company_id: int, remote: RemoteCustomer, conn
         return 0
     if company.sync_status == Status.SYNCHRONISED:
         state = RemoteState(remote.fields, remote.updated_at)
-        plan = decide(fields_of(company), state, company.agreed, company.sage_updated_at)
+        plan = decide(fields_of(company), state, company.agreed, believable(company.sage_updated_at))
         # Two states with the same time cannot be told apart by age, and Sage's times are whole seconds.
         if plan.action is Action.TAKE and remote.updated_at != company.sage_updated_at:
             for name in plan.take:
@@ -242,7 +288,9 @@ def _take_change(work: UnitOfWork, company_id: int, remote: RemoteCustomer, conn
             fields = list(plan.take)
             move(work, company, Reason.IN_STEP, {"code": "in_step", "taken": fields}, cause="sage")
             return 1
-    if company.sync_reason not in (Reason.QUEUED, Reason.WAITING_FOR_SAGE):
+    # What is to be tried again reads Sage then, and keeps the wait that Sage asked for.
+    if company.sync_reason not in (Reason.QUEUED, Reason.WAITING_FOR_SAGE, Reason.RETRYING):
+        company.sage_updated_at = remote.updated_at
         queue(work, company, connection, cause="sage")
     return 0
 
@@ -257,9 +305,10 @@ def _take_strangers(work: UnitOfWork, strangers: Sequence[RemoteCustomer], conne
     for remote in strangers:
         if remote.origin and remote.origin in begun:
             # We made it and the answer has not been recorded yet: the push that made it will do so.
+            _settle_create(work, begun[remote.origin], connection)
             continue
         found = match(remote.fields, _candidates(work, remote))
-        if found.sure is not None:
+        if found.sure is not None and not _may_be_made(found.sure, remote, begun):
             linked += _link(work, found.sure, remote, connection)
         elif found.ids:
             _add_doubtful(work, remote, connection, found.ids)
@@ -270,17 +319,32 @@ def _take_strangers(work: UnitOfWork, strangers: Sequence[RemoteCustomer], conne
     return created, linked
 
 
-def _begun_creates(work: UnitOfWork, connection_id: int) -> set[str]:
-    """The keys of our creates whose outcome is not recorded yet."""
-    return set(
-        work.session.scalars(
-            select(WriteIntent.idempotency_key).where(
-                WriteIntent.connection_id == connection_id,
-                WriteIntent.operation == "create",
-                WriteIntent.state.in_(["open", "unknown"]),
-            )
+def _begun_creates(work: UnitOfWork, connection_id: int) -> dict[str, WriteIntent]:
+    """Our creates whose outcome is not recorded yet, by their keys."""
+    begun = work.session.scalars(
+        select(WriteIntent).where(
+            WriteIntent.connection_id == connection_id,
+            WriteIntent.operation == "create",
+            WriteIntent.state.in_(["open", "unknown"]),
         )
     )
+    return {intent.idempotency_key: intent for intent in begun}
+
+
+def _settle_create(work: UnitOfWork, intent: WriteIntent, connection: Connection) -> None:
+    """Have a create whose outcome was given up, and which Sage now shows, brought to its end."""
+    company = work.session.get_one(Company, intent.record_id, with_for_update=True, populate_existing=True)
+    if company.sync_reason == Reason.OUTCOME_UNKNOWN:
+        queue(work, company, connection, cause="sage")
+
+
+def _may_be_made(company_id: int, remote: RemoteCustomer, begun: Mapping[str, WriteIntent]) -> bool:
+    """Whether a create that was begun for a company could have made it another customer than `remote`.
+
+    Codes are unique in Sage: where another customer has the code that the create said, the create was not applied.
+    """
+    intent = next((one for one in begun.values() if one.record_id == company_id), None)
+    return intent is not None and (not remote.fields["code"] or intent.fields["code"] != remote.fields["code"])
 
 
 def _candidates(work: UnitOfWork, remote: RemoteCustomer) -> list[tuple[int, dict[str, str]]]:
@@ -350,7 +414,11 @@ def _add(work: UnitOfWork, remote: RemoteCustomer, connection: Connection) -> No
 def _add_doubtful(work: UnitOfWork, remote: RemoteCustomer, connection: Connection, alike: Sequence[int]) -> None:
     """Add a customer of Sage that may be one of several records of ours, and hold those back for a person."""
     companies = work.session.scalars(
-        select(Company).where(Company.id.in_(alike)).order_by(Company.id).with_for_update()
+        select(Company)
+        .where(Company.id.in_(alike))
+        .order_by(Company.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
     ).all()
     names = [company.name for company in companies]
     added = _new(remote, connection)

@@ -20,20 +20,21 @@ from typing import Any
 import structlog
 from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
-from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, UNREACHABLE, Connection
+from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, PAUSED, UNREACHABLE, Connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason, Status
+from webapp.sync.conflicts import close_others
 from webapp.sync.models import Conflict, SyncCursor, WriteIntent
 from webapp.sync.transitions import move
 from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
 from workers.engine.lease import Lease, LeaseLostError
 from workers.engine.match import plain
-from workers.engine.outcome import verdict
+from workers.engine.outcome import RETRY_SECONDS, verdict
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
     AuthoriseAgain,
@@ -59,6 +60,13 @@ CUSTOMERS = "customers"
 LONGEST = timedelta(seconds=5)
 # Sage remembers an idempotency id for 7 days; a day is left for clocks that differ and for the time of the call.
 KEY_REMEMBERED = timedelta(days=6)
+# A time of Sage that is further ahead of this machine's clock than clocks differ is wrong.
+_FUTURE = timedelta(hours=1)
+# Where Sage has no time for anybody, nothing is sent for as long as it asks, in seconds: this long where it asks for
+# nothing, and at most for a cycle, since Sage may be better by then.
+_REST, _LONGEST_REST = 10.0, 60.0
+# The classes of PostgreSQL's error codes that say that a value cannot be stored: its form, a constraint, its size.
+_VALUE_CLASSES = frozenset({"22", "23", "54"})
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ def drain(services: Services, connection_id: int, connect: Connect) -> None:
         lease = Lease.take(services.database, connection_id)
         if lease is None:
             return
+        rest = 0.0
         try:
             with connect(services, connection_id, lease.check) as sage:
                 if _until_none_is_due(services, connection_id, sage, lease, until):
@@ -105,14 +114,15 @@ def drain(services: Services, connection_id: int, connect: Connect) -> None:
             connection_failed(services, connection_id, error)
             return
         except Transient as error:
-            # Sage answered, but not with what is needed to begin; the sweep asks again.
-            log.warning("push_not_begun", connection=connection_id, **_for_log(error))
+            # Sage answers, and refuses whoever asks: the sweep begins again when the rest is over.
+            rest = min(error.after or _REST, _LONGEST_REST)
+            log.warning("push_broken_off", connection=connection_id, rest=rest, **_for_log(error))
             return
         except LeaseLostError:
             log.warning("lease_lost", connection=connection_id)
             return
         finally:
-            lease.release()
+            lease.release(rest)
         # What became due between the last look and the release was told to nobody else.
 
 
@@ -135,30 +145,33 @@ def _until_none_is_due(services: Services, connection_id: int, sage: Connector, 
 
 
 def connection_failed(services: Services, connection_id: int, error: SageError) -> None:
-    """Show a fault of the connection, once; records wait."""
+    """Show a fault of the connection, once; records wait. A pause is the wish of a person and stays."""
     state = AUTHORISE_AGAIN if isinstance(error, AuthoriseAgain) else UNREACHABLE
     log.warning("connection_failed", connection=connection_id, state=state, **_for_log(error))
     with services.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id, with_for_update=True)
-        change_state(work, connection, state)
+        change_state(work, connection, PAUSED if connection.state == PAUSED else state)
 
 
 def _may_push(services: Services, connection_id: int) -> bool:
     """Whether the connection works, its customers were read once, and something is due."""
     with services.database.unit_of_work() as work:
-        connection = work.session.get_one(Connection, connection_id)
         return (
-            connection.state == CONNECTED
-            and work.session.get(SyncCursor, (connection_id, CUSTOMERS)) is not None
+            work.session.get(SyncCursor, (connection_id, CUSTOMERS)) is not None
             and work.session.scalar(_due(connection_id).with_only_columns(Company.id)) is not None
         )
 
 
 def _due(connection_id: int) -> Any:
-    """The next company of a connection that is due and that nobody has in hand, oldest first."""
+    """The next company of a connection that is due and that nobody has in hand, oldest first.
+
+    None is due while the connection does not work: a pause stops a drain at the next record.
+    """
+    state = select(Connection.state).where(Connection.id == connection_id).scalar_subquery()
     return (
         select(Company)
         .where(
+            state == CONNECTED,
             Company.connection_id == connection_id,
             Company.sync_status == Status.PENDING,
             Company.next_attempt_at <= func.now(),
@@ -172,7 +185,8 @@ def _due(connection_id: int) -> Any:
 def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) -> bool | None:
     """Bring the next due record in step, and say whether that succeeded; None where none is due.
 
-    Raises Unreachable, AuthoriseAgain and LeaseLostError: then nothing else of this connection can be done now.
+    Raises Unreachable, AuthoriseAgain, Transient and LeaseLostError: then nothing else of this connection can be done
+    now.
     """
     lease.renew()
     claimed = _claim(services, connection_id, lease)
@@ -182,20 +196,19 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
     try:
         _synchronise(services, sage, claimed)
         return True
-    except (Unreachable, AuthoriseAgain):
-        _let_go(services, claimed)
-        raise
     except SageError as error:
         bound.info("attempt_failed", error=type(error).__name__, **_for_log(error))
-        if isinstance(error, OutcomeUnknown | Transient):
+        if not isinstance(error, Rejected | NotFound):
             # Where Sage itself is away, that is the fault, and the record is not to blame. What was begun stays noted.
+            # Where Sage is there for others, this record is tried again later, and keeps nobody waiting.
             try:
                 sage.check()
             except (Unreachable, AuthoriseAgain):
                 _let_go(services, claimed)
                 raise
-            except SageError as second:
-                bound.info("check_failed", error=type(second).__name__)
+            except Transient:
+                _failed(services, claimed, error)
+                raise
         _failed(services, claimed, error)
     except (LeaseLostError, SQLAlchemyError):
         raise
@@ -213,7 +226,8 @@ def _claim(services: Services, connection_id: int, lease: Lease) -> Claimed | No
         if company is None:
             return None
         company.claim = work.session.scalar(text("SELECT nextval('claim_number')"))
-        company.claimed_until = datetime.now(UTC) + timedelta(seconds=max(lease.left, 0))
+        # By the database's clock, as the lease: those of the machines may differ.
+        company.claimed_until = func.clock_timestamp() + timedelta(seconds=max(lease.left, 0))
         company.last_attempt_at = datetime.now(UTC)
         due = company.next_attempt_at
         move(work, company, Reason.RUNNING, {"code": "running"}, cause="worker", due=due)
@@ -258,7 +272,7 @@ def _synchronise(services: Services, sage: Connector, claimed: Claimed) -> None:
         plan = decide(claimed.fields, Remote.DELETED, claimed.agreed)
     else:
         state = RemoteState(remote.fields, remote.updated_at)
-        plan = decide(claimed.fields, state, claimed.agreed, claimed.known_until)
+        plan = decide(claimed.fields, state, claimed.agreed, _known_until(claimed))
     match plan.action:
         case Action.NOTHING | Action.TAKE:
             _in_step(services, claimed, remote)
@@ -274,12 +288,26 @@ def _synchronise(services: Services, sage: Connector, claimed: Claimed) -> None:
             raise AssertionError("a record that is linked is never created")
 
 
+def _known_until(claimed: Claimed) -> datetime | None:
+    """The time of the newest state of Sage that was seen, as far as it proves that an older one lags behind.
+
+    A state that is still older at the last try is what Sage holds, as after a backup was put back.
+    """
+    return believable(claimed.known_until) if claimed.attempts < len(RETRY_SECONDS) else None
+
+
+def believable(moment: datetime | None) -> datetime | None:
+    """A time that Sage gave; None for one in the future, to which nothing that happens now can be compared."""
+    return moment if moment is not None and moment <= datetime.now(UTC) + _FUTURE else None
+
+
 def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
     """Make the customer in Sage, or find out what became of the try before.
 
     The same body with the same key gives the same customer and makes no second one, so an unanswered create is simply
     sent again, as it was then; what has changed here since follows as an update.
     """
+    remote: RemoteCustomer | None
     intent_id, body = claimed.intent_id, claimed.intent_body
     if intent_id is not None and claimed.intent_at and claimed.intent_at < datetime.now(UTC) - KEY_REMEMBERED:
         remote = _look_up(sage, claimed)
@@ -300,11 +328,16 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
         except OutcomeUnknown:
             raise
         except SageError as error:
-            # Of this sending Sage surely applied nothing. Of an earlier one under the same key nothing is known, unless
-            # Sage refuses what the body says: then the next try begins anew, with what the record holds by then.
-            if claimed.intent_id is None or isinstance(error, Rejected):
-                _finish_intent(services, claimed, intent_id, "refused")
-            raise
+            # Of this sending Sage surely applied nothing. Of an earlier one under the same key nothing is known, and a
+            # refusal says nothing of it: it can be about a right that we had then. Where Sage has no customer of this
+            # key, a refused body is given up, and the next try begins anew, with what the record holds by then.
+            remote = None
+            if claimed.intent_id is not None and isinstance(error, Rejected):
+                remote = _look_up(sage, claimed)
+            if remote is None:
+                if claimed.intent_id is None or isinstance(error, Rejected):
+                    _finish_intent(services, claimed, intent_id, "refused")
+                raise
     if claimed.intent_fields is None:
         _in_step(services, claimed, remote, intent_id, wrote=claimed.fields)
     else:
@@ -312,9 +345,12 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
 
 
 def _look_up(sage: Connector, claimed: Claimed) -> RemoteCustomer | None:
-    """The customer that an old, unanswered create made, if it made one: only the key of that create is proof."""
-    found = sage.find_customers(code=claimed.fields["code"]) if claimed.fields["code"] else []
-    found = found or sage.find_customers(name=claimed.fields["name"])
+    """The customer that an old, unanswered create made, if it made one: only the key of that create is proof.
+
+    It is looked for by what that create said; the record may have been edited since.
+    """
+    made = claimed.intent_fields or claimed.fields
+    found = sage.find_customers(code=made["code"], name=made["name"])
     return next((remote for remote in found if remote.origin == claimed.intent_key), None)
 
 
@@ -339,10 +375,18 @@ def _update(services: Services, sage: Connector, claimed: Claimed, remote: Remot
 def _intend(
     services: Services, claimed: Claimed, operation: str, key: str, fields: Fields, body: dict[str, Any]
 ) -> int | None:
-    """Note a write before it is sent. None where the record was overtaken: then nothing must be sent."""
+    """Note a write before it is sent. None where it must not be sent any more.
+
+    That is where another worker has the record now, and where somebody edited or linked it since it was claimed: what
+    was decided is out of date then, and it goes round again.
+    """
     with services.database.unit_of_work() as work:
         company = _claimed_row(work, claimed)
         if company is None:
+            return None
+        if company.sync_reason != Reason.RUNNING:
+            _release(company)
+            work.commit()
             return None
         intent = WriteIntent(
             connection_id=company.connection_id,
@@ -401,10 +445,28 @@ def _in_step(
     person changed since keeps the person's value, and the record goes round again, with Sage's state as the base.
 
     `wrote` is what was written just now, if anything was: a value that Sage answers with something else than a spelling
-    of it was not taken. It stays here, and a person is told.
+    of it was not taken. It stays here, and a person is told. Of a create that was sent again nobody knows whether Sage
+    did not take the value or somebody changed it there since: that field goes round again, and has no base.
+
+    Raises Rejected where Sage holds what cannot be stored here.
     """
+    try:
+        _take_over(services, claimed, remote, intent_id, wrote, sent)
+    except DBAPIError as error:
+        raise Rejected(not_stored(error, remote)) from error
+
+
+def _take_over(
+    services: Services,
+    claimed: Claimed,
+    remote: RemoteCustomer,
+    intent_id: int | None,
+    wrote: Fields | None,
+    sent: Fields | None,
+) -> None:
+    """See _in_step."""
     before = sent or claimed.fields
-    dropped = [name for name, value in (wrote or {}).items() if plain(remote.fields[name]) != plain(value)]
+    dropped = [name for name, value in (wrote or sent or {}).items() if plain(remote.fields[name]) != plain(value)]
     with services.database.unit_of_work() as work:
         company = _claimed_row(work, claimed)
         if company is None:
@@ -417,21 +479,34 @@ def _in_step(
         company.sage_id = remote.id
         company.sage_number = remote.number
         company.sage_updated_at = remote.updated_at
-        company.agreed = dict(remote.fields)
         company.attempts = 0
         _release(company)
         equal = fields_of(company) == remote.fields
+        company.agreed = dict(remote.fields)
         if equal:
             company.last_synchronised_at = datetime.now(UTC)
+        elif sent:
+            company.agreed = {name: value for name, value in remote.fields.items() if name not in dropped}
         if company.sync_reason != Reason.RUNNING:
             work.touch(company)
-        elif dropped:
+        elif dropped and wrote:
             move(work, company, Reason.REJECTED, {"code": "altered", "field": dropped[0]}, cause="worker")
         elif equal:
             move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
         else:
             move(work, company, Reason.QUEUED, {"code": "queued"}, cause="worker")
         work.commit()
+
+
+def not_stored(error: DBAPIError, remote: RemoteCustomer) -> dict[str, Any]:
+    """The detail of a record that cannot hold what Sage has. Raises `error` where that is not the matter."""
+    code = str(getattr(error.orig, "sqlstate", None) or "")
+    if code[:2] not in _VALUE_CLASSES:
+        raise error
+    diagnosis = getattr(error.orig, "diag", None)
+    if getattr(diagnosis, "constraint_name", None) == "uq_company_code":
+        return {"code": "code_in_use", "field": "code", "value": remote.fields["code"]}
+    return {"code": "not_stored"}
 
 
 def _conflict(services: Services, claimed: Claimed, remote: RemoteCustomer, plan: Plan) -> None:
@@ -451,6 +526,7 @@ def _conflict(services: Services, claimed: Claimed, remote: RemoteCustomer, plan
                         set_=values,
                     )
                 )
+            close_others(work, company, [found.field for found in plan.conflicts])
             company.sage_updated_at = remote.updated_at
             _release(company)
             if company.sync_reason == Reason.RUNNING:

@@ -1,0 +1,665 @@
+"""The engine under attack: orders of events, clocks and values that nobody plans for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from tests.integration.test_engine import GERMAN, Engine
+from webapp.companies.models import Company
+from webapp.connection.circuit import change_state
+from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
+from webapp.db import UnitOfWork
+from webapp.services import Services
+from webapp.status import Reason
+from webapp.sync.conflicts import open_conflicts
+from webapp.sync.models import SyncCursor, SyncRun
+from webapp.sync.resync import resync, unlink
+from workers import jobs
+from workers.engine import pull as pull_module
+from workers.engine.lease import Lease
+from workers.engine.match import match
+from workers.engine.outcome import RETRY_SECONDS
+from workers.sage.connector import AuthoriseAgain, Rejected, Transient, Unreachable
+
+
+@pytest.fixture
+def engine(services: Services) -> Engine:
+    return Engine(services)
+
+
+def later(engine: Engine, seconds: int = 5) -> None:
+    """Sage's clock goes on, so that two changes have different times."""
+    engine.sage._clock = lambda: datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def linked(engine: Engine, **values: str) -> tuple[int, str]:
+    """A company that is in step, and the id of its customer."""
+    company_id = engine.add(**values)
+    engine.push()
+    sage_id = engine.company(company_id).sage_id
+    assert sage_id
+    return company_id, sage_id
+
+
+def companies(engine: Engine) -> list[Company]:
+    with engine.services.database.unit_of_work() as work:
+        return list(work.session.scalars(select(Company).order_by(Company.id)))
+
+
+def set_state(engine: Engine, state: str) -> None:
+    with engine.services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, engine.connection_id, with_for_update=True)
+        change_state(work, connection, state)
+        work.commit()
+
+
+def ask_to_resync(engine: Engine, key: str) -> None:
+    with engine.services.database.unit_of_work() as work:
+        resync(work, [key], None)
+
+
+# What waits for a person, or for its time, is left alone by the pull.
+
+
+def test_a_conflict_is_not_asked_anew_with_every_pull(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    engine.sage.edit(sage_id, name="Theirs")
+    engine.edit(company_id, name="Ours")
+    engine.push()
+    before = engine.reasons(company_id)
+    for _ in range(3):
+        engine.pull()
+        engine.push()
+    assert engine.company(company_id).sync_reason == Reason.CONFLICT
+    assert engine.reasons(company_id) == before
+
+
+def test_a_conflict_is_looked_at_again_when_sage_changes_once_more(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    engine.sage.edit(sage_id, name="Theirs")
+    engine.edit(company_id, name="Ours")
+    engine.push()
+    later(engine)
+    engine.sage.edit(sage_id, name="Ours")
+    engine.pull()
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_what_sage_refuses_is_not_sent_again_with_every_pull(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    later(engine)
+    engine.sage.edit(sage_id, city="Potsdam")
+    engine.edit(company_id, country="")
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.REJECTED
+    engine.pull()
+    engine.push()
+    before = engine.reasons(company_id)
+    for _ in range(3):
+        engine.pull()
+        engine.push()
+    assert engine.company(company_id).sync_reason == Reason.REJECTED
+    assert engine.reasons(company_id) == before
+
+
+def test_a_pull_does_not_shorten_the_wait_of_a_retry(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    later(engine)
+    engine.sage.edit(sage_id, city="Potsdam")
+    engine.edit(company_id, name="Ours")
+    engine.sage.will_fail_next("update_customer", Transient("503", after=3000))
+    engine.push()
+    due = engine.company(company_id).next_attempt_at
+    engine.pull()
+    company = engine.company(company_id)
+    assert (company.sync_reason, company.attempts, company.next_attempt_at) == ("retrying", 1, due)
+
+
+def test_a_doubt_is_not_dropped_because_sage_changes(engine: Engine) -> None:
+    for _ in range(2):
+        engine.add(code="")
+    remote = engine.sage.add(**{**GERMAN, "code": ""})
+    engine.pull()
+    later(engine)
+    engine.sage.edit(remote.id, phone="030 1")
+    engine.pull()
+    engine.push()
+    assert {company.sync_reason for company in companies(engine)} == {Reason.POSSIBLE_DUPLICATE}
+
+
+# Values that cannot be stored here.
+
+
+def test_a_code_of_sage_that_another_company_here_has_is_shown_by_the_pull(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    other = engine.add(code="TAKEN", name="Other", type="prospect")
+    later(engine)
+    engine.sage.edit(sage_id, code="TAKEN")
+    engine.pull()
+    engine.push()
+    company = engine.company(company_id)
+    assert (company.sync_reason, company.code) == (Reason.REJECTED, "ALFKI")
+    assert company.sync_detail["code"] == "code_in_use"
+    assert company.sync_detail["value"] == "TAKEN"
+    engine.pull()
+    assert engine.company(company_id).sync_version == company.sync_version
+    engine.edit(other, code="FREE")
+    ask_to_resync(engine, f"company:{company_id}")
+    engine.push()
+    company = engine.company(company_id)
+    assert (company.sync_reason, company.code) == (Reason.IN_STEP, "TAKEN")
+
+
+def test_a_code_of_sage_that_another_company_here_has_ends_the_push_of_that_record(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    engine.add(code="TAKEN", name="Other", type="prospect")
+    engine.sage.edit(sage_id, code="TAKEN")
+    engine.edit(company_id, name="Edited")
+    second = engine.add(code="ZWEI", name="Zwei")
+    engine.push()
+    company = engine.company(company_id)
+    assert company.sync_reason == Reason.REJECTED
+    assert company.sync_detail["code"] == "code_in_use"
+    assert company.name == "Edited"
+    assert engine.company(second).sync_reason == Reason.IN_STEP
+
+
+def test_a_new_customer_of_sage_whose_code_is_taken_here_is_not_lost(engine: Engine) -> None:
+    company_id, _ = linked(engine)
+    set_state(engine, UNREACHABLE)
+    engine.edit(company_id, code="NEU")
+    engine.sage.add(name="Stranger", code="NEU")
+    set_state(engine, CONNECTED)
+    engine.pull()
+    stranger = companies(engine)[-1]
+    assert (stranger.name, stranger.code, stranger.sync_reason) == ("Stranger", "", Reason.REJECTED)
+    assert stranger.sync_detail == {"code": "code_in_use", "field": "code", "value": "NEU"}
+    engine.push()
+    assert engine.company(company_id).sync_detail["code"] == "code_taken"
+    engine.edit(company_id, code="ALFKI")
+    ask_to_resync(engine, stranger.key)
+    engine.push()
+    assert [(one.code, one.sync_reason) for one in companies(engine)] == [("ALFKI", "in_step"), ("NEU", "in_step")]
+
+
+def test_a_value_too_long_for_an_index_stops_neither_the_pull_nor_the_others(engine: Engine) -> None:
+    # Nothing that can be compressed: the index keeps what is short only after compression.
+    long = "".join(f"{number * 7919 % 99991:05d}" for number in range(2_000))
+    engine.sage.add(name=long, code="LONG")
+    engine.sage.add(name="Short", code="SHORT")
+    engine.pull()
+    assert [company.name for company in companies(engine)] == ["Short"]
+    with engine.services.database.unit_of_work() as work:
+        run = work.session.scalars(select(SyncRun)).one()
+        assert (run.failed, run.error) == (1, None)
+    company_id, sage_id = linked(engine)
+    later(engine)
+    engine.sage.edit(sage_id, name=long)
+    ask_to_resync(engine, f"company:{company_id}")
+    engine.push()
+    assert engine.company(company_id).sync_detail["code"] == "not_stored"
+
+
+# The circuit.
+
+
+@pytest.mark.parametrize("error", [Unreachable("gone"), AuthoriseAgain("revoked")])
+def test_a_pause_outlives_a_fault_of_the_connection(engine: Engine, error: Exception) -> None:
+    engine.add()
+
+    def paused_and_gone() -> None:
+        set_state(engine, PAUSED)
+        engine.sage._down = error  # type: ignore[assignment]
+        raise error
+
+    engine.sage.during_next("create_customer", paused_and_gone)
+    engine.push()
+    assert engine.connection().state == PAUSED
+    assert engine.company(1).sync_reason == Reason.WAITING_FOR_SAGE
+
+
+def test_a_drain_stops_at_a_pause(engine: Engine) -> None:
+    engine.add()
+    second: list[int] = []
+
+    def pause_and_edit() -> None:
+        set_state(engine, PAUSED)
+        second.append(engine.add(code="ZWEI", name="Zwei"))
+
+    engine.sage.during_next("create_customer", pause_and_edit)
+    engine.push()
+    assert engine.sage.calls == ["create_customer"]
+    assert engine.company(second[0]).sync_reason == Reason.WAITING_FOR_SAGE
+
+
+def test_what_was_queued_beside_a_fault_says_what_it_waits_for(engine: Engine) -> None:
+    engine.sage.go_away()
+    engine.pull()
+    company_id = engine.add()
+    # As an edit leaves it that read the connection right before the fault was noted.
+    engine.sql("UPDATE company SET sync_reason = 'queued', sync_detail = '{\"code\": \"queued\"}'")
+    engine.pull()
+    assert engine.company(company_id).sync_reason == Reason.WAITING_FOR_SAGE
+
+
+def test_a_fault_that_one_record_alone_meets_does_not_stop_the_others(engine: Engine) -> None:
+    first, _ = linked(engine)
+    second, _ = linked(engine, code="ZWEI", name="Zwei")
+    engine.edit(first, city="Potsdam")
+    engine.edit(second, city="Potsdam")
+    engine.sage.will_fail_next("customer", AuthoriseAgain("403"))
+    engine.push()
+    assert engine.connection().state == CONNECTED
+    assert engine.company(first).sync_reason == Reason.RETRYING
+    assert engine.company(second).sync_reason == Reason.IN_STEP
+
+
+def test_where_sage_asks_everybody_to_wait_nobody_else_is_sent(engine: Engine) -> None:
+    ids = [engine.add(code=f"K{number}") for number in range(5)]
+    engine.sage.will_fail_next("create_customer", Transient("429", after=40), times=5)
+    engine.sage.will_fail_next("check", Transient("429", after=40), times=5)
+    engine.push()
+    engine.push()
+    assert engine.sage.calls == ["create_customer", "check"]
+    assert [engine.company(one).sync_reason for one in ids] == ["retrying", *["queued"] * 4]
+    assert Lease.take(engine.services.database, engine.connection_id) is None
+    engine.sage._faults.clear()
+    engine.let_time_pass(ids[0])
+    engine.push()
+    assert {engine.company(one).sync_reason for one in ids} == {"in_step"}
+
+
+def test_a_slow_read_does_not_keep_a_record_from_being_written(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    company_id, sage_id = linked(engine)
+    engine.edit(company_id, city="Potsdam")
+    leases: list[Lease] = []
+    take = Lease.take.__func__  # type: ignore[attr-defined]
+
+    def noted(cls: type[Lease], *args: Any) -> Lease | None:
+        lease = take(cls, *args)
+        leases.append(lease)
+        return lease  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Lease, "take", classmethod(noted))
+
+    def twenty_seconds() -> None:
+        leases[-1].ends -= 20
+        engine.sql("UPDATE sage_connection SET writer_until = writer_until - interval '20 s'")
+
+    engine.sage.during_next("customer", twenty_seconds)
+    engine.push()
+    assert engine.sage.customers_by_id[sage_id].fields["city"] == "Potsdam"
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_a_lease_that_another_has_forbids_the_write_after_a_slow_read(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company_id, sage_id = linked(engine)
+    engine.edit(company_id, city="Potsdam")
+    real = Lease.check
+
+    def slow(lease: Lease) -> None:
+        lease.ends -= 20
+        engine.sql("UPDATE sage_connection SET writer = nextval('claim_number')")
+        real(lease)
+
+    monkeypatch.setattr(Lease, "check", slow)
+    engine.push()
+    assert engine.sage.customers_by_id[sage_id].fields["city"] == "Berlin"
+
+
+def test_a_claim_ends_by_the_clock_of_the_database(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.add()
+    seen: list[Any] = []
+
+    def look() -> None:
+        with engine.services.database.unit_of_work() as work:
+            seen.append(work.session.scalar(select(Company.claimed_until)))
+
+    engine.sage.during_next("create_customer", look)
+    monkeypatch.setattr("workers.engine.push.datetime", _Ahead)
+    engine.push()
+    assert seen[0] < datetime.now(UTC) + timedelta(minutes=2)
+
+
+class _Ahead(datetime):
+    """The clock of a machine that is an hour ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(hours=1)
+
+
+# Writes whose outcome is not known.
+
+
+def test_an_old_create_is_found_though_the_company_was_renamed_since(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.push()
+    engine.edit(company_id, name="Renamed", code="OTHER")
+    engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    assert engine.two_sides(company_id) == ("Renamed", "Renamed")
+    assert len(engine.sage.customers_by_id) == 1
+
+
+def test_an_old_create_is_found_beside_another_customer_of_its_code(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.push()
+    (made,) = engine.sage.customers_by_id.values()
+    engine.sage.edit(made.id, code="MOVED")
+    engine.sage.add(name="Stranger", code="ALFKI")
+    engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
+    engine.let_time_pass(company_id)
+    engine.push()
+    assert engine.company(company_id).sage_id == made.id
+
+
+def test_a_refusal_of_the_second_sending_says_nothing_of_the_first(engine: Engine) -> None:
+    company_id = engine.add(code="")
+    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.push()
+    engine.sage.will_fail_next("create_customer", Rejected({"code": "refused"}, {"status": "403"}))
+    engine.let_time_pass(company_id)
+    engine.push()
+    engine.edit(company_id, name="Edited")
+    engine.push()
+    assert len(engine.sage.customers_by_id) == 1
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_an_admin_who_looked_it_up_can_have_it_sent_anew(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.sage.will_lose_the_answer("create_customer", applied=False)
+    engine.push()
+    engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
+    engine.let_time_pass(company_id)
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.OUTCOME_UNKNOWN
+    engine.edit(company_id, phone="030 1")
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.OUTCOME_UNKNOWN
+    ask_to_resync(engine, f"company:{company_id}")
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    assert len(engine.sage.customers_by_id) == 1
+
+
+def test_a_create_that_gave_up_is_settled_when_sage_shows_the_customer(engine: Engine) -> None:
+    company_id = engine.add(code="")
+    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.push()
+    engine.sql(
+        "UPDATE company SET sync_status = 'review', sync_reason = 'outcome_unknown', next_attempt_at = NULL,"
+        ' sync_detail = \'{"code": "outcome_unknown"}\''
+    )
+    engine.pull()
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    assert len(engine.sage.customers_by_id) == 1
+    assert len(companies(engine)) == 1
+
+
+def test_a_value_that_sage_dropped_from_an_unanswered_create_is_not_lost(engine: Engine) -> None:
+    company_id = engine.add(phone="030 555")
+    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.push()
+    (made,) = engine.sage.customers_by_id.values()
+    later(engine)
+    engine.sage.edit(made.id, phone="")
+    engine.let_time_pass(company_id)
+    engine.push()
+    assert engine.company(company_id).phone == "030 555"
+
+
+def test_a_pull_that_links_a_record_while_it_is_about_to_be_created_makes_no_second_customer(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company_id = engine.add(code="", tax_number="DE1")
+    body = engine.sage.create_body
+
+    def between(fields: Any, key: str) -> dict[str, Any]:
+        monkeypatch.setattr(engine.sage, "create_body", body)
+        engine.sage.add(**{**GERMAN, "code": "", "tax_number": "DE1"})
+        engine.pull()
+        return body(fields, key)
+
+    monkeypatch.setattr(engine.sage, "create_body", between)
+    engine.push()
+    assert len(engine.sage.customers_by_id) == 1
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_a_customer_that_resembles_an_unanswered_create_is_for_a_person(engine: Engine) -> None:
+    company_id = engine.add(code="")
+    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.push()
+    engine.sage.add(**{**GERMAN, "code": ""})
+    engine.pull()
+    engine.let_time_pass(company_id)
+    engine.push()
+    company, twin = companies(engine)
+    assert company.sync_reason == twin.sync_reason == Reason.POSSIBLE_DUPLICATE
+    ask_to_resync(engine, company.key)
+    engine.push()
+    company = engine.company(company_id)
+    assert company.sync_reason == Reason.IN_STEP
+    assert company.sage_id is not None
+    assert engine.sage.customers_by_id[company.sage_id].origin, "it belongs to the customer that was made for it"
+
+
+# What a person decided stays decided.
+
+
+def test_a_resync_of_the_module_leaves_what_a_person_decides(engine: Engine) -> None:
+    gone, sage_id = linked(engine)
+    engine.sage.delete(sage_id)
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        unlink(work, work.session.get_one(Company, gone), None)  # type: ignore[arg-type]
+        work.commit()
+    engine.sql("DELETE FROM sync_event")
+    twins = [engine.add(code="", name="Twin"), engine.add(code="", name="Twin")]
+    engine.sage.add(name="Twin", postal_code="12209")
+    engine.pull()
+    ask_to_resync(engine, "module:companies")
+    engine.push()
+    assert engine.company(gone).sync_reason == Reason.UNLINKED
+    assert {engine.company(one).sync_reason for one in twins} == {Reason.POSSIBLE_DUPLICATE}
+    assert len(engine.sage.customers_by_id) == 1
+
+
+def test_a_resync_of_the_module_takes_what_was_added_before_sage_was_connected(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.sql(
+        "UPDATE company SET connection_id = NULL, sync_status = 'not_synchronised', sync_reason = 'never_sent',"
+        ' sync_detail = \'{"code": "never_sent"}\', next_attempt_at = NULL'
+    )
+    ask_to_resync(engine, "module:companies")
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_an_edit_does_not_send_what_was_unlinked_or_may_be_a_duplicate(engine: Engine) -> None:
+    gone, sage_id = linked(engine)
+    engine.sage.delete(sage_id)
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        unlink(work, work.session.get_one(Company, gone), None)  # type: ignore[arg-type]
+        work.commit()
+    twins = [engine.add(code="", name="Twin"), engine.add(code="", name="Twin")]
+    engine.sage.add(name="Twin", postal_code="12209")
+    engine.pull()
+    for company_id in (gone, *twins):
+        engine.edit(company_id, phone="030 1")
+    engine.push()
+    assert engine.company(gone).sync_reason == Reason.UNLINKED
+    assert {engine.company(one).sync_reason for one in twins} == {Reason.POSSIBLE_DUPLICATE}
+    assert len(engine.sage.customers_by_id) == 1
+
+
+def test_a_conflict_that_healed_is_not_asked_with_the_next_one(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    later(engine)
+    engine.sage.edit(sage_id, city="Their old city")
+    engine.edit(company_id, city="Our city")
+    engine.push()
+    later(engine, 10)
+    engine.sage.edit(sage_id, city="Our city")
+    engine.pull()
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    later(engine, 15)
+    engine.sage.edit(sage_id, name="Theirs")
+    engine.edit(company_id, name="Ours")
+    engine.push()
+    with engine.services.database.unit_of_work() as work:
+        open_now = open_conflicts(work.session, work.session.get_one(Company, company_id))
+        assert [conflict.field for conflict in open_now] == ["name"]
+
+
+# Clocks.
+
+
+def test_a_time_in_the_future_does_not_end_the_reading(engine: Engine) -> None:
+    later(engine, 400 * 24 * 3600)
+    engine.sage.add(name="From the future", code="F")
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        watermark = work.session.get_one(SyncCursor, (engine.connection_id, "customers")).watermark
+    assert watermark < datetime.now(UTC) + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("way", ["pull", "push"])
+def test_a_time_in_the_future_does_not_hide_what_changes_later(engine: Engine, way: str) -> None:
+    company_id, sage_id = linked(engine)
+    later(engine, 400 * 24 * 3600)
+    engine.sage.edit(sage_id, city="From the future")
+    engine.pull()
+    engine.push()
+    assert engine.company(company_id).city == "From the future"
+    later(engine)
+    known = engine.sage.customers_by_id[sage_id]
+    object.__setattr__(known, "updated_at", datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=60))
+    engine.sage.edit(sage_id, city="Real")
+    if way == "push":
+        ask_to_resync(engine, f"company:{company_id}")
+    else:
+        engine.pull()
+    engine.push()
+    assert engine.company(company_id).city == "Real"
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+# Jobs side by side.
+
+
+def test_pulls_that_nobody_takes_do_not_pile_up(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "services", lambda: engine.services)
+    for _ in range(5):
+        jobs.start_due()
+    assert engine.services.redis.llen("rq:queue:pull") == 1
+    engine.services.jobs.pull_begins(engine.connection_id)
+    jobs.start_due()
+    assert engine.services.redis.llen("rq:queue:pull") == 2
+
+
+def test_a_pull_survives_a_push_that_ends_beside_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.sage.add(name="Kunde", code="K")
+    real = UnitOfWork.touch
+    beside: list[threading.Thread] = []
+
+    def touch(work: UnitOfWork, thing: Any) -> None:
+        if isinstance(thing, Connection) and not beside:
+            statement = "UPDATE sage_connection SET own_version = own_version + 1"
+            beside.append(threading.Thread(target=engine.sql, args=(statement,)))
+            beside[0].start()
+            # Either it commits at once, or it waits for the lock that the pull holds.
+            beside[0].join(0.5)
+        real(work, thing)
+
+    monkeypatch.setattr(UnitOfWork, "touch", touch)
+    engine.pull()
+    beside[0].join()
+    assert [company.code for company in companies(engine)] == ["K"]
+    with engine.services.database.unit_of_work() as work:
+        assert work.session.scalars(select(SyncRun)).one().finished_at is not None
+
+
+def test_doubtful_records_that_are_edited_beside_the_pull(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = [engine.add(code=""), engine.add(code="")]
+    engine.sage.add(**{**GERMAN, "code": ""})
+    real = match
+
+    def edited_meanwhile(*args: Any) -> Any:
+        found = real(*args)
+        engine.edit(twins[0], phone="030 1")
+        return found
+
+    monkeypatch.setattr(pull_module, "match", edited_meanwhile)
+    engine.pull()
+    assert len(companies(engine)) == 3
+    assert engine.company(twins[0]).phone == "030 1"
+
+
+def test_a_pull_that_the_database_breaks_off_says_so_and_is_done_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.sage.add(name="Kunde", code="K")
+    real: Callable[..., Any] = pull_module._take
+    broken: list[bool] = []
+
+    def deadlock(services: Services, *args: Any) -> None:
+        if not broken:
+            broken.append(True)
+            with services.database.unit_of_work() as work:
+                work.session.execute(text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40P01'; END $$"))
+        real(services, *args)
+
+    monkeypatch.setattr(pull_module, "_take", deadlock)
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        run = work.session.scalars(select(SyncRun)).one()
+        assert run.finished_at is not None
+        assert run.error
+    engine.pull()
+    assert [company.code for company in companies(engine)] == ["K"]
+
+
+def test_a_long_pull_stays_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.sage.page_size = 1
+    engine.sage.add(name="Eins", code="1")
+    engine.sage.add(name="Zwei", code="2")
+    lock = f"synclight:pull:{engine.connection_id}"
+    left: list[int] = []
+
+    def late() -> None:
+        left.append(engine.services.redis.pttl(lock))
+        engine.services.redis.pexpire(lock, 5_000)
+
+    engine.sage.during_next("customers", late)
+    engine.sage.during_next("customers", late)
+    engine.pull()
+    assert min(left) > 60_000
+
+
+def test_an_older_state_is_believed_before_the_tries_are_used_up(engine: Engine) -> None:
+    company_id, _ = linked(engine)
+    # Sage was put back to a backup: what it says now is older than what is known, and stays so.
+    engine.sql("UPDATE company SET sage_updated_at = sage_updated_at + interval '60 s'")
+    ask_to_resync(engine, f"company:{company_id}")
+    for _ in range(len(RETRY_SECONDS) + 1):
+        engine.push()
+        engine.let_time_pass(company_id)
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
