@@ -46,33 +46,33 @@ def watching(**sids: dict[str, int]) -> Readers:
 
 def test_only_who_watches_a_thing_gets_it() -> None:
     readers = watching(a={"company:1": 1}, b={"company:2": 1})
-    readers.offer([state("company:1", 2), state("company:3", 2)])
+    readers.offer([state("company:1", 2), state("company:3", 2)], 0.0)
     assert sent(readers.take(0.0)) == {"a": [("company:1", 2)]}
 
 
 def test_an_older_or_equal_version_is_not_sent() -> None:
     readers = watching(a={"company:1": 5})
-    readers.offer([state("company:1", 4), state("company:1", 5)])
+    readers.offer([state("company:1", 4), state("company:1", 5)], 0.0)
     assert readers.next_due() is None
     assert readers.take(0.0) == []
 
 
 def test_what_was_sent_once_is_not_sent_again() -> None:
     readers = watching(a={"company:1": 1})
-    readers.offer([state("company:1", 2)])
+    readers.offer([state("company:1", 2)], 0.0)
     readers.take(0.0)
-    readers.offer([state("company:1", 2)])
+    readers.offer([state("company:1", 2)], 0.0)
     assert readers.take(1.0) == []
 
 
 def test_what_waits_is_the_newest_state_of_each_key() -> None:
     readers = watching(a={"company:1": 1, "company:2": 1})
     for version in (2, 3):
-        readers.offer([state("company:1", version)])
+        readers.offer([state("company:1", version)], 0.0)
         assert len(readers.take(0.0)) == 1
-    readers.offer([state("company:1", 4)])
-    readers.offer([state("company:1", 5), state("company:2", 9)])
-    readers.offer([state("company:1", 4)])
+    readers.offer([state("company:1", 4)], 0.0)
+    readers.offer([state("company:1", 5), state("company:2", 9)], 0.0)
+    readers.offer([state("company:1", 4)], 0.0)
     assert readers.take(0.03) == []
     due = readers.next_due()
     assert due is not None
@@ -84,7 +84,7 @@ def test_equal_frames_are_one_for_all_who_read_in_one_zone() -> None:
     readers = watching(a={"company:1": 1}, b={"company:1": 1}, c={"company:1": 1, "company:2": 1})
     readers.add("d", 1, BERLIN, Sink("d"))
     readers.watch("d", {"company:1": 1})
-    readers.offer([state("company:1", 2), state("company:2", 2)])
+    readers.offer([state("company:1", 2), state("company:2", 2)], 0.0)
     frames = readers.take(0.0)
     assert sorted(sorted(sent([frame])) for frame in frames) == [["a", "b"], ["c"], ["d"]]
 
@@ -92,16 +92,16 @@ def test_equal_frames_are_one_for_all_who_read_in_one_zone() -> None:
 def test_a_new_watch_replaces_the_one_before() -> None:
     readers = watching(a={"company:1": 1})
     readers.watch("a", {"company:2": 1})
-    readers.offer([state("company:1", 2), state("company:2", 2)])
+    readers.offer([state("company:1", 2), state("company:2", 2)], 0.0)
     assert sent(readers.take(0.0)) == {"a": [("company:2", 2)]}
     assert readers.keys() == ["company:2"]
 
 
 def test_what_waits_for_a_key_that_is_no_longer_watched_is_dropped() -> None:
     readers = watching(a={"company:1": 1, "company:2": 1})
-    readers.offer([state("company:1", 2)])
+    readers.offer([state("company:1", 2)], 0.0)
     readers.take(0.0)
-    readers.offer([state("company:1", 3), state("company:2", 3)])
+    readers.offer([state("company:1", 3), state("company:2", 3)], 0.0)
     readers.watch("a", {"company:2": 1})
     assert sent(readers.take(1.0)) == {"a": [("company:2", 3)]}
 
@@ -109,14 +109,14 @@ def test_what_waits_for_a_key_that_is_no_longer_watched_is_dropped() -> None:
 def test_what_the_answer_to_a_watch_brought_does_not_come_again() -> None:
     readers = watching(a={"company:1": 1})
     readers.told("a", {"company:1": 7})
-    readers.offer([state("company:1", 7)])
+    readers.offer([state("company:1", 7)], 0.0)
     assert readers.take(0.0) == []
     assert readers.oldest("company:1") == 7
 
 
 def test_a_closed_socket_gets_nothing_and_leaves_nothing() -> None:
     readers = watching(a={"company:1": 1})
-    readers.offer([state("company:1", 2)])
+    readers.offer([state("company:1", 2)], 0.0)
     readers.remove("a")
     assert readers.take(1.0) == []
     assert readers.keys() == []
@@ -145,9 +145,9 @@ def test_a_socket_that_is_not_free_waits_and_then_gets_the_newest() -> None:
     readers.add("a", 1, UTC, slow)
     readers.watch("a", {"company:1": 1})
     slow.is_free = False
-    readers.offer([state("company:1", 2)])
+    readers.offer([state("company:1", 2)], 0.0)
     assert readers.take(0.0) == []
-    readers.offer([state("company:1", 3)])
+    readers.offer([state("company:1", 3)], 0.0)
     assert readers.take(5.0) == []
     slow.is_free = True
     due = readers.next_due()

@@ -205,7 +205,7 @@ class Gateway:
 
     def _offer(self, states: Iterable[State]) -> None:
         """Have these states sent to who watches them: at once where the pace of a socket allows it."""
-        self._readers.offer(states)
+        self._readers.offer(states, monotonic())
         self._send()
         self._more_is_due.set()
 

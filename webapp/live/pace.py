@@ -1,17 +1,19 @@
-"""When a frame may leave for one socket: an isolated change at once, a storm of changes as ten frames a second."""
+"""When a frame may leave for one socket: what comes one by one at once, a storm of changes as ten frames a second."""
 
 from __future__ import annotations
 
 FRAMES_A_SECOND = 10
 _SPACING = 1 / FRAMES_A_SECOND
+# What a frame takes up that had to wait and gathered nothing meanwhile: it was no storm. Changes that come ten times a
+# second would otherwise stay late for ever once one of them was late.
+_SPACING_OF_LATE = 0.9 * _SPACING
 
 
 class Pace:
     """The pace of one socket. Times are seconds of one clock that never goes back.
 
-    The generic cell rate algorithm (ITU-T I.371) with room for one frame that is early: ten changes a second that come
-    unevenly do not wait for each other, and what began late does not stay late. So after a quiet time one frame more
-    than ten may leave in a second, and never more than that.
+    The generic cell rate algorithm (ITU-T I.371) with room for one frame that is early, so that what comes unevenly
+    does not wait for each other. After a quiet time, a second may therefore have one frame more.
     """
 
     __slots__ = ("_planned",)
@@ -23,6 +25,6 @@ class Pace:
         """When the next frame may leave; a time that is past means at once."""
         return self._planned - _SPACING
 
-    def left(self, now: float) -> None:
-        """Note that a frame leaves `now`."""
-        self._planned = max(self._planned, now) + _SPACING
+    def left(self, now: float, *, late: bool = False) -> None:
+        """Note that a frame leaves `now`; `late`, that it had to wait and gathered nothing meanwhile."""
+        self._planned = max(self._planned, now) + (_SPACING_OF_LATE if late else _SPACING)

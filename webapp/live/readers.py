@@ -32,7 +32,8 @@ class Sink(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """One open socket. `versions` are what it shows or was sent; `pending` is what the next frame brings."""
+    """One open socket. `versions` are what it shows or was sent; `pending` is what the next frame brings. It came up at
+    `since`; `late` says that it has to wait and is still all from that time."""
 
     sid: str
     user_id: int
@@ -41,6 +42,8 @@ class Reader:
     versions: dict[str, int] = field(default_factory=dict)
     pending: dict[str, State] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
+    since: float = 0.0
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Readers:
     def __init__(self) -> None:
         self._by_sid: dict[str, Reader] = {}
         self._by_key: dict[str, set[Reader]] = {}
-        # Who has something pending, by the time at which the frame may leave. The number keeps equal times apart.
+        # Who has something pending, by the time at which the frame may leave. A number keeps equal times apart.
         self._due: list[tuple[float, int, Reader]] = []
         self._number = count()
 
@@ -113,7 +116,7 @@ class Readers:
         """All open sockets of a person."""
         return [reader.sid for reader in self._by_sid.values() if reader.user_id == user_id]
 
-    def offer(self, states: Iterable[State]) -> None:
+    def offer(self, states: Iterable[State], now: float) -> None:
         """Have each state sent to those who watch it and show an older version."""
         for state in states:
             key, version = state["key"], state["version"]
@@ -121,7 +124,11 @@ class Readers:
                 if reader.versions[key] < version:
                     reader.versions[key] = version
                     if not reader.pending:
-                        heapq.heappush(self._due, (reader.pace.earliest(), next(self._number), reader))
+                        due = reader.pace.earliest()
+                        heapq.heappush(self._due, (due, next(self._number), reader))
+                        reader.since, reader.late = now, due > now
+                    elif reader.since != now:
+                        reader.late = False
                     reader.pending[key] = state
 
     def next_due(self) -> float | None:
@@ -146,7 +153,7 @@ class Readers:
             same = (reader.zone, *map(id, states))
             frames.setdefault(same, Frame([], states, reader.zone)).sinks.append(reader.sink)
             reader.pending.clear()
-            reader.pace.left(now)
+            reader.pace.left(now, late=reader.late)
         return list(frames.values())
 
     def _unwatch(self, reader: Reader, keys: Iterable[str]) -> None:
