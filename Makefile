@@ -1,5 +1,5 @@
 # What a person types: make run, make test, make lint, make bench. `make lock` renews the locks after a change of
-# pyproject.toml, package.json or requirements/*.in; its tool, uv, is installed for that step only.
+# pyproject.toml or package.json; its tool, uv, is installed for that step only.
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ run: install
 	@exec $(BIN)/synclight up
 
 test: install-test
-	@sh tools/chromium.sh
+	@sh requirements/chromium.sh
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 lint: install-test
@@ -25,14 +25,14 @@ lint: install-test
 	$(BIN)/lint-imports
 
 bench: install-test
-	@sh tools/chromium.sh
+	@sh requirements/chromium.sh
 	$(BIN)/python -m bench
 
 install: $(VENV)/run.stamp static/vendor/icons.svg
 install-test: $(VENV)/test.stamp static/vendor/icons.svg
 
 $(VENV)/bin/python:
-	@sh tools/venv.sh $(PYTHON) $(VENV)
+	@sh requirements/venv.sh $(PYTHON) $(VENV)
 
 # A stamp is made when its step has ended well, so that a broken download is tried again by the next make.
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
@@ -46,10 +46,10 @@ $(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
 	@$(INSTALL) requirements/test.txt
 	@touch $@
 
-static/vendor/icons.svg: package-lock.json package.json tools/vendor.py tools/npm.py | $(VENV)/bin/python
+static/vendor/icons.svg: package-lock.json package.json requirements/vendor.py requirements/npm.py | $(VENV)/bin/python
 	@echo "Fetching the front-end files ..."
 	@command -v npm >/dev/null || $(INSTALL) requirements/npm.txt
-	@$(BIN)/python -m tools.vendor
+	@$(BIN)/python -m requirements.vendor
 
 lock: | $(VENV)/bin/python
 	$(PIP) install --quiet uv

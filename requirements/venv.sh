@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the virtual environment: tools/venv.sh PYTHON FOLDER. Debian keeps the module that this needs in a package of its
+# Make the virtual environment: requirements/venv.sh PYTHON FOLDER. Debian keeps the module that this needs in a package of its
 # own, python3-venv, which is installed where we may.
 set -eu
 

@@ -1,6 +1,6 @@
 """Fill static/vendor: install what package.json names, copy its files, draw its icon sheet.
 
-`make` runs `python -m tools.vendor`; it uses the standard library alone. To add an icon, write its name (of the Lucide
+`make` runs `python -m requirements.vendor`; it uses the standard library alone. To add an icon, write its name (of the Lucide
 set) under "vendor" in package.json.
 """
 
@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tools import npm
+from requirements import npm
 
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "static" / "vendor"
