@@ -663,3 +663,67 @@ def test_an_older_state_is_believed_before_the_tries_are_used_up(engine: Engine)
         engine.push()
         engine.let_time_pass(company_id)
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+# Safeguards that nothing else would miss.
+
+
+def test_the_late_answer_of_a_worker_that_was_overtaken_undoes_nothing(engine: Engine) -> None:
+    company_id = engine.add()
+    seen: list[int] = []
+
+    def overtake() -> None:
+        engine.let_time_pass(company_id)
+        engine.push()
+        engine.edit(company_id, name="After the takeover")
+        engine.push()
+        seen.append(engine.company(company_id).sync_version)
+
+    engine.sage.during_next("create_customer", overtake)
+    engine.push()
+    company = engine.company(company_id)
+    assert company.sync_version == seen[0]
+    assert company.agreed is not None
+    assert company.agreed["name"] == "After the takeover"
+
+
+def test_a_change_from_right_before_the_watermark_arrives(engine: Engine) -> None:
+    engine.sage.add(name="Newest", code="N")
+    engine.pull()
+    later(engine, -120)
+    engine.sage.add(name="Shown late", code="L")
+    engine.pull()
+    assert [company.code for company in companies(engine)] == ["N", "L"]
+
+
+def test_a_company_that_is_edited_while_its_page_is_taken(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    company_id, sage_id = linked(engine)
+    later(engine)
+    engine.sage.edit(sage_id, city="Potsdam")
+    real = pull_module._is_news
+
+    def edited_meanwhile(*args: Any) -> bool:
+        monkeypatch.setattr(pull_module, "_is_news", real)
+        engine.edit(company_id, name="Edited")
+        return real(*args)
+
+    monkeypatch.setattr(pull_module, "_is_news", edited_meanwhile)
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        assert work.session.scalars(select(SyncRun)).one().error is None
+    engine.push()
+    company = engine.company(company_id)
+    assert (company.name, company.city, company.sync_reason) == ("Edited", "Potsdam", "in_step")
+
+
+def test_nobody_is_told_before_the_commit(engine: Engine) -> None:
+    company_id = engine.add()
+    seen: list[str] = []
+
+    def look(work: UnitOfWork) -> None:
+        # Another session sees what is committed, and nothing else.
+        seen.extend(engine.company(company_id).name for _ in work.touched)
+
+    engine.services.database.after_commit = look
+    engine.edit(company_id, name="Told")
+    assert set(seen) == {"Told"}

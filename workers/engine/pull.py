@@ -269,9 +269,18 @@ def _is_news(company: Company, remote: RemoteCustomer) -> bool:
     return company.agreed != remote.fields
 
 
+def _locked(work: UnitOfWork, company_id: int) -> Company:
+    """A company as it is now, which nobody else changes until the commit.
+
+    Session.get would raise StaleDataError where it was edited since this session read it.
+    """
+    wanted = select(Company).where(Company.id == company_id).with_for_update()
+    return work.session.scalars(wanted, execution_options={"populate_existing": True}).one()
+
+
 def _take_change(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection: Connection) -> int:
     """Take over a change that only Sage made; leave the rest to the push. Returns how many records changed here."""
-    company = work.session.get_one(Company, company_id, with_for_update=True, populate_existing=True)
+    company = _locked(work, company_id)
     if not _is_news(company, remote):
         return 0
     if company.sync_status == Status.SYNCHRONISED:
@@ -333,7 +342,7 @@ def _begun_creates(work: UnitOfWork, connection_id: int) -> dict[str, WriteInten
 
 def _settle_create(work: UnitOfWork, intent: WriteIntent, connection: Connection) -> None:
     """Have a create whose outcome was given up, and which Sage now shows, brought to its end."""
-    company = work.session.get_one(Company, intent.record_id, with_for_update=True, populate_existing=True)
+    company = _locked(work, intent.record_id)
     if company.sync_reason == Reason.OUTCOME_UNKNOWN:
         queue(work, company, connection, cause="sage")
 
@@ -375,7 +384,7 @@ def _candidates(work: UnitOfWork, remote: RemoteCustomer) -> list[tuple[int, dic
 
 def _link(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection: Connection) -> int:
     """Link a record to the customer that it is, and have the push compare the two. Returns how many were linked."""
-    company = work.session.get_one(Company, company_id, with_for_update=True, populate_existing=True)
+    company = _locked(work, company_id)
     if company.sync_reason == Reason.UNLINKED:
         # A person took it out of synchronisation, and only a person brings it back.
         return 0
