@@ -27,10 +27,10 @@ from playwright.sync_api import sync_playwright
 from redis import Redis
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from requirements import npm
 from tests.people import add_admin, sign_in
 from tests.sandbox_process import free_port
 from tests.web_processes import WebProcesses
-from tools import npm
 from webapp import create_app
 from webapp.companies.models import Company
 from webapp.config import Settings

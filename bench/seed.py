@@ -8,29 +8,111 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-_FIRST = "Alder Birch Cedar Delta Ember Fjord Gable Harbour Isar Juniper Kestrel Linden Müller Norden Österberg Piñón Quarry Rowan São Tårn Umber Våga Wexel Ypsilon Zürich Ångström Château Dómer Étoile Łódź".split()
-_SECOND = "Foods Trading Import Export Supplies Logistics Wines Cheese Seafood Bakery Coffee Tea Spices Grains Orchard Dairy Garden Market Kitchen Pantry".split()
-_FORM = "Ltd GmbH SA SARL AB Oy BV SpA Lda ApS Inc Kft".split()
+_FIRST = [
+    "Alder",
+    "Birch",
+    "Cedar",
+    "Delta",
+    "Ember",
+    "Fjord",
+    "Gable",
+    "Harbour",
+    "Isar",
+    "Juniper",
+    "Kestrel",
+    "Linden",
+    "Müller",
+    "Norden",
+    "Österberg",
+    "Piñón",
+    "Quarry",
+    "Rowan",
+    "São",
+    "Tårn",
+    "Umber",
+    "Våga",
+    "Wexel",
+    "Ypsilon",
+    "Zürich",
+    "Ångström",
+    "Château",
+    "Dómer",
+    "Étoile",
+    "Łódź",
+]
+_SECOND = [
+    "Foods",
+    "Trading",
+    "Import",
+    "Export",
+    "Supplies",
+    "Logistics",
+    "Wines",
+    "Cheese",
+    "Seafood",
+    "Bakery",
+    "Coffee",
+    "Tea",
+    "Spices",
+    "Grains",
+    "Orchard",
+    "Dairy",
+    "Garden",
+    "Market",
+    "Kitchen",
+    "Pantry",
+]
+_FORM = ["Ltd", "GmbH", "SA", "SARL", "AB", "Oy", "BV", "SpA", "Lda", "ApS", "Inc", "Kft"]
 _PLACES = [
     ("DE", "Berlin"), ("DE", "München"), ("DE", "Köln"), ("GB", "London"), ("GB", "Leeds"), ("FR", "Nantes"), ("FR", "Orléans"),
-    ("ES", "Madrid"), ("ES", "A Coruña"), ("IT", "Torino"), ("SE", "Luleå"), ("SE", "Malmö"), ("NO", "Ålesund"), ("DK", "Århus"),
+    ("ES", "Madrid"), ("ES", "A Coruña"), ("IT", "Torino"), ("SE", "Luleå"), ("SE", "Malmö"), ("NO", "Ålesund"),
+    ("DK", "Århus"),
     ("FI", "Jyväskylä"), ("PL", "Łódź"), ("PT", "São João"), ("BR", "São Paulo"), ("MX", "México"), ("US", "Portland"),
-    ("CA", "Québec"), ("CH", "Zürich"), ("AT", "Graz"), ("BE", "Liège"), ("NL", "Delft"), ("IE", "Cork"), ("AR", "Córdoba"), ("VE", "Mérida"),
+    ("CA", "Québec"), ("CH", "Zürich"), ("AT", "Graz"), ("BE", "Liège"), ("NL", "Delft"),
+    ("IE", "Cork"), ("AR", "Córdoba"), ("VE", "Mérida"),
 ]  # fmt: skip
 _STATUSES = (
     # status, reason, detail, weight
     ("synchronised", "in_step", {"code": "in_step"}, 940),
     ("pending", "queued", {"code": "queued"}, 20),
-    ("pending", "waiting_for_sage", {"code": "waiting_for_sage", "state": "unreachable", "since": "2026-11-22T09:12:00+00:00", "every": 60}, 5),
+    (
+        "pending",
+        "waiting_for_sage",
+        {"code": "waiting_for_sage", "state": "unreachable", "since": "2026-11-22T09:12:00+00:00", "every": 60},
+        5,
+    ),
     ("review", "rejected", {"code": "missing", "field": "country"}, 8),
     ("review", "conflict", {"code": "conflict", "fields": ["phone"]}, 2),
     ("not_synchronised", "excluded", {"code": "excluded"}, 25),
 )  # fmt: skip
-_COLUMNS = (
-    "name code type email phone tax_number address_line_1 address_line_2 city region postal_code country notes owner_id "
-    "sync_status sync_reason sync_detail sync_version last_synchronised_at last_attempt_at attempts next_attempt_at "
-    "connection_id sage_id sage_number agreed"
-).split()
+_COLUMNS = [
+    "name",
+    "code",
+    "type",
+    "email",
+    "phone",
+    "tax_number",
+    "address_line_1",
+    "address_line_2",
+    "city",
+    "region",
+    "postal_code",
+    "country",
+    "notes",
+    "owner_id",
+    "sync_status",
+    "sync_reason",
+    "sync_detail",
+    "sync_version",
+    "last_synchronised_at",
+    "last_attempt_at",
+    "attempts",
+    "next_attempt_at",
+    "connection_id",
+    "sage_id",
+    "sage_number",
+    "agreed",
+]
 
 
 def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:

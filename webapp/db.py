@@ -76,6 +76,8 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
+            # What people typed belongs in no traceback.
+            hide_parameters=True,
             # A server that was restarted leaves dead connections in the pool.
             pool_pre_ping=True,
             connect_args={

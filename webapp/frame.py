@@ -21,7 +21,12 @@ blueprint = Blueprint("theme", __name__)
 def init_app(app: Flask) -> None:
     """Give all templates the marks, the times and the theme, and serve the choice of the theme."""
     app.register_blueprint(blueprint)
-    app.jinja_env.globals.update(mark_of=mark_of, variant_of=lambda reason: variant(Reason(reason)), mark_variants=VARIANTS, filter_text=FILTER_TEXT)
+    app.jinja_env.globals.update(
+        mark_of=mark_of,
+        variant_of=lambda reason: variant(Reason(reason)),
+        mark_variants=VARIANTS,
+        filter_text=FILTER_TEXT,
+    )
     app.add_template_filter(_age, "age")
     app.add_template_filter(_exact, "exact")
     app.add_template_filter(_until, "until")

@@ -114,7 +114,12 @@ def _seventy(services: Services) -> dict[str, int]:
         work.session.add(connection)
         work.session.flush()
         for number in range(70):
-            values = {"name": f"Company {number:03}", "code": f"C{number:03}", "city": CITIES[number % 5], "country": "DE"}
+            values = {
+                "name": f"Company {number:03}",
+                "code": f"C{number:03}",
+                "city": CITIES[number % 5],
+                "country": "DE",
+            }
             company = create_company(work, values, connection, user_id=None, cause="import")
             company.last_synchronised_at = now - timedelta(minutes=number)
             move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
@@ -324,7 +329,7 @@ def test_a_row_that_no_longer_matches_stays_until_it_is_asked_for(desk: Page, pr
     expect(row.locator(".mark-off")).to_be_visible()
     expect(rows(desk)).to_have_count(3)
     changes = desk.locator("[data-role=list-changes]")
-    expect(changes).to_have_text("1 change – update the list")
+    expect(changes).to_have_text("1 change – update the list")  # noqa: RUF001 - as people see it.
     changes.click()
     expect(rows(desk)).to_have_count(2)
     expect(changes).to_be_hidden()
@@ -370,9 +375,7 @@ def test_live_updates_can_be_paused(desk: Page, product: Product) -> None:
     expect(row).to_have_attribute("data-status", "not_synchronised")
 
 
-def test_arrows_turn_while_a_call_runs_and_stand_still_where_motion_is_not_wanted(
-    desk: Page, product: Product
-) -> None:
+def test_arrows_turn_while_a_call_runs_and_stand_still_where_motion_is_not_wanted(desk: Page, product: Product) -> None:
     product.set_status("Company 004", Reason.RUNNING, {"code": "running"})
     icon = desk.locator(f'[data-row="company:{product.ids["Company 004"]}"] .icon')
     expect(icon).to_have_css("animation-name", "turn")
@@ -547,8 +550,10 @@ def test_what_is_pressed_on_a_phone_is_large_enough(phone: Page, product: Produc
         be_live(phone)
         small = phone.evaluate(
             """() => [...document.querySelectorAll('a, button, summary, select, input:not([type=hidden])')]
-                .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.closest('p:not(.field, .crumbs) , li, dd, .skip, .rows'))
-                .map((one) => ({ text: one.outerHTML.slice(0, 90), ...(one.closest('label') ?? one).getBoundingClientRect().toJSON() }))
+                .filter((one) => one.checkVisibility({ visibilityProperty: true }))
+                .filter((one) => !one.closest('p:not(.field, .crumbs) , li, dd, .skip, .rows'))
+                .map((one) => [one.outerHTML.slice(0, 90), (one.closest('label') ?? one).getBoundingClientRect()])
+                .map(([text, box]) => ({ text, ...box.toJSON() }))
                 .filter(({ width, height, x, right }) => right > 0 && (width < 44 || height < 44))
                 .map(({ text, width, height }) => `${text} ${width}x${height}`)"""
         )
@@ -586,9 +591,7 @@ def test_the_connection_on_a_phone_is_a_sheet(phone: Page, product: Product) -> 
     expect(details).to_be_hidden()
 
 
-def test_a_record_on_a_phone_stands_in_the_article_s_order(
-    phone: Page, product: Product
-) -> None:
+def test_a_record_on_a_phone_stands_in_the_article_s_order(phone: Page, product: Product) -> None:
     phone.goto(product.page_of("Company 003"))
     be_live(phone)
     tops = [
@@ -645,9 +648,7 @@ def test_every_action_works_without_scripts(plain: Page, product: Product) -> No
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 768, 375])
-def test_axe_finds_nothing(
-    browser: Browser, product: Product, theme: Any, width: int
-) -> None:
+def test_axe_finds_nothing(browser: Browser, product: Product, theme: Any, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
     context.set_default_timeout(LONG_ENOUGH)
     page = product.sign_in(context.new_page())

@@ -138,7 +138,8 @@ def test_strangers_are_sent_to_sign_in(client: FlaskClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/companies/new", "/companies/{id}/edit", "/companies/{id}/resync", "/connection/pause", "/connection/fetch"]
+    "path",
+    ["/companies/new", "/companies/{id}/edit", "/companies/{id}/resync", "/connection/pause", "/connection/fetch"],
 )
 def test_strangers_change_nothing(client: FlaskClient, services: Services, company: Company, path: str) -> None:
     before = stored(services, company.id).sync_version
@@ -220,7 +221,12 @@ def test_the_four_counters_filter(browser_of_sam: FlaskClient, company: Company)
     ],
 )
 def test_search_finds_without_accents_and_case(
-    browser_of_sam: FlaskClient, services: Services, connection: Connection, company: Company, words: str, found: list[str]
+    browser_of_sam: FlaskClient,
+    services: Services,
+    connection: Connection,
+    company: Company,
+    words: str,
+    found: list[str],
 ) -> None:
     add(
         services,
@@ -365,7 +371,13 @@ def test_names_from_outside_are_text(browser_of_sam: FlaskClient, services: Serv
 
 
 def test_no_page_writes_styles_or_scripts_into_itself(browser_of_admin: FlaskClient, company: Company) -> None:
-    for path in ("/companies", f"/companies/{company.id}", f"/companies/{company.id}/edit", "/companies/new", "/connection"):
+    for path in (
+        "/companies",
+        f"/companies/{company.id}",
+        f"/companies/{company.id}/edit",
+        "/companies/new",
+        "/connection",
+    ):
         page = browser_of_admin.get(path).text
         assert not re.search(r"\sstyle=|\son\w+=|hx-on|<style|javascript:|js:", page), path
         assert not re.search(r"<script(?![^>]* src=)", page), path
@@ -495,7 +507,9 @@ def new_form(**values: str) -> dict[str, str]:
 def test_a_company_is_added_and_queued(
     browser_of_sam: FlaskClient, services: Services, connection: Connection, sam: User
 ) -> None:
-    answer = post(browser_of_sam, "/companies/new", new_form(name="  New   Ltd ", country="Germany", owner_id=str(sam.id)))
+    answer = post(
+        browser_of_sam, "/companies/new", new_form(name="  New   Ltd ", country="Germany", owner_id=str(sam.id))
+    )
     assert answer.status_code == 303
     made = stored(services, int(answer.location.rsplit("/", 1)[1]))
     assert (made.name, made.country, made.owner_id, made.sync_reason) == ("New Ltd", "DE", sam.id, "queued")
@@ -533,7 +547,9 @@ def test_two_equal_forms_at_the_same_moment_make_one_company(
 
 def test_errors_keep_what_was_typed(browser_of_sam: FlaskClient, services: Services) -> None:
     answer = post(
-        browser_of_sam, "/companies/new", new_form(name="", email="nobody@", city="Ålesund", country="Atlantis", notes="a\nb")
+        browser_of_sam,
+        "/companies/new",
+        new_form(name="", email="nobody@", city="Ålesund", country="Atlantis", notes="a\nb"),
     )
     assert answer.status_code == 422
     page = answer.text
@@ -660,12 +676,16 @@ def test_the_page_without_a_connection_says_so(browser_of_admin: FlaskClient) ->
 def test_the_theme_stands_in_the_page(client: FlaskClient) -> None:
     assert '<html lang="en-GB" data-theme="system">' in client.get("/login").text
     token = csrf_token(client)
-    answer = client.post("/theme", data={"theme": "dark", "csrf_token": token}, headers={"Referer": "http://localhost/login"})
+    answer = client.post(
+        "/theme", data={"theme": "dark", "csrf_token": token}, headers={"Referer": "http://localhost/login"}
+    )
     assert (answer.status_code, answer.location) == (303, "/login")
     assert '<html lang="en-GB" data-theme="dark">' in client.get("/login").text
 
 
-@pytest.mark.parametrize("referrer", ["https://elsewhere.example/x", "http://localhost//elsewhere.example/x", "nonsense"])
+@pytest.mark.parametrize(
+    "referrer", ["https://elsewhere.example/x", "http://localhost//elsewhere.example/x", "nonsense"]
+)
 def test_the_theme_leads_to_no_other_site(client: FlaskClient, referrer: str) -> None:
     token = csrf_token(client)
     answer = client.post("/theme", data={"theme": "pink", "csrf_token": token}, headers={"Referer": referrer})

@@ -120,7 +120,10 @@ def test_a_cursor_must_name_a_possible_company(id_: object) -> None:
 
 
 _cursors = st.builds(
-    Cursor, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), st.integers(1, 2**63 - 1), st.booleans()
+    Cursor,
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.integers(1, 2**63 - 1),
+    st.booleans(),
 )
 _queries = st.builds(
     CompanyQuery,
@@ -142,7 +145,11 @@ def test_an_address_gives_its_query_again(query: CompanyQuery) -> None:
     assert not again.problems
 
 
-@given(st.lists(st.tuples(st.sampled_from(["status", "type", "owner", "country", "q", "sort", "after", "before"]), st.text())))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["status", "type", "owner", "country", "q", "sort", "after", "before"]), st.text())
+    )
+)
 def test_no_address_breaks_the_list(pairs: list[tuple[str, str]]) -> None:
     query = read_query(MultiDict(pairs), OWNERS, COUNTRIES)
     assert query.sort in SORTS
@@ -151,7 +158,12 @@ def test_no_address_breaks_the_list(pairs: list[tuple[str, str]]) -> None:
 
 # ---- The form -------------------------------------------------------------------------------------------------------
 
-STORED = dict.fromkeys(FIELDS, "") | {"name": "Alfreds Futterkiste", "type": "customer", "country": "DE", "owner_id": "1"}
+STORED = dict.fromkeys(FIELDS, "") | {
+    "name": "Alfreds Futterkiste",
+    "type": "customer",
+    "country": "DE",
+    "owner_id": "1",
+}
 
 
 def form(typed: dict[str, str], before: dict[str, str] = STORED, **more: str) -> CompanyForm:

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tools.vendor import VENDOR, icon_sheet
+from requirements.vendor import VENDOR, icon_sheet
 from webapp import ROOT
 from webapp.status import VARIANTS, mark_of
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     DateTime,
     Integer,
     Select,
+    SQLColumnExpression,
     Text,
     cast,
     func,
@@ -29,7 +30,7 @@ from webapp.status import Status
 from webapp.users.models import User
 
 # The keys of the orders, word for word as the indexes of migration 0002 have them.
-_KEYS: dict[str, ColumnElement[Any]] = {
+_KEYS: dict[str, SQLColumnExpression[Any]] = {
     "name": Company.name_key,
     "city": func.city_key(Company.city).collate("C"),
     "country": func.country_rank(Company.country, type_=Integer),
@@ -90,7 +91,7 @@ def list_companies(session: Session, query: CompanyQuery) -> Page:
     backwards = cursor is not None and cursor.backwards
     # What is fast depends on the values: a plan made for any country would walk past all others to find a rare one.
     session.execute(_PLAN_FOR_VALUES)
-    found = session.execute(_page(query)).all()
+    found = list(session.execute(_page(query)))
     rows, more = found[:PAGE], len(found) > PAGE
     if backwards:
         rows.reverse()
@@ -106,7 +107,7 @@ def _cursor(row: Any, backwards: bool) -> Cursor:
     return Cursor(row.sort_text, row.id, backwards)
 
 
-def _page(query: CompanyQuery) -> Select[Any]:
+def _page(query: CompanyQuery) -> Select[*tuple[Any, ...]]:
     """The statement for one page and the row after it.
 
     Where each status has an index, several statuses have a walk each, and the first of all these rows are the page: a
@@ -143,7 +144,7 @@ def _page(query: CompanyQuery) -> Select[Any]:
     )
 
 
-def _order(key: ColumnElement[Any], id_: Any, down: bool) -> tuple[ColumnElement[Any], ...]:
+def _order(key: SQLColumnExpression[Any], id_: Any, down: bool) -> tuple[ColumnElement[Any], ...]:
     return (key.desc(), id_.desc()) if down else (key.asc(), id_.asc())
 
 

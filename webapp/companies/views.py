@@ -34,7 +34,6 @@ from webapp.live.protocol import shown
 from webapp.live.states import read_states
 from webapp.services import services
 from webapp.status import STATUS_OF, Reason, variant
-from webapp.status import Reason
 from webapp.sync.conflicts import open_conflicts
 from webapp.sync.details import FIELD_NAMES, brief, listed
 from webapp.sync.history import told
