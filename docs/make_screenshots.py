@@ -1,0 +1,183 @@
+"""Take the pictures of the README: `.venv/bin/python docs/make_screenshots.py` writes them to var/screenshots.
+
+Starts a product of its own on free ports, fills it with invented companies, brings some of them into each kind of
+status by what happens in earnest (Sage refuses, Sage is away, both sides edit), and stops it again. Needs chromium.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.stack import ROOT, Stack
+
+OUT = ROOT / "var" / "screenshots"
+PATIENCE = 60_000  # ms
+FLAGS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+COMPANIES = """name,code,city,country,e-mail,phone,type
+Alder & Birch Foods,ALDER,Leeds,United Kingdom,office@alder.example,0113 496 0101,
+Bakkerij De Molen,MOLEN,Utrecht,Netherlands,info@demolen.example,030 555 0102,
+Café Étoile,ETOIL,Nantes,France,bonjour@etoile.example,02 40 55 01 03,
+Casa Piñón,PINON,Valencia,Spain,hola@pinon.example,96 555 0104,
+Delta Dairy,DELTA,Cork,Ireland,hello@deltadairy.example,021 555 0105,
+Drei Linden Feinkost,LINDE,München,Germany,post@dreilinden.example,089 555 0106,
+Ember Coffee Roasters,EMBER,Portland,United States,team@ember.example,503 555 0107,
+Fjord Seafood,FJORD,Ålesund,Norway,post@fjord.example,70 55 01 08,
+Grønt & Godt,GRONT,Århus,Denmark,hej@gront.example,86 55 01 09,
+Harbour Trading,HARBO,Bristol,United Kingdom,desk@harbour.example,0117 496 0110,
+Isar Import,ISARI,Passau,Germany,info@isar.example,0851 555 0111,prospect
+Juniper Spices,JUNIP,Malmö,Sweden,hej@juniper.example,040 55 01 12,
+Kestrel Pantry,KESTR,York,United Kingdom,hello@kestrel.example,01904 555 013,
+Lagar do Sol,LAGAR,Porto,Portugal,geral@lagar.example,22 555 0114,
+Maison Quercy,QUERC,Cahors,France,contact@quercy.example,05 65 55 01 15,
+Norden Market,NORDE,Turku,Finland,tilaukset@norden.example,02 555 0116,
+Orto Verde,ORTOV,Torino,Italy,ciao@ortoverde.example,011 555 0117,
+Quarry Kitchen,QUARR,Galway,Ireland,eat@quarry.example,091 555 018,prospect
+Rowan Orchard,ROWAN,Hereford,United Kingdom,apples@rowan.example,01432 555 019,
+Spiżarnia Łódź,SPIZA,Łódź,Poland,kontakt@spizarnia.example,42 555 01 20,
+"""
+
+
+def main() -> None:
+    """Do all of it."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise SystemExit("chromium is missing: install it, for example with apt-get install chromium.")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        expect.set_options(timeout=PATIENCE)
+        with Stack(Path(folder), SYNCLIGHT_CYCLE_SECONDS="5") as stack:
+            fill(stack, browser)
+            take(stack, browser)
+        browser.close()
+    print(f"The pictures are in {OUT}.")
+
+
+def fill(stack: Stack, browser: Browser) -> None:
+    """Companies in step with Sage, and some for each other status."""
+    file = stack.var / "companies.csv"
+    file.write_text(COMPANIES, encoding="utf-8")
+    told = stack.cli("import", str(file))
+    if told.returncode:
+        raise SystemExit(told.stdout + told.stderr)
+    page = sign_in(stack, browser, 1440, "light")
+    expect(page.locator("[data-role=status-count][data-status=synchronised]")).to_contain_text("18")
+    sandbox = httpx2.Client(base_url=f"{stack.sandbox_url}/_sandbox")
+
+    add(stack, page, "Blauer Salon", "BLAUS")
+    expect_reason(page, "rejected")
+
+    # Both sides give Fjord Seafood another phone while they cannot speak to each other.
+    sandbox.post("/faults", json={"kind": "offline"}).raise_for_status()
+    edit(stack, page, "Fjord Seafood", "[name=phone]", "70 55 22 08")
+    expect_reason(page, "waiting_for_sage")
+    (theirs,) = (one for one in sandbox.get("/contacts").json() if one["name"] == "Fjord Seafood")
+    sandbox.post(f"/contacts/{theirs['id']}", json={"telephone": "70 55 99 08"}).raise_for_status()
+    sandbox.delete("/faults").raise_for_status()
+    expect(page.locator("[data-role=sync-label]")).to_have_attribute("data-status", re.compile("review|synchronised"))
+
+    sandbox.post("/faults", json={"kind": "error_before", "times": 3}).raise_for_status()
+    edit(stack, page, "Casa Piñón", "[name=phone]", "96 555 0199")
+    expect_reason(page, "retrying")
+    sandbox.close()
+    page.context.close()
+
+
+def add(stack: Stack, page: Page, name: str, code: str) -> None:
+    """Add a company without a country."""
+    page.goto(f"{stack.url}/companies/new")
+    page.fill("[name=name]", name)
+    page.fill("[name=code]", code)
+    page.locator("[data-role=save]").click()
+
+
+def edit(stack: Stack, page: Page, name: str, field: str, value: str) -> None:
+    """Edit a company that is found by its name."""
+    page.goto(f"{stack.url}/companies")
+    page.get_by_role("link", name=name).click()
+    page.locator("[data-role=edit]").click()
+    page.fill(field, value)
+    page.locator("[data-role=save]").click()
+
+
+def expect_reason(page: Page, reason: str) -> None:
+    """Wait until the record that is shown has this reason."""
+    expect(page.locator("[data-role=sync-label]")).to_have_attribute("data-reason", reason)
+
+
+def sign_in(stack: Stack, browser: Browser, width: int, theme: str) -> Page:
+    """A page on which an admin is signed in, on the list, live."""
+    phone = width < 720
+    context = browser.new_context(
+        viewport={"width": width, "height": 812 if phone else 900},
+        color_scheme="dark" if theme == "dark" else "light",
+        device_scale_factor=2,
+        locale="en-GB",
+        has_touch=phone,
+        is_mobile=phone,
+    )
+    page = context.new_page()
+    page.goto(f"{stack.url}/login")
+    page.fill("[name=email]", stack.admin)
+    page.fill("[name=password]", stack.password)
+    page.press("[name=password]", "Enter")
+    page.wait_for_url(re.compile("/companies"))
+    be_live(page)
+    return page
+
+
+def be_live(page: Page) -> None:
+    """Wait until the page follows the server."""
+    expect(page.locator("body")).to_have_attribute("data-live", "live")
+
+
+def take(stack: Stack, browser: Browser) -> None:
+    """All pictures, one context for each width and theme."""
+    shots: dict[str, tuple[int, str, Callable[[Page], None]]] = {
+        "list-light": (1440, "light", lambda page: None),
+        "list-dark": (1440, "dark", lambda page: None),
+        "connection": (1440, "light", lambda page: page.hover("[data-role=connection]")),
+        "record-error": (1440, "light", lambda page: open_record(page, "Blauer Salon")),
+        "record-conflict": (1440, "dark", lambda page: open_record(page, "Fjord Seafood")),
+        "form": (1440, "light", lambda page: open_form(page, "Alder & Birch Foods")),
+        "phone-list": (375, "light", lambda page: None),
+        "phone-filters": (375, "light", lambda page: page.get_by_role("button", name="Company filters").tap()),
+        "phone-record": (375, "dark", lambda page: open_record(page, "Alder & Birch Foods")),
+    }
+    for name, (width, theme, prepare) in shots.items():
+        page = sign_in(stack, browser, width, theme)
+        prepare(page)
+        be_live(page)
+        page.screenshot(path=OUT / f"{name}.png")
+        page.context.close()
+
+
+def open_record(page: Page, name: str) -> None:
+    """Go to a company from the list."""
+    page.get_by_role("link", name=name).click()
+    expect(page.locator("[data-role=sync-label]")).to_be_visible()
+
+
+def open_form(page: Page, name: str) -> None:
+    """Go to the form of a company."""
+    open_record(page, name)
+    page.locator("[data-role=edit]").click()
+    expect(page.locator("form[data-form]")).to_be_visible()
+
+
+if __name__ == "__main__":
+    main()
