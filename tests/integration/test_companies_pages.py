@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import unescape
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from flask import Flask
@@ -663,6 +663,50 @@ def test_an_admin_pauses_and_resumes(
 def test_fetch_now_asks_the_workers(browser_of_admin: FlaskClient, services: Services, connection: Connection) -> None:
     assert post(browser_of_admin, "/connection/fetch").status_code == 303
     assert services.redis.llen("rq:queue:pull") == 1
+
+
+def put_state(services: Services, connection: Connection, state: str) -> None:
+    with services.database.unit_of_work() as work:
+        work.session.get_one(Connection, connection.id).state = state
+        work.commit()
+
+
+def test_an_admin_authorises_again_on_sages_page_and_comes_back(
+    browser_of_admin: FlaskClient, services: Services, connection: Connection
+) -> None:
+    assert 'data-role="authorise"' not in browser_of_admin.get("/connection").text, "there is no need to"
+    put_state(services, connection, "authorise_again")
+    assert 'data-role="authorise"' in browser_of_admin.get("/connection").text
+    there = urlsplit(browser_of_admin.get("/connection/authorise").location)
+    asked = dict(parse_qsl(there.query))
+    assert (there.netloc, there.path) == (f"127.0.0.1:{services.settings.sandbox_port}", "/oauth2/auth/central")
+    assert asked["redirect_uri"] == f"{services.settings.origin}/connection/callback"
+    assert asked["code_challenge_method"] == "S256"
+    answer = browser_of_admin.get(f"/connection/callback?code=abc&state={asked['state']}")
+    assert (answer.status_code, answer.location) == (303, "/connection")
+    assert "Sage is being connected." in browser_of_admin.get("/connection").text
+    assert services.redis.llen("rq:queue:push") == 1
+    browser_of_admin.get(f"/connection/callback?code=abc&state={asked['state']}")
+    assert services.redis.llen("rq:queue:push") == 1, "an errand is done once"
+
+
+@pytest.mark.parametrize("answer", ["code=abc&state=guessed", "code=abc", "error=access_denied&state={state}", ""])
+def test_an_answer_that_nobody_asked_for_changes_nothing(
+    browser_of_admin: FlaskClient, services: Services, connection: Connection, answer: str
+) -> None:
+    there = urlsplit(browser_of_admin.get("/connection/authorise").location)
+    state = dict(parse_qsl(there.query))["state"]
+    browser_of_admin.get(f"/connection/callback?{answer.format(state=state)}")
+    assert services.redis.llen("rq:queue:push") == 0
+    page = browser_of_admin.get("/connection").text
+    assert "belongs to no authorisation" in page or "was not authorised" in page
+
+
+def test_sales_staff_authorise_nothing(browser_of_sam: FlaskClient, services: Services, connection: Connection) -> None:
+    put_state(services, connection, "authorise_again")
+    assert 'data-role="authorise"' not in browser_of_sam.get("/connection").text
+    assert browser_of_sam.get("/connection/authorise").status_code == 403
+    assert browser_of_sam.get("/connection/callback?code=abc&state=x").status_code == 403
 
 
 def test_the_page_without_a_connection_says_so(browser_of_admin: FlaskClient) -> None:

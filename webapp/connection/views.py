@@ -1,11 +1,12 @@
-"""The page of the connection to Sage: what it is and how it does, for everybody; to pause it and to fetch, for admins."""
+"""The page of the connection to Sage: how it does, for everybody; to pause it, to fetch and to authorise, for admins."""
 
 from __future__ import annotations
 
-from flask import Blueprint, abort, flash, redirect, render_template, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.companies.models import Company
+from webapp.connection.authorising import Errand
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, PAUSED, Connection
 from webapp.connection.queries import main_connection
@@ -16,6 +17,9 @@ from webapp.users.access import admin_required, login_required, signed_in_user
 from webapp.zone import glance
 
 blueprint = Blueprint("connection", __name__, url_prefix="/connection")
+
+# Where the session keeps an errand to Sage.
+_ERRAND = "sage_errand"
 
 
 @blueprint.get("")
@@ -64,6 +68,39 @@ def fetch() -> ResponseReturnValue:
         services().jobs.pull(_connection(work).id, signed_in_user().id)
     flash("Changes are fetched from Sage now.", "ok")
     return redirect(url_for("connection.page"), 303)
+
+
+@blueprint.get("/authorise")
+@admin_required
+def authorise() -> ResponseReturnValue:
+    """Go to Sage's page of consent.
+
+    A link and no form: a form may lead to our own addresses only (Content-Security-Policy, form-action). Whoever lures
+    an admin here gains nothing, because only a consent that the admin gives in Sage changes anything.
+    """
+    with services().database.unit_of_work() as work:
+        errand = Errand.begin(_connection(work).id)
+    session[_ERRAND] = errand.kept()
+    return redirect(errand.address(services().settings, _callback()))
+
+
+@blueprint.get("/callback")
+@admin_required
+def callback() -> ResponseReturnValue:
+    """Come back from Sage. The code goes to a worker; the page shows by itself when the connection works."""
+    errand = Errand.read(session.pop(_ERRAND, None))
+    if errand is None or not errand.is_answered_by(request.args.get("state", "")):
+        flash("This answer from Sage belongs to no authorisation that you began here. Begin once more.", "error")
+    elif "code" not in request.args:
+        flash("Sage was not authorised: the access was refused there.", "error")
+    else:
+        services().jobs.authorise(errand.connection_id, request.args["code"], _callback(), errand.verifier)
+        flash("Sage is being connected. This page shows it by itself when it works.", "ok")
+    return redirect(url_for("connection.page"), 303)
+
+
+def _callback() -> str:
+    return f"{services().settings.origin}{url_for('connection.callback')}"
 
 
 def _connection(work: UnitOfWork) -> Connection:

@@ -1,0 +1,64 @@
+"""The way of a person to Sage's page of consent and back. Pure: builds addresses, checks what came back.
+
+What Sage gives at the end, a code, goes to a worker, which alone can exchange it (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
+from webapp.config import Settings
+
+# Sage Business Cloud Accounting, "Authentication": https://developer.sage.com/accounting/guides/authenticating/
+_SAGE_PAGE = "https://www.sageone.com/oauth2/auth/central"
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One way to Sage, kept in the person's session: `state` comes back with the code, `verifier` never leaves us."""
+
+    connection_id: int
+    state: str
+    verifier: str
+
+    @classmethod
+    def begin(cls, connection_id: int) -> Self:
+        """A new errand, with secrets of its own."""
+        return cls(connection_id, secrets.token_urlsafe(24), secrets.token_urlsafe(48))
+
+    @classmethod
+    def read(cls, kept: Mapping[str, Any] | None) -> Self | None:
+        """The errand that a session holds, None where it holds none."""
+        return cls(**kept) if kept else None
+
+    def kept(self) -> dict[str, Any]:
+        """The errand as a session holds it."""
+        return asdict(self)
+
+    def address(self, settings: Settings, redirect_uri: str) -> str:
+        """The page on which a person in Sage agrees: Sage's own, or the sandbox's where that is used."""
+        asked = {
+            "filter": "apiv3.1",
+            "response_type": "code",
+            "client_id": settings.sage_client_id,
+            "redirect_uri": redirect_uri,
+            "scope": "full_access",
+            "state": self.state,
+            "code_challenge": create_s256_code_challenge(self.verifier),
+            "code_challenge_method": "S256",
+        }
+        page = _SAGE_PAGE
+        if settings.sage_base_url is None:
+            page = f"http://127.0.0.1:{settings.sandbox_port}/oauth2/auth/central"
+        return f"{page}?{urlencode(asked)}"
+
+    def is_answered_by(self, state: str) -> bool:
+        """Whether `state` is that of this errand, so that the code is for the person who asked for it."""
+        return hmac.compare_digest(self.state.encode(), state.encode())
