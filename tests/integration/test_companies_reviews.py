@@ -78,6 +78,20 @@ def test_half_a_choice_changes_nothing(app: Flask, client: FlaskClient) -> None:
         assert read(services, company_id).sync_reason == "conflict"
 
 
+def test_a_code_that_another_company_has_is_not_taken(app: Flask, client: FlaskClient) -> None:
+    services: Services = app.extensions["synclight"]
+    sign_in(client, add_person(services))
+    company_id = company_in(services, Reason.CONFLICT, {"code": "conflict", "fields": ["code"]})
+    with services.database.unit_of_work() as work:
+        create_company(work, {"name": "Other", "code": "TAKEN"}, None, user_id=None, cause="edit")
+        work.session.add(Conflict(kind="company", record_id=company_id, field="code", base="", ours="", theirs="TAKEN"))
+        work.commit()
+    answer = post(client, f"/companies/{company_id}/choose", {"code": "theirs"})
+    assert answer.status_code == 303
+    assert "Another company here has the code" in client.get(f"/companies/{company_id}").text
+    assert read(services, company_id).sync_reason == "conflict"
+
+
 def test_an_admin_restores_or_unlinks_what_was_deleted_in_sage(app: Flask, client: FlaskClient) -> None:
     services: Services = app.extensions["synclight"]
     sign_in(client, add_admin(services))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.companies.changes import have_sent
@@ -31,10 +32,16 @@ def choose_values(company_id: int) -> ResponseReturnValue:
         elif not set(choices.values()) <= {"ours", "theirs"}:
             flash("Choose one of the two values for each field, then save the choice.", "error")
         else:
-            choose(work, company, choices, signed_in_user().id)  # type: ignore[arg-type]
-            have_sent(work, company, main_connection(work.session), cause="choice", user_id=signed_in_user().id)
-            work.commit()
-            flash("Your choice is saved and goes to Sage now.", "ok")
+            try:
+                choose(work, company, choices, signed_in_user().id)  # type: ignore[arg-type]
+                have_sent(work, company, main_connection(work.session), cause="choice", user_id=signed_in_user().id)
+                work.commit()
+                flash("Your choice is saved and goes to Sage now.", "ok")
+            except IntegrityError:
+                # The code is the only value that two companies cannot share.
+                flash(
+                    "Another company here has the code that is in Sage. Change that one first, or keep yours.", "error"
+                )
     return _back(company_id)
 
 
