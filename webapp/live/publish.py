@@ -28,7 +28,8 @@ class Publisher:
 
     def __init__(self, redis: Redis, engine: Engine) -> None:
         self._redis = redis
-        self._engine = engine
+        # Single statements need no transaction, whose beginning and end would take a round trip each.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def publish(self, work: UnitOfWork) -> None:
         """Send the present states of what `work` touched, and of the counters that moved with it, if they are watched.

@@ -61,7 +61,9 @@ class Readers:
     def __init__(self) -> None:
         self._by_sid: dict[str, Reader] = {}
         self._by_key: dict[str, set[Reader]] = {}
-        # Who has something pending, by the time at which the frame may leave. A number keeps equal times apart.
+        # Who has something pending: those whose frame may leave now, and the others by the time at which theirs may. A
+        # number keeps equal times apart.
+        self._ready: list[Reader] = []
         self._due: list[tuple[float, int, Reader]] = []
         self._number = count()
 
@@ -125,14 +127,17 @@ class Readers:
                     reader.versions[key] = version
                     if not reader.pending:
                         due = reader.pace.earliest()
-                        heapq.heappush(self._due, (due, next(self._number), reader))
                         reader.since, reader.late = now, due > now
+                        if due <= now:
+                            self._ready.append(reader)
+                        else:
+                            heapq.heappush(self._due, (due, next(self._number), reader))
                     elif reader.since != now:
                         reader.late = False
                     reader.pending[key] = state
 
     def next_due(self) -> float | None:
-        """When the next frame may leave; None where nothing waits."""
+        """When the next frame may leave of those that may not leave yet; None where nothing waits."""
         return self._due[0][0] if self._due else None
 
     def take(self, now: float) -> list[Frame]:
@@ -141,19 +146,24 @@ class Readers:
         A socket that has not taken its last frame yet waits; what waits for it is the newest state of each key, so that
         a slow reader never has more on its way than it can take.
         """
-        frames: dict[tuple[object, ...], Frame] = {}
         while self._due and self._due[0][0] <= now:
-            reader = heapq.heappop(self._due)[2]
+            self._ready.append(heapq.heappop(self._due)[2])
+        frames: dict[tuple[object, ...], Frame] = {}
+        for reader in self._ready:
             if not reader.pending:  # Closed, or told by the answer to a `watch`.
                 continue
             if not reader.sink.is_free:
                 heapq.heappush(self._due, (now + _AGAIN, next(self._number), reader))
                 continue
-            states = list(reader.pending.values())
+            states = reader.pending.values()
             same = (reader.zone, *map(id, states))
-            frames.setdefault(same, Frame([], states, reader.zone)).sinks.append(reader.sink)
+            frame = frames.get(same)
+            if frame is None:
+                frame = frames[same] = Frame([], list(states), reader.zone)
+            frame.sinks.append(reader.sink)
             reader.pending.clear()
             reader.pace.left(now, late=reader.late)
+        self._ready.clear()
         return list(frames.values())
 
     def _unwatch(self, reader: Reader, keys: Iterable[str]) -> None:
