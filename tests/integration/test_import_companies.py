@@ -208,6 +208,22 @@ def test_a_review_stays_a_review_where_the_file_says_nothing_new(
     assert [(made.from_reason, made.to_reason) for made in events(services)][-1] == ("rejected", "queued")
 
 
+@pytest.mark.parametrize("reason", ["unlinked", "possible_duplicate"])
+def test_what_an_admin_decides_is_not_decided_by_a_file(
+    services: Services, run: Import, connection: Connection, reason: str
+) -> None:
+    run("name,code,country,city\nAlpha,A1,DE,Berlin\n")
+    status = "review" if reason == "possible_duplicate" else "not_synchronised"
+    with services.database.engine.begin() as database:
+        database.execute(
+            text("UPDATE company SET sync_status = :status, sync_reason = :reason, next_attempt_at = NULL"),
+            {"status": status, "reason": reason},
+        )
+    assert counts(run("name,code,country,city\nAlpha,A1,DE,Potsdam\n")) == (0, 1, 0, 0)
+    (company,) = companies(services)
+    assert (company.city, company.sync_reason, company.next_attempt_at) == ("Potsdam", reason, None)
+
+
 def test_without_code_name_and_postal_code_say_which_company(services: Services, run: Import) -> None:
     run("name,zip,city\nCafé Æther,1000,Brussels\nCafé Æther,2000,Antwerp\n")
     report = run("name,zip,city\nCAFE ÆTHER,2000,Antwerpen\nCafé Æther,3000,Leuven\n")

@@ -13,7 +13,7 @@ from webapp.sync.models import Json
 from webapp.sync.transitions import move, queue, queued_as
 
 # What a person decides by a word of its own, and not by saving.
-_STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
+STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
 
 # Of these columns a company consists, as far as people can edit it.
 EDITABLE = (
@@ -69,7 +69,7 @@ def edit_company(
         choose(work, company, dict.fromkeys(fields, "ours"), user_id)
     for name in changed:
         setattr(company, name, values[name])
-    stays = company.sync_reason in _STAYS and company.type != PROSPECT
+    stays = company.sync_reason in STAYS and company.type != PROSPECT
     if (changed or company.sync_status == "review") and not stays:
         have_sent(work, company, connection, cause=cause, user_id=user_id)
     elif changed:

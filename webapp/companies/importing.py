@@ -51,7 +51,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from webapp.companies.changes import saved_as
+from webapp.companies.changes import STAYS, saved_as
 from webapp.companies.clean import LIMITS, clean_company
 from webapp.companies.columns import COLUMNS, LABELS, OWNER
 from webapp.companies.models import CUSTOMER, PROSPECT, Company
@@ -370,13 +370,15 @@ def _change(
     before = select(_COMPANY.c.id, _COMPANY.c.sync_reason, _COMPANY.c.sync_detail).where(among_held).cte("before")
     merged = {name: case((is_given, _ROWS.c[name]), else_=_COMPANY.c[name]) for name, is_given in given.items()}
     is_customer = merged["type"] == CUSTOMER
+    status = _saved(merged["type"], saved)
+    stays = and_(is_customer, _COMPANY.c.sync_reason.in_(STAYS))
     belongs_to = func.coalesce(literal(connection_id, BigInteger), _COMPANY.c.connection_id)
     changed = (
         update(_COMPANY)
         .where(_COMPANY.c.id == _ROWS.c.company_id, among_held)
         .values(
             **merged,
-            **_saved(merged["type"], saved),
+            **{name: case((stays, _COMPANY.c[name]), else_=value) for name, value in status.items()},
             sync_version=_COMPANY.c.sync_version + 1,
             attempts=case((is_customer, 0), else_=_COMPANY.c.attempts),
             connection_id=case((is_customer, belongs_to), else_=_COMPANY.c.connection_id),
