@@ -290,7 +290,7 @@ def test_polling_is_refused(web: WebProcesses, cookie: str) -> None:
 def test_disabling_a_person_closes_their_sockets_at_once_and_no_others(
     app: Flask, web: WebProcesses, cookie: str, services: Services, sam: User, companies: list[Company]
 ) -> None:
-    admin_cookie = signed_in_cookie(app.test_client(), add_admin(services))
+    admin_cookie = signed_in_cookie(app.test_client(), add_admin(services, f"{uuid4().hex}@example.com"))
     # Four, so that both web processes have some.
     sockets = [LiveClient(web.url, cookie) for _ in range(4)]
     with LiveClient(web.url, admin_cookie) as others:
@@ -306,6 +306,24 @@ def test_disabling_a_person_closes_their_sockets_at_once_and_no_others(
             LiveClient(web.url, cookie).connect()
         assert others.watch({companies[0].key: 0})["things"]
         assert others.ended == []
+
+
+def test_closing_a_persons_sockets_twice_closes_no_others(
+    app: Flask, web: WebProcesses, cookie: str, services: Services, sam: User, redis: Redis, companies: list[Company]
+) -> None:
+    admin_cookie = signed_in_cookie(app.test_client(), add_admin(services, f"{uuid4().hex}@example.com"))
+    everybody = [LiveClient(web.url, admin_cookie).connect() for _ in range(4)]
+    with LiveClient(web.url, cookie) as socket:
+        socket.watch({companies[0].key: 0})
+        with redis.pipeline(transaction=False) as both:
+            for _ in range(2):
+                both.publish(CHANNEL, json.dumps({"v": 1, "close_user": sam.id}))
+            both.execute()
+        socket.wait_until_ended(5)
+    for other in everybody:
+        assert other.watch({companies[0].key: 0})["things"]
+        assert other.ended == []
+        other.leave()
 
 
 def test_signing_out_ends_the_sockets_of_that_session(

@@ -233,8 +233,10 @@ class Gateway:
     def _close_one(self, sid: str) -> None:
         server = self._socketio.server
         engine_sid = server.manager.eio_sid_from_sid(sid, _NAMESPACE)
-        server.disconnect(sid)
-        server.eio.disconnect(engine_sid)
+        # To Engine.IO, no socket would mean all of them.
+        if engine_sid is not None:
+            server.disconnect(sid)
+            server.eio.disconnect(engine_sid)
 
     def _for_ever(self, work: Callable[[], None]) -> None:
         """Do `work` again whenever it fails: without it the sockets would stay open and hear nothing."""
