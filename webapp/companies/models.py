@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Computed, FetchedValue, ForeignKey, Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from webapp.db import Base
@@ -49,6 +49,12 @@ class Company(Synced, Base):
             "fold(' ' || name || ' ' || code || ' ' || city || ' ' || email || ' ' || tax_number)", persisted=True
         ),
     )
+    # For the orders of the list, where a company without city or country comes last. How they are made stands in
+    # migration 0002 alone, because the ranks of all countries do.
+    city_key: Mapped[str] = mapped_column(
+        Text(collation="C"), server_default=FetchedValue(), server_onupdate=FetchedValue()
+    )
+    country_rank: Mapped[int] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
 
     owner: Mapped[User | None] = relationship(lazy="raise")
 

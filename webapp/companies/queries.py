@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     DateTime,
-    Integer,
     Select,
     SQLColumnExpression,
+    Subquery,
     Text,
     cast,
     func,
@@ -32,17 +32,21 @@ from webapp.users.models import User
 # The keys of the orders, word for word as the indexes of migration 0002 have them.
 _KEYS: dict[str, SQLColumnExpression[Any]] = {
     "name": Company.name_key,
-    "city": func.city_key(Company.city).collate("C"),
-    "country": func.country_rank(Company.country, type_=Integer),
+    "city": Company.city_key,
+    "country": Company.country_rank,
     "last_synchronised_at": func.coalesce(
         Company.last_synchronised_at, literal_column("'-infinity'::timestamptz"), type_=DateTime(timezone=True)
     ),
 }
 
-# The orders in which each status has an index of its own.
-_BY_STATUS = frozenset({"name", "last_synchronised_at"})
+# What is fast depends on the values: a plan made for any country would walk past all others to find a rare one. And
+# never is it reading the whole table, even where the planner believes that enough rows stand at its beginning.
+_FOR_THESE_VALUES = text(
+    "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true)"
+)
 
-_PLAN_FOR_VALUES = text("SET LOCAL plan_cache_mode = force_custom_plan")
+# So many hits of a search are read and sorted in a few milliseconds.
+_FEW = 4_000
 
 _SHOWN = (
     Company.id,
@@ -86,20 +90,25 @@ class Page:
 
 
 def list_companies(session: Session, query: CompanyQuery) -> Page:
-    """One page of the companies that `query` asks for: one statement, as fast at any depth."""
-    cursor = query.cursor
-    backwards = cursor is not None and cursor.backwards
-    # What is fast depends on the values: a plan made for any country would walk past all others to find a rare one.
-    session.execute(_PLAN_FOR_VALUES)
-    found = list(session.execute(_page(query)))
-    rows, more = found[:PAGE], len(found) > PAGE
+    """One page of the companies that `query` asks for, as fast at any depth.
+
+    A search with few hits has them sorted; everything else walks along the index of its order until the page is full.
+    Which of the two is quick depends on where the hits stand in the order, and that no planner knows: all companies of
+    a city stand in one place of the order of cities.
+    """
+    session.execute(_FOR_THESE_VALUES)
+    found = session.execute(_sorted_hits(query)).all() if query.words else None
+    if found is None or (found and found[0].hits > _FEW):
+        found = session.execute(_walk(query)).all()
+    backwards = query.cursor is not None and query.cursor.backwards
+    rows, more = list(found[:PAGE]), len(found) > PAGE
     if backwards:
         rows.reverse()
     first, last = (_cursor(rows[0], True), _cursor(rows[-1], False)) if rows else (None, None)
     return Page(
         [ListRow(*row[: len(_SHOWN)]) for row in rows],
-        first if (more if backwards else cursor is not None) else None,
-        last if (cursor is not None if backwards else more) else None,
+        first if (more if backwards else query.cursor is not None) else None,
+        last if (query.cursor is not None if backwards else more) else None,
     )
 
 
@@ -107,45 +116,66 @@ def _cursor(row: Any, backwards: bool) -> Cursor:
     return Cursor(row.sort_text, row.id, backwards)
 
 
-def _page(query: CompanyQuery) -> Select[*tuple[Any, ...]]:
-    """The statement for one page and the row after it.
+def _walk(query: CompanyQuery) -> Select[Any]:
+    """The statement for one page and the row after it, along the index of the order.
 
-    Where each status has an index, several statuses have a walk each, and the first of all these rows are the page: a
-    single walk past the other statuses could be long.
+    Several statuses have a walk each, and the first of all these rows are the page: a single walk past the other
+    statuses could be long.
     """
+    down = _is_down(query)
+    statuses = _chosen(query) or (None,)
+    walks = [
+        _matching(query)
+        .where(*([Company.sync_status == status] if status else []))
+        .order_by(*_order(_place(query), down))
+        .limit(PAGE + 1)
+        .subquery()
+        for status in statuses
+    ]
+    found = walks[0] if len(walks) == 1 else union_all(*(select(walk) for walk in walks)).subquery()
+    return _first_of(found, down)
+
+
+def _sorted_hits(query: CompanyQuery) -> Select[Any]:
+    """The statement for one page out of all hits, each row with their number; nothing of use where that is over _FEW."""
+    statuses = _chosen(query)
+    hits = _matching(query).where(*([Company.sync_status.in_(statuses)] if statuses else [])).limit(_FEW + 1).subquery()
+    return _first_of(hits, _is_down(query), func.count().over().label("hits"))
+
+
+def _matching(query: CompanyQuery) -> Select[*tuple[Any, ...]]:
+    """What a page shows and is ordered by, of the companies that match; all conditions but the status."""
     key = _KEYS[query.sort]
-    down = query.descending != (query.cursor is not None and query.cursor.backwards)
     limits = _limits(query)
     if query.cursor is not None:
-        here = tuple_(_bound(query.sort, query.cursor.key), query.cursor.id)
-        place = tuple_(key, Company.id)
-        limits.append(place < here if down else place > here)
-    statuses = query.statuses if len(query.statuses) < len(Status) else ()
-    if len(statuses) > 1 and query.sort in _BY_STATUS:
-        walks = (
-            select(*_SHOWN, cast(key, Text).label("sort_text"), key.label("sort_key"))
-            .where(Company.sync_status == status, *limits)
-            .order_by(*_order(key, Company.id, down))
-            .limit(PAGE + 1)
-            .subquery()
-            for status in statuses
-        )
-        found = union_all(*(select(walk) for walk in walks)).subquery()
-        # The key itself is not read: Python has no time for -infinity.
-        columns = [column for column in found.c if column.name != "sort_key"]
-        return select(*columns).order_by(*_order(found.c.sort_key, found.c.id, down)).limit(PAGE + 1)
-    if statuses:
-        limits.append(Company.sync_status.in_(statuses))
-    return (
-        select(*_SHOWN, cast(key, Text).label("sort_text"))
-        .where(*limits)
-        .order_by(*_order(key, Company.id, down))
-        .limit(PAGE + 1)
-    )
+        place = _place(query)
+        here = (_bound(query.sort, query.cursor.key), literal(query.cursor.id))[-len(place) :]
+        after = tuple_(*place) < tuple_(*here) if _is_down(query) else tuple_(*place) > tuple_(*here)
+        limits.append(after)
+    return select(*_SHOWN, cast(key, Text).label("sort_text"), key.label("sort_key")).where(*limits)
 
 
-def _order(key: SQLColumnExpression[Any], id_: Any, down: bool) -> tuple[ColumnElement[Any], ...]:
-    return (key.desc(), id_.desc()) if down else (key.asc(), id_.asc())
+def _first_of(found: Subquery, down: bool, *more: ColumnElement[Any]) -> Select[Any]:
+    """The first rows of these, with `more` columns. The key itself is not read: Python has no time for -infinity."""
+    columns = [*(column for column in found.c if column.name != "sort_key"), *more]
+    return select(*columns).order_by(*_order((found.c.sort_key, found.c.id), down)).limit(PAGE + 1)
+
+
+def _chosen(query: CompanyQuery) -> tuple[Status, ...]:
+    return query.statuses if len(query.statuses) < len(Status) else ()
+
+
+def _is_down(query: CompanyQuery) -> bool:
+    return query.descending != (query.cursor is not None and query.cursor.backwards)
+
+
+def _place(query: CompanyQuery) -> tuple[Any, ...]:
+    """What the order goes by. Within one country the order of countries is that of the ids."""
+    return (Company.id,) if query.country and query.sort == "country" else (_KEYS[query.sort], Company.id)
+
+
+def _order(place: tuple[Any, ...], down: bool) -> list[ColumnElement[Any]]:
+    return [part.desc() if down else part.asc() for part in place]
 
 
 def _bound(sort: str, key: str) -> ColumnElement[Any]:
