@@ -44,6 +44,8 @@ ADMINS = {
     "connection.pause",
     "connection.resume",
     "connection.fetch",
+    "connection.authorise",
+    "connection.callback",
 }
 SIGNED_IN = {
     "start",
