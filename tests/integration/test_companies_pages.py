@@ -10,6 +10,7 @@ from html import unescape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import brotli
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -735,3 +736,19 @@ def test_the_theme_leads_to_no_other_site(client: FlaskClient, referrer: str) ->
     answer = client.post("/theme", data={"theme": "pink", "csrf_token": token}, headers={"Referer": referrer})
     assert answer.location == "/companies"
     assert 'data-theme="system"' in client.get("/login").text
+
+
+# ---- Static files ---------------------------------------------------------------------------------------------------
+
+
+def test_static_files_come_compressed_to_whoever_can_read_that(app: Flask, client: FlaskClient) -> None:
+    with app.test_request_context():
+        address = app.url_for("static", filename="css/app.css")
+    plain = client.get(address)
+    packed = client.get(address, headers={"Accept-Encoding": "gzip, br"})
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "br"
+    assert brotli.decompress(packed.data) == plain.data
+    assert len(packed.data) < len(plain.data) / 4
+    assert "Accept-Encoding" in packed.vary
+    assert "immutable" in packed.headers["Cache-Control"]

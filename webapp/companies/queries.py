@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     DateTime,
+    FromClause,
     Select,
-    SQLColumnExpression,
-    Subquery,
     Text,
     cast,
     func,
@@ -25,17 +24,19 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from webapp.companies.forms import NOBODY, PAGE, CompanyQuery, Cursor
-from webapp.companies.models import Company
+from webapp.companies.models import PROSPECT, Company
 from webapp.status import Status
 from webapp.users.models import User
 
+_COMPANY = Company.__table__
+
 # The keys of the orders, word for word as the indexes of migration 0002 have them.
-_KEYS: dict[str, SQLColumnExpression[Any]] = {
-    "name": Company.name_key,
-    "city": Company.city_key,
-    "country": Company.country_rank,
+_KEYS: dict[str, ColumnElement[Any]] = {
+    "name": _COMPANY.c.name_key,
+    "city": _COMPANY.c.city_key,
+    "country": _COMPANY.c.country_rank,
     "last_synchronised_at": func.coalesce(
-        Company.last_synchronised_at, literal_column("'-infinity'::timestamptz"), type_=DateTime(timezone=True)
+        _COMPANY.c.last_synchronised_at, literal_column("'-infinity'::timestamptz"), type_=DateTime(timezone=True)
     ),
 }
 
@@ -45,22 +46,11 @@ _FOR_THESE_VALUES = text(
     "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true)"
 )
 
-# So many hits of a search are read and sorted in a few milliseconds.
-_FEW = 4_000
+# So many companies of an order are looked through in two or three milliseconds.
+_STEPS = 2_500
 
-_SHOWN = (
-    Company.id,
-    Company.sync_version,
-    Company.sync_reason,
-    Company.sync_detail,
-    Company.name,
-    Company.code,
-    Company.type,
-    Company.city,
-    Company.country,
-    Company.owner_id,
-    Company.last_synchronised_at,
-)
+# Columns that filters look at, beside those that a row shows.
+_LOOKED_AT = ("sync_status", "search_text")
 
 
 @dataclass(frozen=True)
@@ -80,6 +70,9 @@ class ListRow:
     last_synchronised_at: datetime | None
 
 
+_SHOWN = tuple(field.name for field in fields(ListRow))
+
+
 @dataclass(frozen=True)
 class Page:
     """One page of the list, with the cursors of its neighbours, None where there is none."""
@@ -92,14 +85,18 @@ class Page:
 def list_companies(session: Session, query: CompanyQuery) -> Page:
     """One page of the companies that `query` asks for, as fast at any depth.
 
-    A search with few hits has them sorted; everything else walks along the index of its order until the page is full.
-    Which of the two is quick depends on where the hits stand in the order, and that no planner knows: all companies of
-    a city stand in one place of the order of cities.
+    Without a filter but the status, the page stands in one piece of an index. Else a short walk along the order fills
+    it where many companies match; where few do, or where they stand far away, all that match are found by the indexes
+    of the filters, and sorted. No planner can choose between the two: it does not know that all companies of a city
+    stand in one place of the order of cities.
     """
     session.execute(_FOR_THESE_VALUES)
-    found = session.execute(_sorted_hits(query)).all() if query.words else None
-    if found is None or (found and found[0].hits > _FEW):
-        found = session.execute(_walk(query)).all()
+    if query.counts_by_status:
+        found = session.execute(_piece(query)).all()
+    else:
+        found = session.execute(_short_walk(query)).all()
+        if len(found) <= PAGE:
+            found = session.execute(_all_sorted(query)).all()
     backwards = query.cursor is not None and query.cursor.backwards
     rows, more = list(found[:PAGE]), len(found) > PAGE
     if backwards:
@@ -116,66 +113,94 @@ def _cursor(row: Any, backwards: bool) -> Cursor:
     return Cursor(row.sort_text, row.id, backwards)
 
 
-def _walk(query: CompanyQuery) -> Select[Any]:
-    """The statement for one page and the row after it, along the index of the order.
+def _piece(query: CompanyQuery) -> Select[Any]:
+    """The statement for one page and the row after it, where nothing but the status is asked for.
 
-    Several statuses have a walk each, and the first of all these rows are the page: a single walk past the other
-    statuses could be long.
+    Several statuses have a piece of an index each, and the first of all these rows are the page.
     """
-    down = _is_down(query)
-    statuses = _chosen(query) or (None,)
-    walks = [
-        _matching(query)
-        .where(*([Company.sync_status == status] if status else []))
-        .order_by(*_order(_place(query), down))
+    statuses = [[_COMPANY.c.sync_status == status] for status in _chosen(query)] or [[]]
+    pieces = [
+        select(*_columns(_COMPANY), _KEYS[query.sort].label("sort_key"))
+        .where(*status, *_behind_cursor(query))
+        .order_by(*_order(_KEYS[query.sort], _COMPANY.c.id, query))
         .limit(PAGE + 1)
         .subquery()
         for status in statuses
     ]
-    found = walks[0] if len(walks) == 1 else union_all(*(select(walk) for walk in walks)).subquery()
-    return _first_of(found, down)
+    return _first(pieces[0] if len(pieces) == 1 else union_all(*map(select, pieces)).subquery(), query)
 
 
-def _sorted_hits(query: CompanyQuery) -> Select[Any]:
-    """The statement for one page out of all hits, each row with their number; nothing of use where that is over _FEW."""
+def _short_walk(query: CompanyQuery) -> Select[Any]:
+    """The statement for what matches among the next _STEPS companies of the order."""
+    near = (
+        select(*_columns(_COMPANY, *_LOOKED_AT), _KEYS[query.sort].label("sort_key"))
+        .where(*_beginning(query), *_behind_cursor(query))
+        .order_by(*_order(_KEYS[query.sort], _COMPANY.c.id, query))
+        .limit(_STEPS)
+        .subquery()
+    )
+    return _first(near, query).where(*_limits(query, near))
+
+
+def _beginning(query: CompanyQuery) -> list[ColumnElement[bool]]:
+    """Conditions that have an index together with the order, so that the walk begins where the filter does."""
     statuses = _chosen(query)
-    hits = _matching(query).where(*([Company.sync_status.in_(statuses)] if statuses else [])).limit(_FEW + 1).subquery()
-    return _first_of(hits, _is_down(query), func.count().over().label("hits"))
+    if len(statuses) == 1:
+        return [_COMPANY.c.sync_status == statuses[0]]
+    if query.country and query.sort == "city":
+        return [_COMPANY.c.country == query.country]
+    if query.country and query.sort == "country":
+        # By their cities, because the first of them is the first entry of an index.
+        one = select(_COMPANY.c.country_rank).where(_COMPANY.c.country == query.country).order_by(_COMPANY.c.city_key)
+        here = one.limit(1).correlate(None).scalar_subquery()
+        return [_COMPANY.c.country_rank <= here if _is_down(query) else _COMPANY.c.country_rank >= here]
+    if query.type == PROSPECT and query.sort in ("name", "last_synchronised_at"):
+        return [_COMPANY.c.type == PROSPECT]
+    return []
 
 
-def _matching(query: CompanyQuery) -> Select[*tuple[Any, ...]]:
-    """What a page shows and is ordered by, of the companies that match; all conditions but the status."""
-    key = _KEYS[query.sort]
-    limits = _limits(query)
-    if query.cursor is not None:
-        place = _place(query)
-        here = (_bound(query.sort, query.cursor.key), literal(query.cursor.id))[-len(place) :]
-        after = tuple_(*place) < tuple_(*here) if _is_down(query) else tuple_(*place) > tuple_(*here)
-        limits.append(after)
-    return select(*_SHOWN, cast(key, Text).label("sort_text"), key.label("sort_key")).where(*limits)
+def _all_sorted(query: CompanyQuery) -> Select[Any]:
+    """The statement for one page out of all that match, and the row after it."""
+    hits = (
+        select(_COMPANY.c.id, _KEYS[query.sort].label("sort_key"))
+        .where(*_limits(query, _COMPANY), *_behind_cursor(query))
+        # It keeps the planner from walking along the order after all.
+        .offset(0)
+        .subquery()
+    )
+    first = select(hits).order_by(*_order(hits.c.sort_key, hits.c.id, query)).limit(PAGE + 1).subquery()
+    whole = select(*_columns(_COMPANY), first.c.sort_key).select_from(first).join(_COMPANY, _COMPANY.c.id == first.c.id)
+    return _first(whole.subquery(), query)
 
 
-def _first_of(found: Subquery, down: bool, *more: ColumnElement[Any]) -> Select[Any]:
-    """The first rows of these, with `more` columns. The key itself is not read: Python has no time for -infinity."""
-    columns = [*(column for column in found.c if column.name != "sort_key"), *more]
-    return select(*columns).order_by(*_order((found.c.sort_key, found.c.id), down)).limit(PAGE + 1)
+def _first(found: FromClause, query: CompanyQuery) -> Select[Any]:
+    """A page and the row after it of these rows. Their key is read as text: Python has no time for -infinity."""
+    shown = select(*_columns(found), cast(found.c.sort_key, Text).label("sort_text"))
+    return shown.order_by(*_order(found.c.sort_key, found.c.id, query)).limit(PAGE + 1)
+
+
+def _columns(of: FromClause, *more: str) -> list[ColumnElement[Any]]:
+    return [of.c[name] for name in (*_SHOWN, *more)]
 
 
 def _chosen(query: CompanyQuery) -> tuple[Status, ...]:
     return query.statuses if len(query.statuses) < len(Status) else ()
 
 
+def _order(key: ColumnElement[Any], id_: ColumnElement[Any], query: CompanyQuery) -> list[ColumnElement[Any]]:
+    return [key.desc(), id_.desc()] if _is_down(query) else [key.asc(), id_.asc()]
+
+
 def _is_down(query: CompanyQuery) -> bool:
     return query.descending != (query.cursor is not None and query.cursor.backwards)
 
 
-def _place(query: CompanyQuery) -> tuple[Any, ...]:
-    """What the order goes by. Within one country the order of countries is that of the ids."""
-    return (Company.id,) if query.country and query.sort == "country" else (_KEYS[query.sort], Company.id)
-
-
-def _order(place: tuple[Any, ...], down: bool) -> list[ColumnElement[Any]]:
-    return [part.desc() if down else part.asc() for part in place]
+def _behind_cursor(query: CompanyQuery) -> list[ColumnElement[bool]]:
+    if query.cursor is None:
+        return []
+    place = tuple_(_KEYS[query.sort], _COMPANY.c.id)
+    here = tuple_(_bound(query.sort, query.cursor.key), query.cursor.id)
+    return [place < here if _is_down(query) else place > here]
 
 
 def _bound(sort: str, key: str) -> ColumnElement[Any]:
@@ -188,20 +213,22 @@ def _bound(sort: str, key: str) -> ColumnElement[Any]:
             return literal(key)
 
 
-def _limits(query: CompanyQuery) -> list[ColumnElement[bool]]:
-    """All conditions but the status and the cursor."""
+def _limits(query: CompanyQuery, of: FromClause) -> list[ColumnElement[bool]]:
+    """All conditions but the cursor, on the columns of `of`."""
     limits: list[ColumnElement[bool]] = []
+    if statuses := _chosen(query):
+        limits.append(of.c.sync_status.in_(statuses))
     if query.type:
-        limits.append(Company.type == query.type)
+        limits.append(of.c.type == query.type)
     if query.owner:
-        limits.append(Company.owner_id.is_(None) if query.owner == NOBODY else Company.owner_id == int(query.owner))
+        limits.append(of.c.owner_id.is_(None) if query.owner == NOBODY else of.c.owner_id == int(query.owner))
     if query.country:
-        limits.append(Company.country == query.country)
+        limits.append(of.c.country == query.country)
     for word in query.words:
         escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         # Two letters are everywhere inside of words, so they stand for a beginning.
         pattern = f"% {escaped}%" if len(word) == 2 else f"%{escaped}%"
-        limits.append(Company.search_text.like(func.fold(pattern)))
+        limits.append(of.c.search_text.like(func.fold(pattern)))
     return limits
 
 
