@@ -50,13 +50,11 @@ def upgrade() -> None:
     )
     for name, key in ORDERS.items():
         op.execute(f"CREATE INDEX ix_company_by_{name} ON company (({key}), id)")
-        # A status of few records may stand at the far end of an order: what Sage refused has no country.
-        op.execute(f"CREATE INDEX ix_company_status_by_{name} ON company (sync_status, ({key}), id)")
-    # So may prospects, which Sage has never seen.
     for name in ("name", "last"):
-        op.execute(
-            f"CREATE INDEX ix_company_prospects_by_{name} ON company (({ORDERS[name]}), id) WHERE type = 'prospect'"
-        )
+        key = ORDERS[name]
+        # A status of few records, or the prospects, which Sage has never seen, may stand at the far end of an order.
+        op.execute(f"CREATE INDEX ix_company_status_by_{name} ON company (sync_status, ({key}), id)")
+        op.execute(f"CREATE INDEX ix_company_prospects_by_{name} ON company (({key}), id) WHERE type = 'prospect'")
     op.execute("CREATE INDEX ix_company_owner ON company (owner_id)")
     # The cities of a country stand in one place of their order.
     op.execute("CREATE INDEX ix_company_country ON company (country, city_key, id)")
