@@ -94,8 +94,9 @@ def run() -> list[dict[str, Any]]:
             for _ in range(ROUNDS):
                 ours.append(_round(settings, [web.url], cookie, "ours"))
                 peers.append(_round(settings, urls, None, "peer"))
-            page = _page_round(settings, web, cookie)
+            # Before the page, which watches the counters that these changes move.
             unwatched = _unwatched_round(settings, web, cookie)
+            page = _page_round(settings, web, cookie)
     return [*_beside_node(ours, peers), *_on_the_page(page), *unwatched]
 
 

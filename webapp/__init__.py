@@ -23,12 +23,12 @@ def create_app(settings: Settings) -> Flask:
     from werkzeug.middleware.proxy_fix import ProxyFix
 
     from webapp import assets, errors, frame, security
-    from webapp.companies.reviews import blueprint as reviews
     from webapp.companies.views import blueprint as companies
     from webapp.connection.views import blueprint as connection
     from webapp.health import blueprint as health
     from webapp.live import gateway
     from webapp.services import Services
+    from webapp.sync.views import blueprint as sync
     from webapp.users import access
     from webapp.users.views import blueprint as users
 
@@ -43,7 +43,7 @@ def create_app(settings: Settings) -> Flask:
     access.init_app(app)
     assets.init_app(app, ROOT / "static")
     frame.init_app(app)
-    for blueprint in (companies, reviews, connection, users, health):
+    for blueprint in (companies, sync, connection, users, health):
         app.register_blueprint(blueprint)
     gateway.init_app(app)
 

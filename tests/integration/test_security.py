@@ -38,9 +38,9 @@ ADMINS = {
     "users.set_password",
     "users.disable",
     "users.enable",
-    "companies.resync_company",
-    "reviews.restore_in_sage",
-    "reviews.unlink_here",
+    "sync.resync_record",
+    "sync.restore_in_sage",
+    "sync.unlink_here",
     "connection.pause",
     "connection.resume",
     "connection.fetch",
@@ -59,7 +59,7 @@ SIGNED_IN = {
     "companies.create",
     "companies.edit_page",
     "companies.edit",
-    "reviews.choose_values",
+    "sync.choose_values",
     "connection.page",
 }
 
@@ -78,10 +78,8 @@ def rules(app: Flask, endpoints: set[str]) -> list[Rule]:
 
 def path_of(app: Flask, rule: Rule) -> str:
     """An address that the rule takes, of something that need not be there."""
-    values = {
-        name: 1 if type(converter).__name__ == "IntegerConverter" else "x"
-        for name, converter in rule._converters.items()
-    }
+    examples = {"IntegerConverter": 1, "AnyConverter": "companies"}
+    values = {name: examples.get(type(converter).__name__, "x") for name, converter in rule._converters.items()}
     with app.test_request_context():
         return app.url_for(rule.endpoint, **values)
 

@@ -9,8 +9,7 @@ from webapp.connection.models import Connection
 from webapp.db import UnitOfWork
 from webapp.status import Reason
 from webapp.sync.conflicts import choose
-from webapp.sync.models import Json
-from webapp.sync.transitions import move, queue, queued_as
+from webapp.sync.sending import have_sent, type_changed
 
 # What a person decides by a word of its own, and not by saving.
 STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
@@ -69,25 +68,11 @@ def edit_company(
         choose(work, company, dict.fromkeys(fields, "ours"), user_id)
     for name in changed:
         setattr(company, name, values[name])
+    if "type" in changed:
+        type_changed(work, company, user_id=user_id)
     stays = company.sync_reason in STAYS and company.type != PROSPECT
     if (changed or company.sync_status == "review") and not stays:
         have_sent(work, company, connection, cause=cause, user_id=user_id)
     elif changed:
         work.touch(company)
     return changed
-
-
-def have_sent(
-    work: UnitOfWork, company: Company, connection: Connection | None, *, cause: str, user_id: int | None
-) -> None:
-    """Give a company the status that the rules say: a prospect stays out of Sage, a customer is queued."""
-    if company.type == PROSPECT:
-        reason, detail = saved_as(company.type, connection)
-        move(work, company, reason, detail, cause=cause, user_id=user_id)
-    else:
-        queue(work, company, connection, cause=cause, user_id=user_id)
-
-
-def saved_as(type_: str, connection: Connection | None) -> tuple[Reason, Json]:
-    """The reason and the detail that a company of this type gets when it is saved, by a person or by an import."""
-    return (Reason.EXCLUDED, {"code": "excluded"}) if type_ == PROSPECT else queued_as(connection)

@@ -51,7 +51,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from webapp.companies.changes import STAYS, saved_as
+from webapp.companies.changes import STAYS
 from webapp.companies.clean import LIMITS, clean_company
 from webapp.companies.columns import COLUMNS, LABELS, OWNER
 from webapp.companies.models import CUSTOMER, PROSPECT, Company
@@ -65,6 +65,7 @@ from webapp.importing.table import Table as File
 from webapp.services import Services
 from webapp.status import STATUS_OF, Reason, Status
 from webapp.sync.models import SyncEvent
+from webapp.sync.sending import company_standing
 from webapp.sync.transitions import Moved
 from webapp.text import clean_line
 from webapp.users.models import User
@@ -278,7 +279,7 @@ def _write(session: Session) -> _Outcome:
     """Match the staged rows with the companies that there are, and write them."""
     _match(session)
     sage = main_connection(session)
-    saved = {type_: saved_as(type_, sage) for type_ in (CUSTOMER, PROSPECT)}
+    saved = {type_: company_standing(type_, sage) for type_ in (CUSTOMER, PROSPECT)}
     connection_id = sage.id if sage else None
     changed = _change(session, saved, connection_id)
     created, first = _create(session, saved, connection_id)

@@ -38,8 +38,7 @@ from webapp.sync.conflicts import open_conflicts
 from webapp.sync.details import FIELD_NAMES, brief, listed
 from webapp.sync.history import told
 from webapp.sync.queries import history, read_surroundings
-from webapp.sync.resync import resync
-from webapp.users.access import admin_required, login_required, signed_in_user
+from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
 
 blueprint = Blueprint("companies", __name__, url_prefix="/companies")
@@ -147,22 +146,6 @@ def _remedy(company: Company) -> tuple[str, str] | None:
     if company.sync_status != "review" or field not in forms.FIELDS:
         return None
     return f"{'Add' if code == 'missing' else 'Correct'} {FIELD_NAMES.get(field, field)}", field
-
-
-@blueprint.post(f"{_ONE}/resync")
-@admin_required
-def resync_company(company_id: int) -> ResponseReturnValue:
-    """Have a company compared with Sage again. Twice in a row, or while it runs, it goes round once more."""
-    with services().database.unit_of_work() as work:
-        company = _company(work.session, company_id)
-        resync(work, [company.key], signed_in_user().id)
-        if company.sync_reason == "excluded":
-            flash("A prospect stays out of Sage. Change it to customer to send it there.", "info")
-        elif company.sync_reason == "never_sent":
-            flash("No Sage company is connected yet, so there is nothing to compare with.", "info")
-        else:
-            flash("It is compared with Sage now. This page shows the result by itself.", "ok")
-    return redirect(url_for("companies.record_page", company_id=company_id), 303)
 
 
 @blueprint.get("/new")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, Connection
 from webapp.db import UnitOfWork
 from webapp.status import Reason, Status
 from webapp.sync.models import Synced
+from webapp.sync.records import SYNCED
 from webapp.sync.transitions import move_all, waiting_for_sage
-
-# Everything that is kept in step with Sage.
-SYNCED: tuple[type[Synced], ...] = (Company,)
 
 
 def change_state(work: UnitOfWork, connection: Connection, state: str) -> None:

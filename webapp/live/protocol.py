@@ -6,14 +6,17 @@ Pure: a message or a state goes in, a message comes out. docs/live.md describes 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
+from decimal import Decimal
 from typing import Any
 
 from webapp.companies.countries import country_name
 from webapp.connection.sentences import PRODUCT_NAMES, STATE_TEXT, banner, summary
 from webapp.live.states import State
+from webapp.orders.amounts import amount_text
+from webapp.orders.phases import step
 from webapp.status import STATUS_OF, Reason, mark, variant
-from webapp.sync.details import brief, sentence
+from webapp.sync.details import brief, day, sentence
 
 VERSION = 1
 
@@ -90,8 +93,24 @@ def _shown_record(kind: str, state: State, zone: tzinfo, now: datetime) -> dict[
         "attempt_at": state["attempt_at"],
         "next_at": state["next_at"],
         "sage_number": state["sage_number"],
-        "values": state["values"] | {"country": country_name(state["values"]["country"])},
+        "values": shown_values(kind, state),
     }
+
+
+def shown_values(kind: str, state: State) -> dict[str, str]:
+    """The values of a record as people read them: the names of countries, days such as 4 Jul 1996, amounts with commas."""
+    values: dict[str, str] = state["values"]
+    match kind:
+        case "company":
+            return values | {"country": country_name(values["country"])}
+        case "order":
+            days = {name: day(date.fromisoformat(values[name])) for name in ("ordered_on", "valid_until")}
+            amounts = {
+                name: amount_text(Decimal(values[name])) for name in ("shipping", "net_total", "tax_total", "total")
+            }
+            return values | days | amounts | {"step": str(step(values["phase"], Reason(state["reason"])))}
+        case _:
+            return values
 
 
 def _shown_connection(state: State, zone: tzinfo, now: datetime) -> dict[str, Any]:

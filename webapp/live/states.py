@@ -10,52 +10,76 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Row, bindparam, func, select
+from sqlalchemy import BindParameter, Row, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
 from webapp.connection.models import Connection
+from webapp.contacts.models import Contact
+from webapp.orders.models import Order
 from webapp.status import Status
 from webapp.sync.models import StatusCount, Synced, SyncRun
+from webapp.sync.records import OF_MODULE
 from webapp.sync.transitions import Moved
 from webapp.users.models import User
 
 State = dict[str, Any]
 
-_SHOWN_OF_COMPANY = (
-    "name",
-    "code",
-    "type",
-    "email",
-    "phone",
-    "tax_number",
-    "address_line_1",
-    "address_line_2",
-    "city",
-    "region",
-    "postal_code",
-    "country",
+# What a page shows of a record beside its status, and needs no other table for.
+_SHOWN: dict[type[Synced], tuple[str, ...]] = {
+    Company: (
+        "name",
+        "code",
+        "type",
+        "email",
+        "phone",
+        "tax_number",
+        "address_line_1",
+        "address_line_2",
+        "city",
+        "region",
+        "postal_code",
+        "country",
+    ),
+    Contact: ("name", "role", "email", "phone", "mobile", "company_name"),
+    Order: (
+        "number",
+        "company_name",
+        "ordered_on",
+        "valid_until",
+        "phase",
+        "shipping",
+        "net_total",
+        "tax_total",
+        "total",
+        "notes",
+    ),
+}
+_OF_STATUS = (
+    "id",
+    "sync_version",
+    "sync_reason",
+    "sync_detail",
+    "last_synchronised_at",
+    "last_attempt_at",
+    "next_attempt_at",
+    "sage_number",
 )
 
 # Made once: publishing reads one or two rows at a time, and building the statement would take longer than running it.
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-_COMPANY_VERSIONS = select(Company.id, Company.sync_version).where(Company.id.in_(_IDS))
-_COMPANIES = (
-    select(
-        Company.id,
-        Company.sync_version,
-        Company.sync_reason,
-        Company.sync_detail,
-        Company.last_synchronised_at,
-        Company.last_attempt_at,
-        Company.next_attempt_at,
-        Company.sage_number,
-        User.name.label("owner"),
-        *(getattr(Company, name) for name in _SHOWN_OF_COMPANY),
-    )
-    .outerjoin(User, Company.owner_id == User.id)
-    .where(Company.id.in_(_IDS))
-)
+
+
+def _select_records(model: type[Synced]) -> Select[Any]:
+    columns = [getattr(model, name) for name in (*_OF_STATUS, *_SHOWN[model])]
+    statement = select(*columns).where(model.id.in_(_IDS))
+    if issubclass(model, Company | Order):
+        statement = statement.add_columns(User.name.label("owner")).outerjoin(User, model.owner_id == User.id)
+    return statement
+
+
+_VERSIONS = {model: select(model.id, model.sync_version).where(model.id.in_(_IDS)) for model in _SHOWN}
+_RECORDS = {model: _select_records(model) for model in _SHOWN}
 _RUN_VERSIONS = select(SyncRun.id, SyncRun.version).where(SyncRun.id.in_(_IDS))
 _RUNS = select(SyncRun).where(SyncRun.id.in_(_IDS))
 _COUNTS = select(
@@ -86,9 +110,10 @@ def read_versions(session: Session, keys: Iterable[str]) -> dict[str, int]:
     """The present version of each of `keys` that exists."""
     asked = _by_kind(keys)
     versions: dict[str, int] = {}
-    if ids := asked.get("company"):
-        found = session.execute(_COMPANY_VERSIONS, {"ids": ids})
-        versions |= {f"company:{id_}": version for id_, version in found}
+    for model, statement in _VERSIONS.items():
+        if ids := asked.get(model.kind):
+            found = session.execute(statement, {"ids": ids})
+            versions |= {f"{model.kind}:{id_}": version for id_, version in found}
     if ids := asked.get("run"):
         found = session.execute(_RUN_VERSIONS, {"ids": ids})
         versions |= {f"run:{id_}": version for id_, version in found}
@@ -101,9 +126,10 @@ def read_states(session: Session, keys: Iterable[str]) -> dict[str, State]:
     """The present state of each of `keys` that exists, in the order of the kinds."""
     asked = _by_kind(keys)
     states: dict[str, State] = {}
-    if ids := asked.get("company"):
-        found = map(_company_state, session.execute(_COMPANIES, {"ids": ids}))
-        states |= {state["key"]: state for state in found}
+    for model, statement in _RECORDS.items():
+        if ids := asked.get(model.kind):
+            found = (_record_state(model, record) for record in session.execute(statement, {"ids": ids}))
+            states |= {state["key"]: state for state in found}
     if ids := asked.get("run"):
         states |= {run.key: _run_state(run) for run in session.scalars(_RUNS, {"ids": ids})}
     return states | _counted_states(session, asked)
@@ -122,18 +148,22 @@ def _by_kind(keys: Iterable[str]) -> dict[str, list[Any]]:
     return asked
 
 
-def _company_state(company: Row[Any]) -> State:
+def _record_state(model: type[Synced], record: Row[Any]) -> State:
+    # Days and amounts are no JSON; as texts they keep their digits.
+    values = {name: str(getattr(record, name)) for name in _SHOWN[model]}
+    if model is not Contact:
+        values["owner"] = record.owner or ""
     return {
-        "key": f"company:{company.id}",
-        "version": company.sync_version,
-        "reason": company.sync_reason,
+        "key": f"{model.kind}:{record.id}",
+        "version": record.sync_version,
+        "reason": record.sync_reason,
         # What Sage said literally is for an admin who asks for it on the record's page, and for nobody else.
-        "detail": {name: value for name, value in company.sync_detail.items() if name != "raw"},
-        "at": _iso(company.last_synchronised_at),
-        "attempt_at": _iso(company.last_attempt_at),
-        "next_at": _iso(company.next_attempt_at),
-        "sage_number": company.sage_number or "",
-        "values": {name: getattr(company, name) for name in _SHOWN_OF_COMPANY} | {"owner": company.owner or ""},
+        "detail": {name: value for name, value in record.sync_detail.items() if name != "raw"},
+        "at": _iso(record.last_synchronised_at),
+        "attempt_at": _iso(record.last_attempt_at),
+        "next_at": _iso(record.next_attempt_at),
+        "sage_number": record.sage_number or "",
+        "values": values,
     }
 
 
@@ -157,7 +187,7 @@ def _counted_states(session: Session, asked: dict[str, list[Any]]) -> dict[str, 
     rows = session.execute(_COUNTS).all()
     states: dict[str, State] = {}
     for module in asked.get("module", []):
-        if module != Company.module:
+        if module not in OF_MODULE:
             continue
         mine = [row for row in rows if row.module == module]
         counts = dict.fromkeys((str(status) for status in Status), 0) | {row.status: int(row.n) for row in mine}

@@ -55,7 +55,7 @@ def choose(work: UnitOfWork, record: Synced, choices: Mapping[str, Side], user_i
         if side is None:
             continue
         if side == "theirs":
-            setattr(record, conflict.field, conflict.theirs)
+            record.take(conflict.field, conflict.theirs)
         agreed[conflict.field] = conflict.theirs
         conflict.taken = side
         conflict.resolved_at = datetime.now(UTC)

@@ -6,7 +6,7 @@ a sentence only here, for the reader. What Sage said literally is kept under "ra
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import Any
 
 # What a field of a record is called on the screen.
@@ -23,6 +23,13 @@ FIELD_NAMES = {
     "region": "region",
     "postal_code": "postal code",
     "notes": "notes",
+    "role": "role",
+    "mobile": "mobile",
+    "number": "number",
+    "ordered_on": "date",
+    "valid_until": "last day",
+    "shipping": "shipping",
+    "lines": "lines",
 }
 NOUNS = {"company": "company", "contact": "contact", "order": "order"}
 _SUBJECT = {"company": "the account", "contact": "the contact", "order": "the order"}
@@ -36,6 +43,11 @@ def clock(moment: datetime, zone: tzinfo, now: datetime) -> str:
     if local.year == today.year:
         return f"{local.day} {local.strftime('%b %H:%M')}"
     return f"{local.day} {local.strftime('%b %Y %H:%M')}"
+
+
+def day(when: date) -> str:
+    """A day as people read it: 4 Jul 1996."""
+    return f"{when.day} {when.strftime('%b %Y')}"
 
 
 def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
@@ -91,6 +103,18 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
             return f"This {noun} was deleted in Sage. An admin can restore it there or unlink it here."
         case "excluded":
             return "This company is a prospect. Change it to customer to send it to Sage."
+        case "excluded_with_company":
+            return f"The company of this {noun} is a prospect. Change the company to customer to send both to Sage."
+        case "waiting_for_parent":
+            return f"Waiting for the company {detail['name']} to reach Sage first."
+        case "validated":
+            return "Its prices are validated. Press Synchronise with Sage to send it; it can be edited until then."
+        case "no_lines":
+            return "It has no lines yet. Add what was ordered, and its prices are validated."
+        case "no_price":
+            return f"Line {detail['line']} has no price. Enter the price and save, and the prices are validated again."
+        case "discount_too_high":
+            return f"The discount of line {detail['line']} is higher than the line itself. Lower it and save."
         case "unlinked":
             return f"This {noun} is no longer linked to Sage. Resync it to link it again."
         case "never_sent":
@@ -111,6 +135,10 @@ def brief(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
             return f"Again at {at} ({detail['attempt']} of {detail['of']})"
         case "waiting_for_sage":
             return "Waiting for Sage"
+        case "waiting_for_parent":
+            return "Waiting for its company"
+        case "validated":
+            return "Ready to be sent"
         case _:
             return ""
 

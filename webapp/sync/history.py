@@ -14,6 +14,7 @@ _DEEDS = {
     "restore": "Restore in Sage asked for",
     "unlink": "Unlinked",
     "choice": "Chosen between here and Sage",
+    "confirm": "Synchronise with Sage asked for",
 }
 
 # What followed, by the code of the detail, for all that needs no sentence of its own.
@@ -22,6 +23,8 @@ _RESULTS = {
     "running": "being compared with Sage",
     "in_step": "in step with Sage",
     "excluded": "kept out of Sage, because it is a prospect",
+    "excluded_with_company": "kept out of Sage, because its company is a prospect",
+    "validated": "prices validated",
     "never_sent": "not sent, because no Sage company is connected",
     "unlinked": "no longer linked to Sage",
 }

@@ -91,6 +91,15 @@ class Synced:
         """How its status is shown."""
         return mark(Reason(self.sync_reason))
 
+    def shared(self, name: str) -> str:
+        """A field that is kept in step with Sage, as the text that the two sides are compared by."""
+        value: str = getattr(self, name)
+        return value
+
+    def take(self, name: str, value: str) -> None:
+        """Give a field that is kept in step the value that Sage holds, as such a text."""
+        setattr(self, name, value)
+
 
 class SyncEvent(Base):
     """One change of a record's status: the history, append-only.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import select, update
 
-from webapp.companies.changes import have_sent
 from webapp.companies.models import CUSTOMER, Company
 from webapp.connection.models import CONNECTED, Connection
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
+from webapp.orders.models import CONFIRMED, Order
 from webapp.status import Reason
-from webapp.sync.models import WriteIntent
+from webapp.sync.models import Synced, WriteIntent
+from webapp.sync.records import OF_MODULE, find_record
+from webapp.sync.sending import have_sent
 from webapp.sync.transitions import move, move_all, waiting_for_sage
 
 
@@ -21,47 +23,49 @@ class UnknownKeyError(Exception):
 def resync(work: UnitOfWork, keys: list[str], user_id: int | None) -> int:
     """Have records compared with Sage again, both ways, and commit. Returns how many.
 
-    A key is `company:42` or `module:companies`. Twice in a row, or while it runs, is harmless: the record goes round
-    once more. Prospects stay out. Raises UnknownKeyError before anything is done.
+    A key is `company:42`, `contact:7`, `order:9` or `module:companies`, of contacts or orders. Twice in a row, or while
+    it runs, is harmless: the record goes round once more. Prospects stay out, and so do orders that nobody had sent.
+    Raises UnknownKeyError before anything is done.
 
     Whoever names one record has looked at it: what was unlinked is linked again, a possible duplicate is another
     company, and a create that Sage never answered and no longer remembers was not applied. With a whole module nobody
     says that, and such records stay as they are.
     """
-    companies = []
-    modules = []
+    records: list[Synced] = []
+    modules: list[type[Synced]] = []
     for key in keys:
         kind, _, name = key.partition(":")
-        if key == "module:companies":
-            modules.append(key)
+        if kind == "module" and name in OF_MODULE:
+            modules.append(OF_MODULE[name])
             continue
-        company = None
-        if kind == "company" and name.isdigit():
-            company = work.session.get(Company, int(name), with_for_update=True)
-        if company is None:
+        record = find_record(work.session, key, lock=True)
+        if record is None:
             raise UnknownKeyError(key)
-        companies.append(company)
+        records.append(record)
     connection = main_connection(work.session)
-    for company in companies:
-        if company.sync_reason == Reason.OUTCOME_UNKNOWN:
-            _give_up_unknown(work, company)
-        have_sent(work, company, connection, cause="resync", user_id=user_id)
+    for record in records:
+        if record.sync_reason == Reason.OUTCOME_UNKNOWN:
+            _give_up_unknown(work, record)
+        have_sent(work, record, connection, cause="resync", user_id=user_id)
     work.commit()
-    return len(companies) + (_resync_all(work, connection, user_id) if modules and connection else 0)
+    count = len(records)
+    if connection is not None:
+        count += sum(_resync_all(work, model, connection, user_id) for model in modules)
+    return count
 
 
-def _give_up_unknown(work: UnitOfWork, company: Company) -> None:
+def _give_up_unknown(work: UnitOfWork, record: Synced) -> None:
     work.session.execute(
         update(WriteIntent)
-        .where(WriteIntent.kind == company.kind, WriteIntent.record_id == company.id, WriteIntent.state == "unknown")
+        .where(WriteIntent.kind == record.kind, WriteIntent.record_id == record.id, WriteIntent.state == "unknown")
         .values(state="refused")
     )
 
 
-def _resync_all(work: UnitOfWork, connection: Connection, user_id: int | None) -> int:
-    """Have all customers compared again, a batch at a time, so that nobody who edits one waits for all.
+def _resync_all(work: UnitOfWork, model: type[Synced], connection: Connection, user_id: int | None) -> int:
+    """Have all records of a module compared again, a batch at a time, so that nobody who edits one waits for all.
 
-    Those that only an admin who looked at them may send are left out.
+    Those that do not go to Sage, and those that only an admin who looked at them may send, are left out.
     """
     reason, detail = Reason.QUEUED, {"code": "queued"}
     if connection.state != CONNECTED:
@@ -69,14 +73,18 @@ def _resync_all(work: UnitOfWork, connection: Connection, user_id: int | None) -
     count = after = 0
     while True:
         last = work.session.scalar(
-            select(Company.id).where(Company.id > after).order_by(Company.id).offset(_BATCH - 1).limit(1)
+            select(model.id).where(model.id > after).order_by(model.id).offset(_BATCH - 1).limit(1)
         )
-        where = (Company.id > after) & (Company.type == CUSTOMER) & Company.sync_reason.not_in(_ONE_BY_ONE)
+        where = (model.id > after) & model.sync_reason.not_in(_LEFT_OUT)
+        if model is Company:
+            where &= Company.type == CUSTOMER
+        elif model is Order:
+            where &= Order.phase == CONFIRMED
         if last is not None:
-            where &= Company.id <= last
+            where &= model.id <= last
         count += move_all(
             work,
-            Company,
+            model,
             where,
             reason,
             detail,
@@ -92,27 +100,33 @@ def _resync_all(work: UnitOfWork, connection: Connection, user_id: int | None) -
 
 
 _BATCH = 2_000
-_ONE_BY_ONE = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE, Reason.OUTCOME_UNKNOWN)
+_LEFT_OUT = (
+    Reason.UNLINKED,
+    Reason.POSSIBLE_DUPLICATE,
+    Reason.OUTCOME_UNKNOWN,
+    Reason.EXCLUDED,
+    Reason.WAITING_FOR_PARENT,
+)
 
 
-def restore(work: UnitOfWork, company: Company, connection: Connection | None, user_id: int) -> None:
-    """Make a company that was deleted in Sage there anew. Does nothing where it was not deleted there."""
-    if company.sync_reason != Reason.DELETED_IN_SAGE:
+def restore(work: UnitOfWork, record: Synced, connection: Connection | None, user_id: int) -> None:
+    """Make a record that was deleted in Sage there anew. Does nothing where it was not deleted there."""
+    if record.sync_reason != Reason.DELETED_IN_SAGE:
         return
-    _unlink(company)
-    have_sent(work, company, connection, cause="restore", user_id=user_id)
+    _unlink(record)
+    have_sent(work, record, connection, cause="restore", user_id=user_id)
 
 
-def unlink(work: UnitOfWork, company: Company, user_id: int) -> None:
-    """Take a company that was deleted in Sage out of synchronisation. Does nothing where it was not deleted there."""
-    if company.sync_reason != Reason.DELETED_IN_SAGE:
+def unlink(work: UnitOfWork, record: Synced, user_id: int) -> None:
+    """Take a record that was deleted in Sage out of synchronisation. Does nothing where it was not deleted there."""
+    if record.sync_reason != Reason.DELETED_IN_SAGE:
         return
-    _unlink(company)
-    move(work, company, Reason.UNLINKED, {"code": "unlinked"}, cause="unlink", user_id=user_id)
+    _unlink(record)
+    move(work, record, Reason.UNLINKED, {"code": "unlinked"}, cause="unlink", user_id=user_id)
 
 
-def _unlink(company: Company) -> None:
-    company.sage_id = None
-    company.sage_number = None
-    company.sage_updated_at = None
-    company.agreed = None
+def _unlink(record: Synced) -> None:
+    record.sage_id = None
+    record.sage_number = None
+    record.sage_updated_at = None
+    record.agreed = None

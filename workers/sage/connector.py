@@ -7,12 +7,13 @@ compares and merges, and one product's API. It decides nothing about statuses an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-# The neutral shape of a customer: every field a text, the unknown one empty; `country` an ISO 3166 alpha-2 code.
+# The neutral shape of each kind of record: every field a text, the unknown one empty. `country` is an ISO 3166 alpha-2
+# code, days are ISO 8601, amounts have two places, and `lines` is the text of webapp.orders.amounts.lines_text.
 CUSTOMER_FIELDS = (
     "name",
     "code",
@@ -27,6 +28,8 @@ CUSTOMER_FIELDS = (
     "country",
     "notes",
 )
+PERSON_FIELDS = ("name", "role", "email", "phone", "mobile")
+ORDER_FIELDS = ("number", "ordered_on", "valid_until", "notes", "shipping", "lines")
 Fields = Mapping[str, str]
 
 # Texts that may have more than one line.
@@ -36,14 +39,14 @@ _UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
 
 
-def tidied(fields: Fields) -> dict[str, str]:
-    """Each of CUSTOMER_FIELDS as it survives the way to Sage and back, an absent one as the empty text.
+def tidied(fields: Fields, names: Sequence[str] = CUSTOMER_FIELDS) -> dict[str, str]:
+    """Each of `names` as it survives the way to Sage and back, an absent one as the empty text.
 
     Both sides are compared in this form: no blanks around a text, none of the characters that nobody can see, one kind
     of line break, and one line where there is room for only one. Doing it twice changes nothing more. What a connector
     reads and what it sends is tidied already.
     """
-    return {name: tidy(fields.get(name) or "", name in _WITH_LINES) for name in CUSTOMER_FIELDS}
+    return {name: tidy(fields.get(name) or "", name in _WITH_LINES) for name in names}
 
 
 def tidy(text: str, with_lines: bool = False) -> str:
@@ -55,13 +58,14 @@ def tidy(text: str, with_lines: bool = False) -> str:
 
 
 @dataclass(frozen=True)
-class RemoteCustomer:
-    """A customer as Sage holds it now.
+class RemoteRecord:
+    """A record as Sage holds it now: a customer, a person of a customer, or an order.
 
-    `fields` has each of CUSTOMER_FIELDS, tidied. `number` is what people in Sage call it by, and may be empty.
-    `updated_at` is the newest change of any part of it: its address and its contact person are parts.
+    `fields` has each field of its kind, tidied. `number` is what people in Sage call it by, and may be empty.
+    `updated_at` is the newest change of any part of it: of a customer, its address and its contact person are parts.
+    `parent` is the id of the customer that a person or an order belongs to, empty for a customer.
     `origin` is the idempotency key of the create that made it, where Sage gives that back (Accounting: source_guid),
-    else the empty text: a customer that we made is recognised by it even where the answer to the create was lost.
+    else the empty text: a record that we made is recognised by it even where the answer to the create was lost.
     `rest` is what else an update must send along so that Sage keeps it; only the connector reads it.
     """
 
@@ -69,13 +73,14 @@ class RemoteCustomer:
     number: str
     updated_at: datetime
     fields: Fields
+    parent: str = ""
     origin: str = ""
     rest: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class Tombstone:
-    """A customer that was deleted in Sage."""
+    """A record that was deleted in Sage."""
 
     id: str
     deleted_at: datetime
@@ -139,55 +144,76 @@ class NotFound(SageError):
     """There is no such object in Sage (any more)."""
 
 
-class Connector(Protocol):
-    """One business in Sage.
+class Collection(Protocol):
+    """All records of one kind in a business: its customers, their persons, or its orders.
 
     Every method that talks to Sage may raise Transient, Unreachable or AuthoriseAgain; the writing ones also Rejected
     and OutcomeUnknown, and whatever `before_write` raised: a connector is opened with that function and calls it right
     before each request that writes, so that it can be stopped there.
-    A connector repeats nothing by itself, except a call that Sage refused because the access token had run out.
-    One thread at a time uses it.
+    A collection repeats nothing by itself, except a call that Sage refused because the access token had run out.
     """
+
+    def read(self, sage_id: str) -> RemoteRecord:
+        """One record as Sage holds it now.
+
+        Raises NotFound, and Rejected where the record cannot be understood.
+        """
+
+    def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
+        """All records, or those created or changed at `since` or later, a page at a time.
+
+        Sage can shift its pages while they are read, so a record may come twice; ask again with an overlap for what
+        may have been missed. A record that cannot be understood is left out and logged; it never stops the rest.
+        """
+
+    def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
+        """Records that were deleted after `since`; nothing where Sage keeps no tombstones of this kind (quotes)."""
+
+    def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
+        """The body that creates a record, to be stored before it is sent.
+
+        `parent` is the id of the customer that it belongs to, where it belongs to one. Asks Sage for no more than what
+        stays the same all day: the customer's address for a person, tax rates and ledger accounts for an order.
+        Raises Rejected where Sage would surely refuse it: something required is missing, too long or malformed.
+        """
+
+    def create(self, body: Mapping[str, Any]) -> RemoteRecord:
+        """Send a body of `create_body`.
+
+        The same body again gives the same record and creates no second one, for 7 days.
+        """
+
+    def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
+        """The body that gives the record `remote` the `fields`. Raises Rejected as above."""
+
+    def update(self, sage_id: str, body: Mapping[str, Any]) -> RemoteRecord:
+        """Send a body of `update_body`. Raises NotFound too."""
+
+    def find(self, fields: Fields, parent: str = "") -> list[RemoteRecord]:
+        """Records that could be the one with these fields, at most 20, compared without case.
+
+        A customer by code, e-mail and name; a person of `parent` by e-mail and name; an order of `parent` by number.
+        Fields that are empty or absent are not looked for.
+        """
+
+
+class Connector(Protocol):
+    """One business in Sage. One thread at a time uses it."""
+
+    @property
+    def customers(self) -> Collection:
+        """The customers: our companies."""
+
+    @property
+    def persons(self) -> Collection:
+        """The persons of customers, but for the main one, whose phone and e-mail are the customer's: our contacts."""
+
+    @property
+    def orders(self) -> Collection:
+        """The orders, as the documents that Sage has for them (Accounting: sales quotes)."""
 
     def check(self) -> Business:
         """The business as Sage has it now: the cheapest call that tells whether Sage works for us.
 
         Any lack of an answer here is Unreachable, since nothing but the connection can be at fault.
         """
-
-    def customer(self, sage_id: str) -> RemoteCustomer:
-        """One customer as Sage holds it now.
-
-        Raises NotFound, and Rejected where the customer cannot be understood.
-        """
-
-    def customers(self, changed_since: datetime | None) -> Iterator[list[RemoteCustomer]]:
-        """All customers, or those created or changed at `changed_since` or later, a page at a time.
-
-        Sage can shift its pages while they are read, so a customer may come twice; ask again with an overlap for what
-        may have been missed. A customer that cannot be understood is left out and logged; it never stops the rest.
-        """
-
-    def deleted_customers(self, since: datetime) -> Iterator[list[Tombstone]]:
-        """Customers that were deleted after `since`."""
-
-    def create_body(self, fields: Fields, idempotency_key: str) -> dict[str, Any]:
-        """The body that creates a customer, to be stored before it is sent. Does not talk to Sage.
-
-        Raises Rejected where Sage would surely refuse it: something required is missing, too long or malformed.
-        """
-
-    def create_customer(self, body: Mapping[str, Any]) -> RemoteCustomer:
-        """Send a body of `create_body`.
-
-        The same body again gives the same customer and creates no second one, for 7 days.
-        """
-
-    def update_body(self, fields: Fields, remote: RemoteCustomer) -> dict[str, Any]:
-        """The body that gives the customer `remote` the `fields`. Does not talk to Sage. Raises Rejected as above."""
-
-    def update_customer(self, sage_id: str, body: Mapping[str, Any]) -> RemoteCustomer:
-        """Send a body of `update_body`. Raises NotFound too."""
-
-    def find_customers(self, *, code: str = "", email: str = "", name: str = "") -> list[RemoteCustomer]:
-        """Customers in Sage that have this code, e-mail or name, compared without case; at most 20."""

@@ -1,0 +1,138 @@
+"""What the lines of an order come to, and what is wrong with their prices. Pure.
+
+All amounts are Decimals of two places, rounded half up, as Sage rounds them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Protocol
+
+_CENT = Decimal("0.01")
+
+
+class Line(Protocol):
+    """What is read of a line: see webapp.orders.models.OrderLine."""
+
+    description: str
+    quantity: Decimal
+    unit_price: Decimal
+    discount: Decimal
+    tax_rate: Decimal
+
+
+@dataclass
+class LineValues:
+    """A line that stands in no database."""
+
+    description: str
+    quantity: Decimal
+    unit_price: Decimal
+    discount: Decimal = Decimal(0)
+    tax_rate: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
+class LineAmounts:
+    """A line before its discount, after it without tax, and its tax."""
+
+    gross: Decimal
+    net: Decimal
+    tax: Decimal
+
+
+@dataclass(frozen=True)
+class Totals:
+    """An order without tax (shipping included), its tax, and both together."""
+
+    net: Decimal
+    tax: Decimal
+    total: Decimal
+
+
+@dataclass(frozen=True)
+class PriceProblem:
+    """What keeps an order's prices from being valid: a code of webapp.sync.details, and the line, counted from 1."""
+
+    code: str
+    line: int | None = None
+
+
+def line_amounts(line: Line) -> LineAmounts:
+    """The amounts of one line. A discount that is higher than the line gives a negative one."""
+    gross = rounded(line.quantity * line.unit_price)
+    net = gross - rounded(line.discount)
+    return LineAmounts(gross, net, rounded(net * line.tax_rate / 100))
+
+
+def totals(lines: Sequence[Line], shipping: Decimal) -> Totals:
+    """The totals of an order. Shipping has no tax of its own."""
+    amounts = [line_amounts(line) for line in lines]
+    net = sum((one.net for one in amounts), rounded(shipping))
+    tax = sum((one.tax for one in amounts), Decimal(0))
+    return Totals(net, tax, net + tax)
+
+
+def price_problem(lines: Sequence[Line]) -> PriceProblem | None:
+    """The first thing that a person must mend before an order can be sent, None where its prices are valid."""
+    if not lines:
+        return PriceProblem("no_lines")
+    for number, line in enumerate(lines, start=1):
+        if line.unit_price == 0:
+            return PriceProblem("no_price", number)
+        if line_amounts(line).net < 0:
+            return PriceProblem("discount_too_high", number)
+    return None
+
+
+def lines_text(lines: Sequence[Line]) -> str:
+    """Lines as the one text by which both sides are compared: JSON in which equal lines are equal letter by letter."""
+    return json.dumps(
+        [
+            {
+                "description": line.description,
+                "quantity": _plain(line.quantity),
+                "unit_price": f"{rounded(line.unit_price):f}",
+                "discount": f"{rounded(line.discount):f}",
+                "tax_rate": _plain(line.tax_rate),
+            }
+            for line in lines
+        ],
+        ensure_ascii=False,
+    )
+
+
+def read_lines(text: str) -> list[LineValues]:
+    """The lines of such a text. Raises ValueError where it is none."""
+    try:
+        return [
+            LineValues(
+                line["description"],
+                Decimal(line["quantity"]),
+                Decimal(line["unit_price"]),
+                Decimal(line["discount"]),
+                Decimal(line["tax_rate"]),
+            )
+            for line in json.loads(text or "[]")
+        ]
+    except (KeyError, TypeError, InvalidOperation) as error:
+        raise ValueError("not the lines of an order") from error
+
+
+def _plain(number: Decimal) -> str:
+    """A number without the zeros that say nothing: 12, 0.5."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def amount_text(amount: Decimal) -> str:
+    """An amount as people read it: 1,234.50."""
+    return f"{amount:,.2f}"
+
+
+def rounded(amount: Decimal) -> Decimal:
+    """An amount of two places."""
+    return amount.quantize(_CENT, ROUND_HALF_UP)

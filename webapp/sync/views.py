@@ -1,0 +1,112 @@
+"""What a person asks of a record's synchronisation: resync, choose between two values, restore or unlink.
+
+The same for companies, contacts and orders. Each action is a POST that leads back to the record's page.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import Blueprint, abort, flash, redirect, request
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from webapp.connection.queries import main_connection
+from webapp.services import services
+from webapp.status import Reason
+from webapp.sync.conflicts import Side, choose, open_conflicts
+from webapp.sync.models import Synced
+from webapp.sync.records import OF_MODULE, find_record
+from webapp.sync.resync import restore, resync, unlink
+from webapp.sync.sending import have_sent
+from webapp.users.access import admin_required, login_required, signed_in_user
+
+blueprint = Blueprint(
+    "sync", __name__, url_prefix="/<any(companies, contacts, orders):module>/<int(max=9223372036854775807):record_id>"
+)
+
+# What is said where a resync sends nothing, by the reason that says why.
+_NOT_SENT = {
+    Reason.EXCLUDED: "A prospect stays out of Sage. Change it to customer to send it there.",
+    Reason.NEVER_SENT: "No Sage company is connected yet, so there is nothing to compare with.",
+    Reason.WAITING_FOR_PARENT: "Its company has to reach Sage first. It follows by itself then.",
+}
+
+
+@blueprint.post("/resync")
+@admin_required
+def resync_record(module: str, record_id: int) -> ResponseReturnValue:
+    """Have a record compared with Sage again. Twice in a row, or while it runs, it goes round once more."""
+    with services().database.unit_of_work() as work:
+        record = _locked(work.session, module, record_id)
+        resync(work, [record.key], signed_in_user().id)
+        if record.sync_detail["code"] in _STILL_HERE:
+            flash("It has not been sent to Sage yet. Press Synchronise with Sage to send it.", "info")
+        elif not_sent := _NOT_SENT.get(Reason(record.sync_reason)):
+            flash(not_sent, "info")
+        else:
+            flash("It is compared with Sage now. This page shows the result by itself.", "ok")
+    return _back(module, record_id)
+
+
+# An order that nobody had sent.
+_STILL_HERE = ("validated", "no_lines", "no_price", "discount_too_high")
+
+
+@blueprint.post("/choose")
+@login_required
+def choose_values(module: str, record_id: int) -> ResponseReturnValue:
+    """Settle a conflict: the form has `ours` or `theirs` for each field that both sides changed."""
+    with services().database.unit_of_work() as work:
+        record = _locked(work.session, module, record_id)
+        fields = [conflict.field for conflict in open_conflicts(work.session, record)]
+        choices = {field: request.form.get(field) for field in fields}
+        if record.sync_reason != Reason.CONFLICT or not fields:
+            flash("There is nothing to choose any more.", "info")
+        elif not set(choices.values()) <= {"ours", "theirs"}:
+            flash("Choose one of the two values for each field, then save the choice.", "error")
+        else:
+            user_id = signed_in_user().id
+            try:
+                choose(work, record, cast("dict[str, Side]", choices), user_id)
+                have_sent(work, record, main_connection(work.session), cause="choice", user_id=user_id)
+                work.commit()
+                flash("Your choice is saved and goes to Sage now.", "ok")
+            except IntegrityError:
+                # The code is the only value that two companies cannot share, and the number that two orders cannot.
+                flash("Another one here has the value that is in Sage. Change that one first, or keep yours.", "error")
+    return _back(module, record_id)
+
+
+@blueprint.post("/restore")
+@admin_required
+def restore_in_sage(module: str, record_id: int) -> ResponseReturnValue:
+    """Make a record that was deleted in Sage there anew."""
+    with services().database.unit_of_work() as work:
+        record = _locked(work.session, module, record_id)
+        restore(work, record, main_connection(work.session), signed_in_user().id)
+        work.commit()
+    return _back(module, record_id)
+
+
+@blueprint.post("/unlink")
+@admin_required
+def unlink_here(module: str, record_id: int) -> ResponseReturnValue:
+    """Keep a record that was deleted in Sage here only."""
+    with services().database.unit_of_work() as work:
+        unlink(work, _locked(work.session, module, record_id), signed_in_user().id)
+        work.commit()
+    return _back(module, record_id)
+
+
+def _locked(session: Session, module: str, record_id: int) -> Synced:
+    record = find_record(session, f"{OF_MODULE[module].kind}:{record_id}", lock=True)
+    if record is None:
+        abort(404)
+    return record
+
+
+def _back(module: str, record_id: int) -> ResponseReturnValue:
+    # The address is one that stays as it is; whose page it is, that package knows.
+    return redirect(f"/{module}/{record_id}", 303)
