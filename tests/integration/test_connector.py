@@ -20,7 +20,7 @@ from workers.sage.connector import (
     Connector,
     NotFound,
     Rejected,
-    RemoteCustomer,
+    RemoteRecord,
     tidied,
 )
 
@@ -104,12 +104,12 @@ def sage(request: pytest.FixtureRequest) -> Iterator[Sage]:
         )
 
 
-def create(sage: Sage, fields: dict[str, str]) -> RemoteCustomer:
-    return sage.connector.create_customer(sage.connector.create_body(fields, uuid.uuid4().hex))
+def create(sage: Sage, fields: dict[str, str]) -> RemoteRecord:
+    return sage.connector.customers.create(sage.connector.customers.create_body(fields, uuid.uuid4().hex))
 
 
-def read_all(sage: Sage, since: datetime | None = None) -> dict[str, RemoteCustomer]:
-    return {one.id: one for page in sage.connector.customers(since) for one in page}
+def read_all(sage: Sage, since: datetime | None = None) -> dict[str, RemoteRecord]:
+    return {one.id: one for page in sage.connector.customers.changed(since) for one in page}
 
 
 class TestWriting:
@@ -118,63 +118,63 @@ class TestWriting:
         made = create(sage, fields)
 
         assert made.fields == tidied(fields)
-        assert sage.connector.customer(made.id).fields == made.fields
+        assert sage.connector.customers.read(made.id).fields == made.fields
 
     def test_what_comes_back_is_what_was_sent_tidied(self, sage: Sage) -> None:
         untidy = {**FULL, "name": "  Blanks \x00 around ", "notes": "one\r\ntwo ", "city": "New\nTown"}
 
         made = create(sage, untidy)
 
-        assert sage.connector.customer(made.id).fields == tidied(untidy) == made.fields
+        assert sage.connector.customers.read(made.id).fields == tidied(untidy) == made.fields
 
     def test_the_same_body_again_makes_no_second_customer(self, sage: Sage) -> None:
-        body = sage.connector.create_body(FULL, uuid.uuid4().hex)
+        body = sage.connector.customers.create_body(FULL, uuid.uuid4().hex)
 
-        first, second = sage.connector.create_customer(body), sage.connector.create_customer(body)
+        first, second = sage.connector.customers.create(body), sage.connector.customers.create(body)
 
         assert (second.id, second.fields) == (first.id, first.fields)
         assert sage.count() == 1
 
     def test_a_customer_remembers_the_key_that_made_it(self, sage: Sage) -> None:
         key = uuid.uuid4().hex
-        made = sage.connector.create_customer(sage.connector.create_body(LITTLE, key))
+        made = sage.connector.customers.create(sage.connector.customers.create_body(LITTLE, key))
 
-        assert made.origin == sage.connector.customer(made.id).origin == key
-        assert sage.connector.customer(sage.add(name="By hand")).origin == ""
+        assert made.origin == sage.connector.customers.read(made.id).origin == key
+        assert sage.connector.customers.read(sage.add(name="By hand")).origin == ""
 
     @pytest.mark.parametrize("name", CUSTOMER_FIELDS)
     def test_each_field_can_be_changed(self, sage: Sage, name: str) -> None:
         made = create(sage, FULL)
         value = {"country": "FR", "email": "other@b.example", "code": "OTHER"}.get(name, "Other")
 
-        body = sage.connector.update_body({**FULL, name: value}, sage.connector.customer(made.id))
-        changed = sage.connector.update_customer(made.id, body)
+        body = sage.connector.customers.update_body({**FULL, name: value}, sage.connector.customers.read(made.id))
+        changed = sage.connector.customers.update(made.id, body)
 
         assert changed.fields == tidied({**FULL, name: value})
-        assert sage.connector.customer(made.id).fields == changed.fields
+        assert sage.connector.customers.read(made.id).fields == changed.fields
 
     @pytest.mark.parametrize("name", [name for name in CUSTOMER_FIELDS if name not in ("name", "country")])
     def test_each_field_that_may_be_empty_can_be_emptied(self, sage: Sage, name: str) -> None:
         made = create(sage, FULL)
 
-        body = sage.connector.update_body({**FULL, name: ""}, sage.connector.customer(made.id))
-        changed = sage.connector.update_customer(made.id, body)
+        body = sage.connector.customers.update_body({**FULL, name: ""}, sage.connector.customers.read(made.id))
+        changed = sage.connector.customers.update(made.id, body)
 
         assert changed.fields == tidied({**FULL, name: ""})
-        assert sage.connector.customer(made.id).fields == changed.fields
+        assert sage.connector.customers.read(made.id).fields == changed.fields
 
     def test_an_update_that_changes_nothing_changes_nothing(self, sage: Sage) -> None:
         made = create(sage, FULL)
-        before = sage.connector.customer(made.id)
+        before = sage.connector.customers.read(made.id)
 
-        sage.connector.update_customer(made.id, sage.connector.update_body(before.fields, before))
+        sage.connector.customers.update(made.id, sage.connector.customers.update_body(before.fields, before))
 
-        after = sage.connector.customer(made.id)
+        after = sage.connector.customers.read(made.id)
         assert (after.fields, after.rest, after.origin) == (before.fields, before.rest, before.origin)
 
     def test_a_missing_country_is_refused_before_anything_is_sent(self, sage: Sage) -> None:
         with pytest.raises(Rejected) as refused:
-            sage.connector.create_body({**FULL, "country": ""}, uuid.uuid4().hex)
+            sage.connector.customers.create_body({**FULL, "country": ""}, uuid.uuid4().hex)
         assert refused.value.detail == {"code": "missing", "field": "country"}
         assert sage.count() == 0
 
@@ -190,24 +190,27 @@ class TestWriting:
 
     def test_what_is_gone_cannot_be_changed(self, sage: Sage) -> None:
         made = create(sage, FULL)
-        body = sage.connector.update_body(FULL, made)
+        body = sage.connector.customers.update_body(FULL, made)
         sage.delete(made.id)
 
         with pytest.raises(NotFound):
-            sage.connector.update_customer(made.id, body)
+            sage.connector.customers.update(made.id, body)
 
     def test_a_caller_can_stop_each_write(self, sage: Sage) -> None:
         made = create(sage, FULL)
-        bodies = sage.connector.create_body(LITTLE, uuid.uuid4().hex), sage.connector.update_body(LITTLE, made)
+        bodies = (
+            sage.connector.customers.create_body(LITTLE, uuid.uuid4().hex),
+            sage.connector.customers.update_body(LITTLE, made),
+        )
         sage.stop_writes()
 
         with pytest.raises(Stopped):
-            sage.connector.create_customer(bodies[0])
+            sage.connector.customers.create(bodies[0])
         with pytest.raises(Stopped):
-            sage.connector.update_customer(made.id, bodies[1])
+            sage.connector.customers.update(made.id, bodies[1])
 
         assert sage.count() == 1
-        assert sage.connector.customer(made.id).fields == made.fields
+        assert sage.connector.customers.read(made.id).fields == made.fields
 
 
 class TestReading:
@@ -217,7 +220,7 @@ class TestReading:
     def test_all_customers_come_once_over_all_pages(self, sage: Sage) -> None:
         ids = {sage.add(name=f"Customer {number}") for number in range(7)}
 
-        read = [one.id for page in sage.connector.customers(None) for one in page]
+        read = [one.id for page in sage.connector.customers.changed(None) for one in page]
 
         assert sorted(read) == sorted(ids)
 
@@ -236,20 +239,20 @@ class TestReading:
     def test_the_moment_itself_belongs_to_what_changed_since_then(self, sage: Sage) -> None:
         key = sage.add(name="Known")
 
-        assert key in read_all(sage, sage.connector.customer(key).updated_at)
+        assert key in read_all(sage, sage.connector.customers.read(key).updated_at)
 
     def test_deleted_customers_leave_a_tombstone(self, sage: Sage) -> None:
         key = sage.add(name="Going")
         begun = datetime.now(UTC) - timedelta(seconds=2)
         sage.delete(key)
 
-        gone = [one for page in sage.connector.deleted_customers(begun) for one in page]
+        gone = [one for page in sage.connector.customers.deleted(begun) for one in page]
 
         assert [one.id for one in gone] == [key]
         assert gone[0].deleted_at > begun.replace(microsecond=0)
         assert read_all(sage) == {}
         with pytest.raises(NotFound):
-            sage.connector.customer(key)
+            sage.connector.customers.read(key)
 
     @pytest.mark.parametrize(
         "wanted",
@@ -264,14 +267,14 @@ class TestReading:
         made = create(sage, FULL)
         sage.add(name="Alfreds Futterkiste Nord", code="ALFKI2")
 
-        assert [one.id for one in sage.connector.find_customers(**wanted)] == [made.id]
+        assert [one.id for one in sage.connector.customers.find(wanted)] == [made.id]
 
     def test_nobody_is_found_by_nothing_or_by_a_part_of_a_name(self, sage: Sage) -> None:
         create(sage, FULL)
 
-        assert sage.connector.find_customers() == []
-        assert sage.connector.find_customers(name="Alfreds") == []
-        assert sage.connector.find_customers(code="LFK", email="maria") == []
+        assert sage.connector.customers.find({}) == []
+        assert sage.connector.customers.find({"name": "Alfreds"}) == []
+        assert sage.connector.customers.find({"code": "LFK", "email": "maria"}) == []
 
 
 # --- what only the Accounting connector and its sandbox know ----------------------------------------------------------
@@ -286,9 +289,11 @@ def box(sandbox: SandboxProcess) -> SandboxProcess:
 def test_many_pages_are_read_to_the_end(box: SandboxProcess) -> None:
     with accounting(box.base_url, token_of(box)) as connector:
         for number in range(405):
-            connector.create_customer(connector.create_body({"name": f"N {number}", "country": "GB"}, f"{number:032x}"))
+            connector.customers.create(
+                connector.customers.create_body({"name": f"N {number}", "country": "GB"}, f"{number:032x}")
+            )
 
-        pages = list(connector.customers(None))
+        pages = list(connector.customers.changed(None))
 
     assert [len(page) for page in pages] == [200, 200, 5]
     assert len({one.id for page in pages for one in page}) == 405
@@ -301,18 +306,20 @@ def test_lists_are_read_in_every_spelling(box: SandboxProcess, switches: dict[st
         for number in range(201):
             box.add(name=f"N {number}")
 
-        assert sum(len(page) for page in connector.customers(None)) == 201
+        assert sum(len(page) for page in connector.customers.changed(None)) == 201
 
 
 @pytest.mark.parametrize("nested", ["base", "full"])
 def test_an_answer_to_a_write_is_understood_with_and_without_its_parts(box: SandboxProcess, nested: str) -> None:
     box.settings(nested=nested)
     with accounting(box.base_url, token_of(box)) as connector:
-        made = connector.create_customer(connector.create_body(FULL, uuid.uuid4().hex))
+        made = connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
         assert made.fields == tidied(FULL)
 
-        changed = connector.update_customer(made.id, connector.update_body({**FULL, "city": "Potsdam"}, made))
-        assert changed.fields == tidied({**FULL, "city": "Potsdam"}) == connector.customer(made.id).fields
+        changed = connector.customers.update(
+            made.id, connector.customers.update_body({**FULL, "city": "Potsdam"}, made)
+        )
+        assert changed.fields == tidied({**FULL, "city": "Potsdam"}) == connector.customers.read(made.id).fields
 
 
 @pytest.mark.parametrize("touch", ["own", "contact"])
@@ -322,7 +329,7 @@ def test_a_change_of_a_part_alone_is_a_change_of_the_customer(box: SandboxProces
     box.settings(touch=touch)
     value = {"email": "new@b.example", "country": "FR"}.get(field, "New")
     with accounting(box.base_url, token_of(box)) as connector, box.client(business=connector.check().id) as http:
-        old = connector.create_customer(connector.create_body(FULL, uuid.uuid4().hex))
+        old = connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
         box.add(name="Another one")
         whole = http.get(f"/contacts/{old.id}", params={"nested_attributes": "all"}).json()
         # Sage's clock moves on, so that only what is edited now is newer than the mark.
@@ -339,7 +346,7 @@ def test_a_change_of_a_part_alone_is_a_change_of_the_customer(box: SandboxProces
         }[field]
         assert http.put(path, json=body).status_code == 200
 
-        changed = [one for page in connector.customers(mark) for one in page]
+        changed = [one for page in connector.customers.changed(mark) for one in page]
 
     assert [(one.id, one.fields[field]) for one in changed] == [(old.id, value)]
     assert changed[0].updated_at > mark
@@ -364,9 +371,11 @@ def test_what_is_not_ours_survives_an_update(box: SandboxProcess, omitted: str) 
             delivery_address={"address_line_1": "Hafen 1", "city": "Hamburg", "country_id": "DE"},
         )["id"]
         (before,) = box.contacts()
-        remote = connector.customer(key)
+        remote = connector.customers.read(key)
 
-        connector.update_customer(key, connector.update_body({**remote.fields, "city": "Bath", "phone": "1"}, remote))
+        connector.customers.update(
+            key, connector.customers.update_body({**remote.fields, "city": "Bath", "phone": "1"}, remote)
+        )
 
         (after,) = box.contacts()
     kept = ("contact_types", "credit_limit", "currency", "source_guid", "delivery_address")
@@ -393,11 +402,13 @@ def test_a_customer_without_a_person_gets_one(box: SandboxProcess) -> None:
     with accounting(box.base_url, token_of(box)) as connector:
         key = str(box.add(name="Alone")["id"])
         assert box.contacts()[0]["main_contact_person"] is None
-        remote = connector.customer(key)
+        remote = connector.customers.read(key)
 
-        connector.update_customer(key, connector.update_body({**remote.fields, "email": "a@b.example"}, remote))
+        connector.customers.update(
+            key, connector.customers.update_body({**remote.fields, "email": "a@b.example"}, remote)
+        )
 
-        assert connector.customer(key).fields["email"] == "a@b.example"
+        assert connector.customers.read(key).fields["email"] == "a@b.example"
         assert box.contacts()[0]["main_contact_person"]["name"] == "Main contact"
 
 
@@ -406,18 +417,18 @@ def test_vendors_are_none_of_our_customers(box: SandboxProcess) -> None:
     both = box.add(name="Both", contact_type_ids=["VENDOR", "CUSTOMER"])["id"]
     with accounting(box.base_url, token_of(box)) as connector:
         for since in (None, datetime.now(UTC) - timedelta(minutes=5)):
-            assert [one.id for page in connector.customers(since) for one in page] == [both]
-        assert connector.find_customers(name="Supplier") == []
+            assert [one.id for page in connector.customers.changed(since) for one in page] == [both]
+        assert connector.customers.find({"name": "Supplier"}) == []
 
 
 def test_another_business_sees_nothing_of_ours(box: SandboxProcess) -> None:
     token = token_of(box)
     with accounting(box.base_url, token) as ours, accounting(box.base_url, token, business=OTHER_BUSINESS) as other:
-        made = ours.create_customer(ours.create_body(FULL, uuid.uuid4().hex))
+        made = ours.customers.create(ours.customers.create_body(FULL, uuid.uuid4().hex))
 
-        assert list(other.customers(None)) == [[]]
+        assert list(other.customers.changed(None)) == [[]]
         with pytest.raises(NotFound):
-            other.customer(made.id)
+            other.customers.read(made.id)
 
 
 def test_a_business_that_the_tokens_do_not_open_is_a_matter_of_authorising(box: SandboxProcess) -> None:
@@ -425,17 +436,17 @@ def test_a_business_that_the_tokens_do_not_open_is_a_matter_of_authorising(box: 
         with pytest.raises(AuthoriseAgain):
             connector.check()
         with pytest.raises(AuthoriseAgain):
-            list(connector.customers(None))
+            list(connector.customers.changed(None))
         with pytest.raises(AuthoriseAgain):
-            connector.create_customer(connector.create_body(FULL, uuid.uuid4().hex))
+            connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
     assert box.ledger() == []
 
 
 def test_a_create_is_recognised_after_sage_was_restarted(tmp_path: Path) -> None:
     with SandboxProcess().start(var=tmp_path) as own, accounting(own.base_url, token_of(own)) as connector:
-        body = connector.create_body(FULL, uuid.uuid4().hex)
-        made = connector.create_customer(body)
+        body = connector.customers.create_body(FULL, uuid.uuid4().hex)
+        made = connector.customers.create(body)
         own.restart()
 
-        assert connector.create_customer(body).id == made.id
+        assert connector.customers.create(body).id == made.id
         assert len(own.contacts()) == 1

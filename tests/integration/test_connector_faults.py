@@ -33,7 +33,7 @@ from workers.sage.connector import (
     NotFound,
     OutcomeUnknown,
     Rejected,
-    RemoteCustomer,
+    RemoteRecord,
     SageError,
     Transient,
     Unreachable,
@@ -56,21 +56,21 @@ class Life:
     def __init__(self, sandbox: SandboxProcess, connector: AccountingConnector) -> None:
         self.sandbox = sandbox
         self.connector = connector
-        self.known: RemoteCustomer = connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
-        self.body = connector.create_body({"name": "New", "country": "GB"}, uuid.uuid4().hex)
-        self.update = connector.update_body({**FIELDS, "city": "Berlin"}, self.known)
+        self.known: RemoteRecord = connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex))
+        self.body = connector.customers.create_body({"name": "New", "country": "GB"}, uuid.uuid4().hex)
+        self.update = connector.customers.update_body({**FIELDS, "city": "Berlin"}, self.known)
 
-    def create(self) -> RemoteCustomer:
-        return self.connector.create_customer(self.body)
+    def create(self) -> RemoteRecord:
+        return self.connector.customers.create(self.body)
 
-    def change(self) -> RemoteCustomer:
-        return self.connector.update_customer(self.known.id, self.update)
+    def change(self) -> RemoteRecord:
+        return self.connector.customers.update(self.known.id, self.update)
 
-    def read(self) -> RemoteCustomer:
-        return self.connector.customer(self.known.id)
+    def read(self) -> RemoteRecord:
+        return self.connector.customers.read(self.known.id)
 
     def read_all(self) -> list[Any]:
-        return list(self.connector.customers(None))
+        return list(self.connector.customers.changed(None))
 
     def applied(self) -> set[str]:
         """What of the two writes Sage has carried out."""
@@ -224,15 +224,15 @@ def test_one_customer_that_cannot_be_understood_does_not_stop_the_others() -> No
     good = {"id": "d" * 32, "name": "Good", "updated_at": "2026-11-02T09:00:00Z"}
     page = {"$items": [broken, good, None], "$next": None}
     with serving(answer(page)) as server, accounting(server.base_url) as connector, capture_logs() as logs:
-        assert [[one.fields["name"] for one in page] for page in connector.customers(None)] == [["Good"]]
+        assert [[one.fields["name"] for one in page] for page in connector.customers.changed(None)] == [["Good"]]
     assert ("c" * 32, "warning") in {(line.get("id"), line["log_level"]) for line in logs}
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
     with accounting(f"http://127.0.0.1:{free_port()}/v3.1") as connector:
         for call in (
-            lambda: connector.customer("c" * 32),
-            lambda: connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex)),
+            lambda: connector.customers.read("c" * 32),
+            lambda: connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex)),
             connector.check,
         ):
             with pytest.raises(Unreachable):
@@ -253,8 +253,8 @@ LIST = {"$items": [CONTACT], "$next": None}
 
 def test_each_call_names_the_business_and_the_bearer() -> None:
     with serving(answer(CONTACT)) as server, accounting(server.base_url, "a-token") as connector:
-        connector.customer("c" * 32)
-        connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
+        connector.customers.read("c" * 32)
+        connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex))
 
     for request in server.requests:
         assert b"X-Business: " + BUSINESS.encode() in request
@@ -265,10 +265,10 @@ def test_each_call_names_the_business_and_the_bearer() -> None:
 
 def test_after_an_answer_for_another_business_nothing_more_is_sent() -> None:
     with serving(answer(CONTACT, X_Business=OTHER_BUSINESS)) as server, accounting(server.base_url) as connector:
-        body = connector.create_body(FIELDS, uuid.uuid4().hex)
+        body = connector.customers.create_body(FIELDS, uuid.uuid4().hex)
         with pytest.raises(AuthoriseAgain):
-            connector.customer("c" * 32)
-        for call in (lambda: connector.create_customer(body), lambda: connector.customer("c" * 32)):
+            connector.customers.read("c" * 32)
+        for call in (lambda: connector.customers.create(body), lambda: connector.customers.read("c" * 32)):
             with pytest.raises(AuthoriseAgain):
                 call()
 
@@ -278,9 +278,9 @@ def test_after_an_answer_for_another_business_nothing_more_is_sent() -> None:
 def test_an_answer_that_does_not_name_the_business_proves_nothing() -> None:
     with serving(answer(CONTACT, X_Business="")) as server, accounting(server.base_url) as connector:
         with pytest.raises(Transient):
-            connector.customer("c" * 32)
+            connector.customers.read("c" * 32)
         with pytest.raises(OutcomeUnknown):
-            connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
+            connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -291,9 +291,9 @@ def test_a_redirect_is_not_followed(status: int) -> None:
         accounting(server.base_url) as connector,
     ):
         with pytest.raises(Transient):
-            list(connector.customers(None))
+            list(connector.customers.changed(None))
         with pytest.raises(OutcomeUnknown):
-            connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
+            connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex))
 
         assert elsewhere.requests == []
 
@@ -305,7 +305,7 @@ def test_no_page_is_fetched_from_another_host() -> None:
         accounting(server.base_url) as connector,
     ):
         with pytest.raises(Transient):
-            list(connector.customers(None))
+            list(connector.customers.changed(None))
 
         assert elsewhere.requests == []
 
@@ -313,7 +313,7 @@ def test_no_page_is_fetched_from_another_host() -> None:
 def test_a_list_that_leads_back_to_itself_ends() -> None:
     with serving(answer({**LIST, "$next": "/contacts?page=1"})) as server, accounting(server.base_url) as connector:
         with pytest.raises(Transient):
-            list(connector.customers(None))
+            list(connector.customers.changed(None))
 
         assert len(server.requests) == 1
 
@@ -331,7 +331,7 @@ def test_a_list_that_leads_back_to_itself_ends() -> None:
 )
 def test_an_answer_that_is_no_list_is_none(script: Callable[[socket.socket, bytes], None]) -> None:
     with serving(script) as server, accounting(server.base_url) as connector, pytest.raises(Transient):
-        list(connector.customers(None))
+        list(connector.customers.changed(None))
 
 
 def test_an_answer_without_an_id_leaves_the_outcome_of_a_write_open() -> None:
@@ -340,12 +340,12 @@ def test_an_answer_without_an_id_leaves_the_outcome_of_a_write_open() -> None:
         accounting(server.base_url) as connector,
         pytest.raises(OutcomeUnknown),
     ):
-        connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
+        connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex))
 
 
 def test_an_id_is_a_name_and_no_path() -> None:
     with serving(answer(CONTACT)) as server, accounting(server.base_url) as connector:
-        connector.customer("../users?x=1#y")
+        connector.customers.read("../users?x=1#y")
 
     assert server.requests[0].startswith(b"GET /v3.1/contacts/..%2Fusers%3Fx%3D1%23y?")
 
@@ -381,8 +381,11 @@ def silent(connection: socket.socket, request: bytes) -> None:
 def test_a_call_ends_with_its_deadline(script: Callable[[socket.socket, bytes], None]) -> None:
     with serving(script) as server, accounting(server.base_url, call_seconds=CALL) as connector:
         for call, error in (
-            (lambda: connector.customer("c" * 32), Transient),
-            (lambda: connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex)), OutcomeUnknown),
+            (lambda: connector.customers.read("c" * 32), Transient),
+            (
+                lambda: connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex)),
+                OutcomeUnknown,
+            ),
         ):
             began = time.monotonic()
             with pytest.raises(error):
@@ -396,11 +399,11 @@ def test_the_sandboxs_drip_is_within_the_deadline_or_not(sandbox: SandboxProcess
     sandbox.add(name="Slow")
     sandbox.fault("slow_drip", seconds=0.3)
     with accounting(sandbox.base_url, token) as patient, accounting(sandbox.base_url, token, call_seconds=0.1) as hasty:
-        assert len(next(patient.customers(None))) == 1
+        assert len(next(patient.customers.changed(None))) == 1
         with pytest.raises(Transient):
-            next(hasty.customers(None))
+            next(hasty.customers.changed(None))
         with pytest.raises(OutcomeUnknown):
-            hasty.create_customer(hasty.create_body(FIELDS, uuid.uuid4().hex))
+            hasty.customers.create(hasty.customers.create_body(FIELDS, uuid.uuid4().hex))
     sandbox.clear_faults()
     assert {one["name"] for one in sandbox.contacts()} == {"Slow", FIELDS["name"]}
 
@@ -459,15 +462,15 @@ def no_http(connection: socket.socket, request: bytes) -> None:
 def test_half_an_answer_is_none(script: Callable[[socket.socket, bytes], None]) -> None:
     with serving(script) as server, accounting(server.base_url, most_bytes=200_000) as connector:
         with pytest.raises(Transient):
-            connector.customer("c" * 32)
+            connector.customers.read("c" * 32)
         with pytest.raises(OutcomeUnknown):
-            connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
+            connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex))
 
 
 def test_a_zipped_answer_is_read() -> None:
     script = answer(gzip.compress(json.dumps(CONTACT).encode()), Content_Encoding="gzip")
     with serving(script) as server, accounting(server.base_url) as connector:
-        assert connector.customer("c" * 32).fields["name"] == "Alfreds"
+        assert connector.customers.read("c" * 32).fields["name"] == "Alfreds"
 
 
 def test_a_connection_that_sage_closed_meanwhile_is_not_used_again() -> None:
@@ -480,7 +483,7 @@ def test_a_connection_that_sage_closed_meanwhile_is_not_used_again() -> None:
 
     with serving(once) as server, accounting(server.base_url) as connector:
         for _ in range(3):
-            assert connector.customer("c" * 32).id == "c" * 32
+            assert connector.customers.read("c" * 32).id == "c" * 32
             assert closed.wait(timeout=10)
             closed.clear()
 
@@ -489,7 +492,7 @@ def test_the_environment_cannot_send_calls_through_a_proxy(monkeypatch: pytest.M
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     with serving(answer(CONTACT)) as server, accounting(server.base_url) as connector:
-        assert connector.customer("c" * 32).id == "c" * 32
+        assert connector.customers.read("c" * 32).id == "c" * 32
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/v3.1", "file:///etc/passwd", "127.0.0.1:8010/v3.1", ""])
@@ -547,9 +550,9 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]
 def test_a_certificate_that_nobody_vouches_for_gets_no_token(certificate: tuple[Path, Path]) -> None:
     with serving(answer(CONTACT), tls=certificate) as server, accounting(server.base_url) as connector:
         with pytest.raises(Unreachable):
-            connector.customer("c" * 32)
+            connector.customers.read("c" * 32)
         with pytest.raises(Unreachable):
-            connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
+            connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex))
         assert server.requests == []
 
 
@@ -559,13 +562,13 @@ def test_calls_work_over_tls_and_end_with_their_deadline(
     trusted(certificate[0])
     with serving(answer(CONTACT), tls=certificate) as server, accounting(server.base_url) as connector:
         for _ in range(2):
-            assert connector.customer("c" * 32).fields["name"] == "Alfreds"
+            assert connector.customers.read("c" * 32).fields["name"] == "Alfreds"
     with (
         serving(dripping(HEAD), tls=certificate) as server,
         accounting(server.base_url, call_seconds=CALL) as connector,
         pytest.raises(Transient),
     ):
-        connector.customer("c" * 32)
+        connector.customers.read("c" * 32)
 
 
 # --- tokens on the way ------------------------------------------------------------------------------------------------
@@ -599,7 +602,7 @@ def test_a_write_that_an_old_token_was_refused_for_is_sent_once_more() -> None:
     with serving(only_for(b"new")) as server:
         with closing(Api(server.base_url, bearer, BUSINESS, lambda: writes.append(None))) as api:
             connector = AccountingConnector(api)
-            connector.create_customer(connector.create_body(FIELDS, uuid.uuid4().hex))
+            connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex))
 
         assert (len(server.requests), bearer.refused) == (2, ["old"])
         assert server.requests[0].partition(b"\r\n\r\n")[2] == server.requests[1].partition(b"\r\n\r\n")[2]
@@ -610,7 +613,7 @@ def test_a_write_that_an_old_token_was_refused_for_is_sent_once_more() -> None:
 def test_a_token_that_is_refused_twice_is_a_matter_of_authorising() -> None:
     with serving(only_for(b"none")) as server, closing(Api(server.base_url, Renewing(), BUSINESS)) as api:
         with pytest.raises(AuthoriseAgain):
-            AccountingConnector(api).customer("c" * 32)
+            AccountingConnector(api).customers.read("c" * 32)
         assert len(server.requests) == 2
 
 
@@ -618,14 +621,14 @@ def test_no_token_and_no_body_is_ever_logged(life: Life) -> None:
     secret = "a-very-secret-token"
     with capture_logs() as logs:
         life.create()
-        life.connector.find_customers(name="Alfreds Futterkiste", email="someone@b.example")
+        life.connector.customers.find({"name": "Alfreds Futterkiste", "email": "someone@b.example"})
         life.sandbox.fault("reject", message="Something about Alfreds", times=1)
         with pytest.raises(Rejected):
             life.change()
         with accounting(life.sandbox.base_url, secret) as stranger, pytest.raises(AuthoriseAgain):
             stranger.check()
         with pytest.raises(NotFound):
-            life.connector.customer("d" * 32)
+            life.connector.customers.read("d" * 32)
 
     calls = [line for line in logs if line["event"] == "sage_call"]
     assert len(calls) >= 5

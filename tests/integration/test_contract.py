@@ -101,40 +101,42 @@ def test_a_full_life_of_customers_breaks_nothing(
         with accounting(referee.base_url, token) as sage:
             assert sage.check().id == BUSINESS
             begun = datetime.now(UTC) - timedelta(minutes=5)
-            body = sage.create_body(FULL, uuid.uuid4().hex)
-            made = sage.create_customer(body)
-            assert sage.create_customer(body).id == made.id
+            body = sage.customers.create_body(FULL, uuid.uuid4().hex)
+            made = sage.customers.create(body)
+            assert sage.customers.create(body).id == made.id
             with pytest.raises(Rejected):
-                sage.create_customer(sage.create_body({**FULL, "name": "Same code"}, uuid.uuid4().hex))
+                sage.customers.create(sage.customers.create_body({**FULL, "name": "Same code"}, uuid.uuid4().hex))
 
             for changes in ({"city": "Potsdam"}, {"email": ""}, {"code": "", "notes": "", "country": "FR"}, FULL):
-                remote = sage.customer(made.id)
+                remote = sage.customers.read(made.id)
                 fields = {**remote.fields, **changes}
-                assert sage.update_customer(made.id, sage.update_body(fields, remote)).fields == tidied(fields)
+                assert sage.customers.update(made.id, sage.customers.update_body(fields, remote)).fields == tidied(
+                    fields
+                )
 
             for number in range(others):
                 little = {"name": f"Customer {number}", "code": f"C{number}", "country": "GB"}
-                sage.create_customer(sage.create_body(little, uuid.uuid4().hex))
-            assert [len(page) for page in sage.customers(None)] == pages
-            assert sum(len(page) for page in sage.customers(begun)) == others + 1
-            assert list(sage.customers(datetime.now(UTC) + timedelta(minutes=5))) == [[]]
+                sage.customers.create(sage.customers.create_body(little, uuid.uuid4().hex))
+            assert [len(page) for page in sage.customers.changed(None)] == pages
+            assert sum(len(page) for page in sage.customers.changed(begun)) == others + 1
+            assert list(sage.customers.changed(datetime.now(UTC) + timedelta(minutes=5))) == [[]]
 
-            assert [one.id for one in sage.find_customers(code="alfki")] == [made.id]
-            assert [one.id for one in sage.find_customers(email=FULL["email"])] == [made.id]
-            assert len(sage.find_customers(name="Customer 7")) == 1
+            assert [one.id for one in sage.customers.find({"code": "alfki"})] == [made.id]
+            assert [one.id for one in sage.customers.find({"email": FULL["email"]})] == [made.id]
+            assert len(sage.customers.find({"name": "Customer 7"})) == 1
 
             # A part that is edited by itself, in Sage, is read through the lists of the parts.
             sandbox.fault("clock_skew", seconds=600)
             sandbox.edit(made.id, city="Köln", email="other@alfreds.example")
-            (page, *_) = [page for page in sage.customers(made.updated_at + timedelta(seconds=300)) if page]
+            (page, *_) = [page for page in sage.customers.changed(made.updated_at + timedelta(seconds=300)) if page]
             assert (page[0].id, page[0].fields["city"]) == (made.id, "Köln")
 
             sandbox.delete(made.id)
-            assert [one.id for page in sage.deleted_customers(begun) for one in page] == [made.id]
+            assert [one.id for page in sage.customers.deleted(begun) for one in page] == [made.id]
             with pytest.raises(NotFound):
-                sage.customer(made.id)
+                sage.customers.read(made.id)
             with pytest.raises(NotFound):
-                sage.update_customer(made.id, sage.update_body(FULL, made))
+                sage.customers.update(made.id, sage.customers.update_body(FULL, made))
         status, said, broken = referee.stop()
 
     assert (status, broken) == (0, [])
@@ -146,17 +148,17 @@ def test_faults_of_sage_break_nothing_on_our_side(tmp_path: Path) -> None:
     """What was not answered is sent again with the same id and the same body, and never two writes at the same time."""
     with refereed(tmp_path) as (sandbox, referee), accounting(referee.base_url, token_of(sandbox)) as sage:
         for kind in ("error_before", "error_after", "unavailable", "rate_limited", "reject"):
-            body = sage.create_body({**FULL, "code": kind[:10]}, uuid.uuid4().hex)
+            body = sage.customers.create_body({**FULL, "code": kind[:10]}, uuid.uuid4().hex)
             sandbox.fault(kind, times=1)
             with pytest.raises(SageError) as failed:
-                sage.create_customer(body)
+                sage.customers.create(body)
             assert isinstance(failed.value, OutcomeUnknown | Transient | Rejected)
-            made = sage.create_customer(body)
+            made = sage.customers.create(body)
             sandbox.fault(kind, times=1)
-            update = sage.update_body({**FULL, "code": kind[:10], "city": "Potsdam"}, made)
+            update = sage.customers.update_body({**FULL, "code": kind[:10], "city": "Potsdam"}, made)
             with pytest.raises(SageError):
-                sage.update_customer(made.id, update)
-            sage.update_customer(made.id, update)
+                sage.customers.update(made.id, update)
+            sage.customers.update(made.id, update)
         status, said, broken = referee.stop()
         names = [one["reference"] for one in sandbox.contacts()]
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.sage.accounting import customers
-from workers.sage.accounting.customers import LIMITS, NotUnderstood, checked, remote_customer, since, written_customer
+from workers.sage.accounting import customers, objects
+from workers.sage.accounting.customers import LIMITS, checked, remote_customer, written_customer
+from workers.sage.accounting.objects import NotUnderstood, since
 from workers.sage.connector import CUSTOMER_FIELDS, Rejected, tidied
 from workers.sage.http import Complaint
 
@@ -182,11 +183,11 @@ class TestReading:
         assert rest["delivery_address"]["city"] == "Hamburg"
 
     def test_a_deleted_one_has_its_time(self) -> None:
-        gone = customers.tombstone({"id": "x", "deleted_at": "2026-11-02T09:00:00Z"})
+        gone = objects.tombstone({"id": "x", "deleted_at": "2026-11-02T09:00:00Z"})
 
         assert (gone.id, gone.deleted_at) == ("x", datetime(2026, 11, 2, 9, 0, tzinfo=UTC))
         with pytest.raises(NotUnderstood):
-            customers.tombstone({"id": "x", "deleted_at": None})
+            objects.tombstone({"id": "x", "deleted_at": None})
 
     def test_a_vendor_alone_is_no_customer(self) -> None:
         assert customers.is_customer(CONTACT)
