@@ -26,13 +26,14 @@ class Line(Protocol):
 
 @dataclass
 class LineValues:
-    """A line that stands in no database."""
+    """A line that stands in no database. `product_id` is None where it was written freely."""
 
     description: str
     quantity: Decimal
     unit_price: Decimal
     discount: Decimal = Decimal(0)
     tax_rate: Decimal = Decimal(0)
+    product_id: int | None = None
 
 
 @dataclass(frozen=True)

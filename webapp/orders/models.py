@@ -5,6 +5,8 @@ Sage has no sales order: an order goes there as a sales quote.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import ClassVar
@@ -27,7 +29,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.companies.models import Company
 from webapp.contacts.models import Contact
 from webapp.db import Base
-from webapp.orders.amounts import lines_text, read_lines, totals
+from webapp.orders.amounts import LineValues, lines_text, read_lines, totals
 from webapp.sync.models import Synced
 from webapp.users.models import User
 
@@ -133,18 +135,28 @@ class Order(Synced, Base):
         match name:
             case "lines":
                 products = {line.description: line.product_id for line in self.lines}
-                self.lines = [
-                    OrderLine(position=position, product_id=products.get(line.description), **vars(line))
-                    for position, line in enumerate(read_lines(value), start=1)
-                ]
+                self.put_lines([replace(line, product_id=products.get(line.description)) for line in read_lines(value)])
             case "ordered_on" | "valid_until":
                 setattr(self, name, date.fromisoformat(value))
             case "shipping":
                 self.shipping = Decimal(value)
+                self.add_up()
             case _:
                 super().take(name, value)
-        if name in ("lines", "shipping"):
-            self.add_up()
+
+    def put_lines(self, lines: Sequence[LineValues]) -> None:
+        """Give it these lines in place of its own, and make the totals anew.
+
+        The rows that are there are used again: new ones would be inserted before the old ones go, and no two lines of
+        an order may have the same position.
+        """
+        del self.lines[len(lines) :]
+        for row, line in zip(self.lines, lines, strict=False):
+            for name, value in vars(line).items():
+                setattr(row, name, value)
+        for position, line in enumerate(lines[len(self.lines) :], start=len(self.lines) + 1):
+            self.lines.append(OrderLine(position=position, **vars(line)))
+        self.add_up()
 
     def add_up(self) -> None:
         """Make the totals anew, after a change of the lines or of the shipping."""

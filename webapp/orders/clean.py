@@ -1,0 +1,207 @@
+"""Numbers, days and lines of orders as people type them or programs export them, made clean: for the form and the import.
+
+Pure: asks no database and no network. Which contact, owner or product is meant only the database knows, and whether a
+number is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from webapp.orders.amounts import LineValues, amount_text, totals
+from webapp.text import clean_line, clean_lines
+
+# The most characters that a text may have; what Sage takes is less for some, and its connector says so for each order.
+LIMITS = {"number": 50, "notes": 10_000, "internal_notes": 10_000, "description": 500}
+
+# Far above what anybody orders at once, and what one page can still show.
+MOST_LINES = 300
+
+# What the columns of the database can hold, and no order comes near.
+_HIGHEST_AMOUNT = Decimal("999999999999.99")
+_HIGHEST_QUANTITY = Decimal("99999999999.999")
+
+# Signs that stand between the thousands and mean nothing: spaces of all widths, and the apostrophes of Switzerland.
+_GAPS = re.compile("[\\s'\u2019_]")
+_CURRENCY_CODE = re.compile(r"^[A-Z]{3}(?=[\d\s.,-])|(?<=[\d\s.,])[A-Z]{3}$")
+_DAYS = ("%d/%m/%Y", "%d.%m.%Y", "%d %b %Y", "%d %B %Y")
+
+_LINE_FIELDS = ("description", "quantity", "unit_price", "discount", "tax_rate")
+
+
+def read_number(text: str) -> Decimal | None:
+    """The number that a person means, None where it is none: 1,234.50 and 1.234,50, 1234,5, £12, 12.00 EUR, 1 234.
+
+    Where both a comma and a point stand, the last one begins the decimals. One comma with three digits behind it groups
+    thousands, as British people write them; one point always begins the decimals.
+    """
+    plain = _CURRENCY_CODE.sub("", text.strip().upper())
+    plain = _GAPS.sub("", "".join(sign for sign in plain if unicodedata.category(sign) != "Sc"))
+    found = re.fullmatch(r"([+-]?)([0-9.,]*[0-9][0-9.,]*)", plain)
+    if found is None:
+        return None
+    sign, digits = found.groups()
+    decimal_mark = _decimal_mark(digits)
+    whole, _, decimals = digits.rpartition(decimal_mark) if decimal_mark else (digits, "", "")
+    groups = re.split("[.,]", whole)
+    if (not decimals.isdigit() and decimals) or len({mark for mark in whole if mark in ".,"}) > 1:
+        return None
+    if len(groups) > 1 and (not 1 <= len(groups[0]) <= 3 or any(len(group) != 3 for group in groups[1:])):
+        return None
+    return Decimal(f"{sign}{''.join(groups) or '0'}.{decimals or '0'}")
+
+
+def _decimal_mark(digits: str) -> str:
+    """The sign behind which the decimals stand, empty where there are none."""
+    comma, point = digits.rfind(","), digits.rfind(".")
+    if comma >= 0 and point >= 0:
+        return "," if comma > point else "."
+    if point >= 0:
+        return "." if digits.count(".") == 1 else ""
+    if digits.count(",") != 1:
+        return ""
+    return "" if re.fullmatch(r"[1-9]\d{0,2},\d{3}", digits) else ","
+
+
+def read_day(text: str) -> date | None:
+    """The day that is written: 1996-07-04, with a time or without, 4/7/1996, 4.7.1996 or 4 Jul 1996; None for no day."""
+    text = clean_line(text)
+    try:
+        return datetime.fromisoformat(text).date()
+    except ValueError:
+        pass
+    for form in _DAYS:
+        try:
+            return datetime.strptime(text, form).date()  # noqa: DTZ007 - a day has no zone.
+        except ValueError:
+            continue
+    return None
+
+
+@dataclass(frozen=True)
+class CleanedLines:
+    """The lines of an order as they can be stored, and what is wrong with them.
+
+    `errors` maps the index of a line, counted from 0 over all that were given, and the name of its field to a sentence;
+    `problem` is what is wrong with all of them together. Lines with errors must not be stored. `kept` has the indices
+    of the lines in `lines`: those in which nothing was written are left out.
+    """
+
+    lines: list[LineValues]
+    kept: list[int]
+    errors: dict[tuple[int, str], str]
+    problem: str = ""
+
+
+def clean_order_lines(raw: Sequence[Mapping[str, str]], shipping: Decimal = Decimal(0)) -> CleanedLines:
+    """Make the lines of an order clean. `raw` has the texts of each line by the names of LineValues.
+
+    A line without a price or with too high a discount is no error here: the order is kept and waits until it is mended.
+    """
+    lines: list[LineValues] = []
+    kept: list[int] = []
+    errors: dict[tuple[int, str], str] = {}
+    for index, one in enumerate(raw):
+        if is_blank(one):
+            continue
+        line, wrong = _clean_line(one)
+        errors |= {(index, name): f"Line {index + 1}: {sentence}" for name, sentence in wrong.items()}
+        lines.append(line)
+        kept.append(index)
+    problem = ""
+    if len(lines) > MOST_LINES:
+        problem = f"An order has {MOST_LINES} lines at most, not {len(lines)}: divide it into several orders."
+    elif not errors and abs(totals(lines, shipping).total) > _HIGHEST_AMOUNT:
+        problem = f"The order comes to more than {amount_text(_HIGHEST_AMOUNT)}: check its quantities and prices."
+    return CleanedLines(lines, kept, errors, problem)
+
+
+def is_blank(raw: Mapping[str, str]) -> bool:
+    """Whether nothing was written in a line. Its quantity and its tax are there from the beginning."""
+    return not any(raw.get(name, "").strip() for name in ("description", "unit_price", "discount"))
+
+
+def _clean_line(raw: Mapping[str, str]) -> tuple[LineValues, dict[str, str]]:
+    text = {name: clean_line(raw.get(name, "")) for name in _LINE_FIELDS}
+    errors: dict[str, str] = {}
+    if not text["description"]:
+        errors["description"] = "choose a product or write what is ordered."
+    elif len(text["description"]) > LIMITS["description"]:
+        errors["description"] = f"shorten the description to {LIMITS['description']} characters."
+
+    def number(name: str, words: str, places: int, highest: Decimal) -> Decimal:
+        if not text[name] and name != "quantity":
+            return Decimal(0)
+        found = read_number(text[name].removesuffix("%") if name == "tax_rate" else text[name])
+        if found is None or found < 0 or (name == "quantity" and found == 0):
+            from_ = "above 0" if name == "quantity" else "from 0"
+            errors[name] = f"enter the {words} as a number {from_}."
+        elif found > highest:
+            errors[name] = f"the {words} is too high: enter {highest:,f} at most."
+        elif _places(found) > places:
+            errors[name] = f"enter the {words} with {'two' if places == 2 else 'three'} decimals at most."
+        else:
+            return found
+        return Decimal(0)
+
+    line = LineValues(
+        text["description"],
+        number("quantity", "quantity", 3, _HIGHEST_QUANTITY),
+        number("unit_price", "price", 2, _HIGHEST_AMOUNT),
+        number("discount", "discount", 2, _HIGHEST_AMOUNT),
+        number("tax_rate", "tax", 3, Decimal(100)),
+    )
+    return line, errors
+
+
+def _places(number: Decimal) -> int:
+    """How many decimals a number has that say something."""
+    exponent = number.normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+@dataclass(frozen=True)
+class CleanedHeader:
+    """What an order has beside its lines, as it can be stored, and what is wrong with it.
+
+    `values` has number, ordered_on, valid_until, shipping, notes and internal_notes; a field with an error is not among
+    them. `errors` maps a field to a sentence that says what to do.
+    """
+
+    values: dict[str, object]
+    errors: dict[str, str]
+
+
+def clean_order_header(raw: Mapping[str, str]) -> CleanedHeader:
+    """Make the fields of an order clean that need no database. An empty number is one that the database gives."""
+    values: dict[str, object] = {
+        "number": clean_line(raw.get("number", "")),
+        "notes": "\n".join(clean_lines(raw.get("notes", ""))),
+        "internal_notes": "\n".join(clean_lines(raw.get("internal_notes", ""))),
+    }
+    errors = {
+        name: f"It has {len(text):,} characters: shorten it to {LIMITS[name]:,}."
+        for name, text in values.items()
+        if isinstance(text, str) and len(text) > LIMITS[name]
+    }
+    for name, words in (("ordered_on", "date of the order"), ("valid_until", "last day on which it holds")):
+        day = read_day(raw.get(name, ""))
+        if day is None:
+            errors[name] = f"Enter the {words} as a day, such as 31/12/2026."
+        values[name] = day
+    first, last = values["ordered_on"], values["valid_until"]
+    if isinstance(first, date) and isinstance(last, date) and last < first:
+        errors["valid_until"] = "It would end before the date of the order: choose a later day."
+    typed = clean_line(raw.get("shipping", ""))
+    shipping = read_number(typed) if typed else Decimal(0)
+    if shipping is None or not 0 <= shipping <= _HIGHEST_AMOUNT:
+        errors["shipping"] = "Enter the shipping as an amount from 0, or leave it empty."
+    elif _places(shipping) > 2:
+        errors["shipping"] = "Enter the shipping with two decimals at most."
+    values["shipping"] = shipping
+    return CleanedHeader({name: value for name, value in values.items() if name not in errors}, errors)
