@@ -107,7 +107,7 @@ class Engine:
         """The name here and in Sage."""
         company = self.company(company_id)
         assert company.sage_id is not None
-        return company.name, self.sage.customers_by_id[company.sage_id].fields["name"]
+        return company.name, self.sage.customers.by_id[company.sage_id].fields["name"]
 
 
 @pytest.fixture
@@ -120,12 +120,12 @@ def test_a_customer_travels_to_sage(engine: Engine) -> None:
     engine.push()
     company = engine.company(company_id)
     assert company.sync_reason == Reason.IN_STEP
-    assert company.sage_id in engine.sage.customers_by_id
-    assert company.agreed == engine.sage.customers_by_id[company.sage_id].fields
+    assert company.sage_id in engine.sage.customers.by_id
+    assert company.agreed == engine.sage.customers.by_id[company.sage_id].fields
     assert company.last_synchronised_at is not None
     assert company.claim is None
     assert engine.reasons(company_id) == ["queued", "running", "in_step"]
-    assert engine.sage.calls == ["create_customer"]
+    assert engine.sage.calls == ["customers.create"]
 
 
 def test_a_second_push_does_nothing(engine: Engine) -> None:
@@ -148,7 +148,7 @@ def test_a_prospect_stays_out(engine: Engine) -> None:
 
 def test_nothing_is_sent_before_the_customers_of_sage_were_read(engine: Engine) -> None:
     engine.sql("DELETE FROM sync_cursor")
-    engine.sage.add(**GERMAN)
+    engine.sage.customers.add(**GERMAN)
     company_id = engine.add()
     engine.push()
     assert engine.sage.calls == []
@@ -156,7 +156,7 @@ def test_nothing_is_sent_before_the_customers_of_sage_were_read(engine: Engine) 
     engine.push()
     company = engine.company(company_id)
     assert company.sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_an_edit_is_one_update(engine: Engine) -> None:
@@ -165,7 +165,7 @@ def test_an_edit_is_one_update(engine: Engine) -> None:
     engine.edit(company_id, name="Alfreds neue Kiste")
     engine.push()
     assert engine.two_sides(company_id) == ("Alfreds neue Kiste", "Alfreds neue Kiste")
-    assert engine.sage.calls == ["create_customer", "customer", "update_customer"]
+    assert engine.sage.calls == ["customers.create", "customers.read", "customers.update"]
 
 
 def test_an_edit_while_sage_is_called_is_not_lost_and_not_green_too_early(engine: Engine) -> None:
@@ -176,7 +176,7 @@ def test_an_edit_while_sage_is_called_is_not_lost_and_not_green_too_early(engine
         engine.edit(company_id, name="Edited meanwhile")
         seen.append(engine.company(company_id).sync_reason)
 
-    engine.sage.during_next("create_customer", edit)
+    engine.sage.during_next("customers.create", edit)
     engine.push()
     assert seen == ["queued"]
     assert engine.two_sides(company_id) == ("Edited meanwhile", "Edited meanwhile")
@@ -188,12 +188,12 @@ def test_different_fields_merge_without_asking(engine: Engine) -> None:
     engine.push()
     sage_id = engine.company(company_id).sage_id
     assert sage_id
-    engine.sage.edit(sage_id, city="Potsdam")
+    engine.sage.customers.edit(sage_id, city="Potsdam")
     engine.edit(company_id, name="Alfreds neue Kiste")
     engine.push()
     company = engine.company(company_id)
     assert (company.name, company.city) == ("Alfreds neue Kiste", "Potsdam")
-    assert engine.sage.customers_by_id[sage_id].fields["name"] == "Alfreds neue Kiste"
+    assert engine.sage.customers.by_id[sage_id].fields["name"] == "Alfreds neue Kiste"
     assert company.sync_reason == Reason.IN_STEP
 
 
@@ -203,7 +203,7 @@ def test_the_same_field_on_both_sides_is_for_a_person(engine: Engine, side: Any,
     engine.push()
     sage_id = engine.company(company_id).sage_id
     assert sage_id
-    engine.sage.edit(sage_id, name="Theirs")
+    engine.sage.customers.edit(sage_id, name="Theirs")
     engine.edit(company_id, name="Ours")
     engine.push()
     company = engine.company(company_id)
@@ -227,7 +227,7 @@ def test_saving_a_conflict_keeps_what_is_here(engine: Engine) -> None:
     engine.push()
     sage_id = engine.company(company_id).sage_id
     assert sage_id
-    engine.sage.edit(sage_id, name="Theirs")
+    engine.sage.customers.edit(sage_id, name="Theirs")
     engine.edit(company_id, name="Ours")
     engine.push()
     engine.edit(company_id, name="Ours")
@@ -249,14 +249,14 @@ def test_a_missing_country_is_refused_with_its_remedy_and_heals(engine: Engine) 
 @pytest.mark.parametrize("applied", [True, False])
 def test_a_create_without_an_answer_makes_one_customer(engine: Engine, applied: bool) -> None:
     company_id = engine.add()
-    engine.sage.will_lose_the_answer("create_customer", applied=applied)
+    engine.sage.will_lose_the_answer("customers.create", applied=applied)
     engine.push()
     company = engine.company(company_id)
     assert (company.sync_status, company.sync_reason) == ("pending", "retrying")
     assert company.sync_detail["attempt"] == 1
     engine.edit(company_id, name="Edited before the second try")
     engine.push()
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
     assert engine.two_sides(company_id) == ("Edited before the second try",) * 2
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
 
@@ -264,16 +264,16 @@ def test_a_create_without_an_answer_makes_one_customer(engine: Engine, applied: 
 @pytest.mark.parametrize("second", [Transient("429", after=1), Unreachable("gone"), AuthoriseAgain("revoked")])
 def test_a_fault_of_the_second_sending_says_nothing_of_the_first(engine: Engine, second: Exception) -> None:
     company_id = engine.add()
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
-    engine.sage.will_fail_next("create_customer", second)
+    engine.sage.will_fail_next("customers.create", second)
     engine.let_time_pass(company_id)
     engine.push()
     engine.pull()
     engine.let_time_pass(company_id)
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_a_crash_right_after_the_create_makes_one_customer(engine: Engine) -> None:
@@ -282,20 +282,20 @@ def test_a_crash_right_after_the_create_makes_one_customer(engine: Engine) -> No
     def die() -> None:
         raise Crash
 
-    engine.sage.during_next("create_customer", die)
+    engine.sage.during_next("customers.create", die)
     with pytest.raises(Crash):
         engine.push()
     assert engine.company(company_id).sync_reason == Reason.RUNNING
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
     engine.let_time_pass(company_id)
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_the_pull_does_not_take_our_unanswered_create_for_a_stranger(engine: Engine) -> None:
     company_id = engine.add(code="")
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
     engine.pull()
     with engine.services.database.unit_of_work() as work:
@@ -303,36 +303,36 @@ def test_the_pull_does_not_take_our_unanswered_create_for_a_stranger(engine: Eng
     engine.let_time_pass(company_id)
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_an_old_unanswered_create_is_never_repeated_blindly(engine: Engine) -> None:
     company_id = engine.add()
-    engine.sage.will_lose_the_answer("create_customer", applied=False)
+    engine.sage.will_lose_the_answer("customers.create", applied=False)
     engine.push()
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
     engine.let_time_pass(company_id)
     engine.push()
     company = engine.company(company_id)
     assert (company.sync_status, company.sync_reason) == ("review", "outcome_unknown")
-    assert engine.sage.customers_by_id == {}
+    assert engine.sage.customers.by_id == {}
 
 
 def test_an_old_unanswered_create_that_was_applied_is_found(engine: Engine) -> None:
     company_id = engine.add()
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
     engine.let_time_pass(company_id)
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_a_passing_fault_is_pending_until_its_tries_are_used_up(engine: Engine) -> None:
     company_id = engine.add()
     tries = len(RETRY_SECONDS)
-    engine.sage.will_fail_next("create_customer", Transient("503", {"status": "503"}), times=tries + 1)
+    engine.sage.will_fail_next("customers.create", Transient("503", {"status": "503"}), times=tries + 1)
     for attempt in range(1, tries + 1):
         engine.push()
         company = engine.company(company_id)
@@ -349,7 +349,7 @@ def test_a_passing_fault_is_pending_until_its_tries_are_used_up(engine: Engine) 
 
 def test_sage_asks_for_a_longer_wait(engine: Engine) -> None:
     company_id = engine.add()
-    engine.sage.will_fail_next("create_customer", Transient("429", after=300))
+    engine.sage.will_fail_next("customers.create", Transient("429", after=300))
     engine.push()
     due = engine.company(company_id).next_attempt_at
     assert due is not None
@@ -375,13 +375,13 @@ def test_sage_away_is_shown_once_and_never_red(engine: Engine) -> None:
     engine.push()
     assert engine.two_sides(first) == ("Edited while Sage was away",) * 2
     assert {engine.company(one).sync_reason for one in (first, second)} == {Reason.IN_STEP}
-    assert len(engine.sage.customers_by_id) == 2
+    assert len(engine.sage.customers.by_id) == 2
 
 
 def test_a_create_that_got_no_answer_because_sage_went_away_waits_for_sage(engine: Engine) -> None:
     company_id = engine.add()
-    engine.sage.during_next("create_customer", engine.sage.go_away)
-    engine.sage.will_fail_next("create_customer", OutcomeUnknown("dropped"), applied=True)
+    engine.sage.during_next("customers.create", engine.sage.go_away)
+    engine.sage.will_fail_next("customers.create", OutcomeUnknown("dropped"), applied=True)
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.WAITING_FOR_SAGE
     assert engine.connection().state == UNREACHABLE
@@ -389,7 +389,7 @@ def test_a_create_that_got_no_answer_because_sage_went_away_waits_for_sage(engin
     engine.pull()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_refused_tokens_are_a_fault_of_the_connection(engine: Engine) -> None:
@@ -402,7 +402,7 @@ def test_refused_tokens_are_a_fault_of_the_connection(engine: Engine) -> None:
 
 def test_one_poisonous_record_does_not_stop_the_others(engine: Engine) -> None:
     first, second = engine.add(), engine.add(code="ZWEI", name="Zwei")
-    engine.sage.will_fail_next("create_customer", ValueError("a bug of ours"))
+    engine.sage.will_fail_next("customers.create", ValueError("a bug of ours"))
     engine.push()
     assert engine.company(first).sync_reason == Reason.RETRYING
     assert engine.company(second).sync_reason == Reason.IN_STEP
@@ -430,7 +430,7 @@ def test_an_older_state_of_sage_never_undoes_a_newer_one(engine: Engine) -> None
     sage_id = engine.company(company_id).sage_id
     assert sage_id
     # Sage's times are whole seconds, so two changes must be apart to be told apart.
-    engine.sage._clock = lambda: datetime.now(UTC) + timedelta(seconds=5)
+    engine.sage.clock = lambda: datetime.now(UTC) + timedelta(seconds=5)
     engine.edit(company_id, name="Newer")
     engine.push()
     engine.sage.will_read_stale()
@@ -450,21 +450,15 @@ def test_a_worker_that_was_overtaken_writes_nothing(engine: Engine) -> None:
 
     def overtake() -> None:
         engine.let_time_pass(company_id)
-        other = FakeSage()
-        other.customers_by_id, other._by_key, other.ledger = (
-            engine.sage.customers_by_id,
-            engine.sage._by_key,
-            engine.sage.ledger,
-        )
-        first, engine.sage = engine.sage, other
+        forbids = engine.sage.before_write
         engine.push()
         assert engine.company(company_id).sync_reason == Reason.IN_STEP
         engine.edit(company_id, name="After the takeover")
-        engine.sage = first
+        engine.sage.before_write = forbids
 
-    engine.sage.during_next("create_customer", overtake)
+    engine.sage.during_next("customers.create", overtake)
     engine.push()
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
     engine.let_time_pass(company_id)
     engine.push()
     assert engine.two_sides(company_id) == ("After the takeover",) * 2
@@ -480,7 +474,7 @@ def test_a_lease_that_ran_out_forbids_the_write(engine: Engine, monkeypatch: pyt
 
     monkeypatch.setattr(Lease, "check", late)
     engine.push()
-    assert engine.sage.customers_by_id == {}
+    assert engine.sage.customers.by_id == {}
     assert engine.company(company_id).sync_reason == Reason.RUNNING
 
 
@@ -492,7 +486,7 @@ def test_only_one_writer_for_a_business(engine: Engine) -> None:
     assert engine.sage.calls == []
     lease.release()
     engine.push()
-    assert engine.sage.calls == ["create_customer"]
+    assert engine.sage.calls == ["customers.create"]
 
 
 def test_a_lost_lease_cannot_be_renewed(engine: Engine) -> None:
@@ -510,8 +504,8 @@ def test_a_change_in_sage_arrives(engine: Engine) -> None:
     engine.push()
     sage_id = engine.company(company_id).sage_id
     assert sage_id
-    engine.sage._clock = lambda: datetime.now(UTC) + timedelta(seconds=5)
-    engine.sage.edit(sage_id, city="Potsdam", phone="030 1")
+    engine.sage.clock = lambda: datetime.now(UTC) + timedelta(seconds=5)
+    engine.sage.customers.edit(sage_id, city="Potsdam", phone="030 1")
     before = engine.company(company_id).sync_version
     engine.pull()
     company = engine.company(company_id)
@@ -537,7 +531,7 @@ def test_a_change_in_sage_beside_an_edit_here_is_left_to_the_push(engine: Engine
     engine.push()
     sage_id = engine.company(company_id).sage_id
     assert sage_id
-    engine.sage.edit(sage_id, city="Potsdam")
+    engine.sage.customers.edit(sage_id, city="Potsdam")
     engine.edit(company_id, name="Ours")
     engine.pull()
     assert engine.company(company_id).city == "Berlin"
@@ -548,7 +542,7 @@ def test_a_change_in_sage_beside_an_edit_here_is_left_to_the_push(engine: Engine
 
 def test_new_customers_of_sage_become_companies(engine: Engine) -> None:
     for number in range(5):
-        engine.sage.add(name=f"Kunde {number}", code=f"K{number}")
+        engine.sage.customers.add(name=f"Kunde {number}", code=f"K{number}")
     engine.sage.page_size = 2
     engine.pull()
     engine.pull()
@@ -564,24 +558,24 @@ def test_new_customers_of_sage_become_companies(engine: Engine) -> None:
 def test_a_customer_that_both_sides_have_is_linked_not_doubled(engine: Engine) -> None:
     engine.sql("DELETE FROM sync_cursor")
     company_id = engine.add(phone="030 1")
-    engine.sage.add(**{**GERMAN, "tax_number": "DE1"})
+    engine.sage.customers.add(**{**GERMAN, "tax_number": "DE1"})
     engine.pull()
     engine.push()
     company = engine.company(company_id)
     assert company.sync_reason == Reason.IN_STEP
     assert (company.phone, company.tax_number) == ("030 1", "DE1")
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_a_doubtful_match_is_for_a_person_and_sends_nothing(engine: Engine) -> None:
     engine.sql("DELETE FROM sync_cursor")
     twins = [engine.add(code=""), engine.add(code="")]
-    engine.sage.add(**{**GERMAN, "code": ""})
+    engine.sage.customers.add(**{**GERMAN, "code": ""})
     engine.pull()
     engine.push()
     for company_id in twins:
         assert engine.company(company_id).sync_reason == Reason.POSSIBLE_DUPLICATE
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_a_deletion_in_sage_is_for_a_person(engine: Engine) -> None:
@@ -589,7 +583,7 @@ def test_a_deletion_in_sage_is_for_a_person(engine: Engine) -> None:
     engine.push()
     sage_id = engine.company(company_id).sage_id
     assert sage_id
-    engine.sage.delete(sage_id)
+    engine.sage.customers.delete(sage_id)
     engine.pull()
     company = engine.company(company_id)
     assert (company.sync_status, company.sync_reason) == ("review", "deleted_in_sage")
@@ -599,7 +593,7 @@ def test_a_deletion_in_sage_is_for_a_person(engine: Engine) -> None:
         work.commit()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_unlinked_stays_out_until_a_person_asks(engine: Engine) -> None:
@@ -607,14 +601,14 @@ def test_unlinked_stays_out_until_a_person_asks(engine: Engine) -> None:
     engine.push()
     sage_id = engine.company(company_id).sage_id
     assert sage_id
-    engine.sage.delete(sage_id)
+    engine.sage.customers.delete(sage_id)
     engine.pull()
     with engine.services.database.unit_of_work() as work:
         unlink(work, work.session.get_one(Company, company_id), None)  # type: ignore[arg-type]
         work.commit()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.UNLINKED
-    assert engine.sage.customers_by_id == {}
+    assert engine.sage.customers.by_id == {}
 
 
 def test_deleted_and_made_anew_in_sage_is_linked_again(engine: Engine) -> None:
@@ -622,8 +616,8 @@ def test_deleted_and_made_anew_in_sage_is_linked_again(engine: Engine) -> None:
     engine.push()
     sage_id = engine.company(company_id).sage_id
     assert sage_id
-    engine.sage.delete(sage_id)
-    again = engine.sage.add(**GERMAN)
+    engine.sage.customers.delete(sage_id)
+    again = engine.sage.customers.add(**GERMAN)
     engine.pull()
     engine.push()
     company = engine.company(company_id)
@@ -634,10 +628,10 @@ def test_deleted_and_made_anew_in_sage_is_linked_again(engine: Engine) -> None:
 
 def test_a_pull_that_breaks_off_does_not_move_the_watermark(engine: Engine) -> None:
     engine.sage.page_size = 1
-    engine.sage.add(name="Eins", code="1")
-    engine.sage.add(name="Zwei", code="2")
+    engine.sage.customers.add(name="Eins", code="1")
+    engine.sage.customers.add(name="Zwei", code="2")
     engine.sql("UPDATE sync_cursor SET watermark = '2026-01-01'")
-    engine.sage.will_fail_next("customers", Transient("500"), applied=True)
+    engine.sage.will_fail_next("customers.changed", Transient("500"), applied=True)
     engine.pull()
     with engine.services.database.unit_of_work() as work:
         cursor = work.session.get_one(SyncCursor, (engine.connection_id, "customers"))
@@ -657,11 +651,11 @@ def test_resync_twice_in_a_row_and_while_it_runs(engine: Engine) -> None:
 
     ask()
     ask()
-    engine.sage.during_next("customer", ask)
+    engine.sage.during_next("customers.read", ask)
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert engine.sage.calls.count("customer") == 2
-    assert engine.sage.calls.count("create_customer") == 1
+    assert engine.sage.calls.count("customers.read") == 2
+    assert engine.sage.calls.count("customers.create") == 1
 
 
 def test_resync_of_a_module_takes_every_customer_and_no_prospect(
@@ -717,7 +711,7 @@ def test_the_schema_refuses_a_second_open_create(engine: Engine) -> None:
 def test_a_rejection_by_sage_names_the_remedy_and_keeps_what_sage_said(engine: Engine) -> None:
     company_id = engine.add()
     raw = {"status": "422", "code": "RecordInvalid", "message": "is invalid", "request_id": "r"}
-    engine.sage.will_fail_next("create_customer", Rejected({"code": "malformed", "field": "email"}, raw))
+    engine.sage.will_fail_next("customers.create", Rejected({"code": "malformed", "field": "email"}, raw))
     engine.push()
     detail = engine.company(company_id).sync_detail
     assert detail == {"code": "malformed", "field": "email", "raw": raw}
@@ -728,7 +722,7 @@ def test_a_rejection_by_sage_names_the_remedy_and_keeps_what_sage_said(engine: E
 
 def test_a_record_changed_to_prospect_while_sage_is_called_stays_out(engine: Engine) -> None:
     company_id = engine.add()
-    engine.sage.during_next("create_customer", lambda: engine.edit(company_id, type="prospect"))
+    engine.sage.during_next("customers.create", lambda: engine.edit(company_id, type="prospect"))
     engine.push()
     company = engine.company(company_id)
     assert company.sync_reason == Reason.EXCLUDED

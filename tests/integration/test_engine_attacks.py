@@ -35,7 +35,7 @@ def engine(services: Services) -> Engine:
 
 def later(engine: Engine, seconds: int = 5) -> None:
     """Sage's clock goes on, so that two changes have different times."""
-    engine.sage._clock = lambda: datetime.now(UTC) + timedelta(seconds=seconds)
+    engine.sage.clock = lambda: datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 def linked(engine: Engine, **values: str) -> tuple[int, str]:
@@ -69,7 +69,7 @@ def ask_to_resync(engine: Engine, key: str) -> None:
 
 def test_a_conflict_is_not_asked_anew_with_every_pull(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
-    engine.sage.edit(sage_id, name="Theirs")
+    engine.sage.customers.edit(sage_id, name="Theirs")
     engine.edit(company_id, name="Ours")
     engine.push()
     before = engine.reasons(company_id)
@@ -82,11 +82,11 @@ def test_a_conflict_is_not_asked_anew_with_every_pull(engine: Engine) -> None:
 
 def test_a_conflict_is_looked_at_again_when_sage_changes_once_more(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
-    engine.sage.edit(sage_id, name="Theirs")
+    engine.sage.customers.edit(sage_id, name="Theirs")
     engine.edit(company_id, name="Ours")
     engine.push()
     later(engine)
-    engine.sage.edit(sage_id, name="Ours")
+    engine.sage.customers.edit(sage_id, name="Ours")
     engine.pull()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
@@ -95,7 +95,7 @@ def test_a_conflict_is_looked_at_again_when_sage_changes_once_more(engine: Engin
 def test_what_sage_refuses_is_not_sent_again_with_every_pull(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
     later(engine)
-    engine.sage.edit(sage_id, city="Potsdam")
+    engine.sage.customers.edit(sage_id, city="Potsdam")
     engine.edit(company_id, country="")
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.REJECTED
@@ -112,9 +112,9 @@ def test_what_sage_refuses_is_not_sent_again_with_every_pull(engine: Engine) -> 
 def test_a_pull_does_not_shorten_the_wait_of_a_retry(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
     later(engine)
-    engine.sage.edit(sage_id, city="Potsdam")
+    engine.sage.customers.edit(sage_id, city="Potsdam")
     engine.edit(company_id, name="Ours")
-    engine.sage.will_fail_next("update_customer", Transient("503", after=3000))
+    engine.sage.will_fail_next("customers.update", Transient("503", after=3000))
     engine.push()
     due = engine.company(company_id).next_attempt_at
     engine.pull()
@@ -125,10 +125,10 @@ def test_a_pull_does_not_shorten_the_wait_of_a_retry(engine: Engine) -> None:
 def test_a_doubt_is_not_dropped_because_sage_changes(engine: Engine) -> None:
     for _ in range(2):
         engine.add(code="")
-    remote = engine.sage.add(**{**GERMAN, "code": ""})
+    remote = engine.sage.customers.add(**{**GERMAN, "code": ""})
     engine.pull()
     later(engine)
-    engine.sage.edit(remote.id, phone="030 1")
+    engine.sage.customers.edit(remote.id, phone="030 1")
     engine.pull()
     engine.push()
     assert {company.sync_reason for company in companies(engine)} == {Reason.POSSIBLE_DUPLICATE}
@@ -141,7 +141,7 @@ def test_a_code_of_sage_that_another_company_here_has_is_shown_by_the_pull(engin
     company_id, sage_id = linked(engine)
     other = engine.add(code="TAKEN", name="Other", type="prospect")
     later(engine)
-    engine.sage.edit(sage_id, code="TAKEN")
+    engine.sage.customers.edit(sage_id, code="TAKEN")
     engine.pull()
     engine.push()
     company = engine.company(company_id)
@@ -160,7 +160,7 @@ def test_a_code_of_sage_that_another_company_here_has_is_shown_by_the_pull(engin
 def test_a_code_of_sage_that_another_company_here_has_ends_the_push_of_that_record(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
     engine.add(code="TAKEN", name="Other", type="prospect")
-    engine.sage.edit(sage_id, code="TAKEN")
+    engine.sage.customers.edit(sage_id, code="TAKEN")
     engine.edit(company_id, name="Edited")
     second = engine.add(code="ZWEI", name="Zwei")
     engine.push()
@@ -175,7 +175,7 @@ def test_a_new_customer_of_sage_whose_code_is_taken_here_is_not_lost(engine: Eng
     company_id, _ = linked(engine)
     set_state(engine, UNREACHABLE)
     engine.edit(company_id, code="NEU")
-    engine.sage.add(name="Stranger", code="NEU")
+    engine.sage.customers.add(name="Stranger", code="NEU")
     set_state(engine, CONNECTED)
     engine.pull()
     stranger = companies(engine)[-1]
@@ -192,8 +192,8 @@ def test_a_new_customer_of_sage_whose_code_is_taken_here_is_not_lost(engine: Eng
 def test_a_value_too_long_for_an_index_stops_neither_the_pull_nor_the_others(engine: Engine) -> None:
     # Nothing that can be compressed: the index keeps what is short only after compression.
     long = "".join(f"{number * 7919 % 99991:05d}" for number in range(2_000))
-    engine.sage.add(name=long, code="LONG")
-    engine.sage.add(name="Short", code="SHORT")
+    engine.sage.customers.add(name=long, code="LONG")
+    engine.sage.customers.add(name="Short", code="SHORT")
     engine.pull()
     assert [company.name for company in companies(engine)] == ["Short"]
     with engine.services.database.unit_of_work() as work:
@@ -201,7 +201,7 @@ def test_a_value_too_long_for_an_index_stops_neither_the_pull_nor_the_others(eng
         assert (run.failed, run.error) == (1, None)
     company_id, sage_id = linked(engine)
     later(engine)
-    engine.sage.edit(sage_id, name=long)
+    engine.sage.customers.edit(sage_id, name=long)
     ask_to_resync(engine, f"company:{company_id}")
     engine.push()
     assert engine.company(company_id).sync_detail["code"] == "not_stored"
@@ -219,7 +219,7 @@ def test_a_pause_outlives_a_fault_of_the_connection(engine: Engine, error: Excep
         engine.sage._down = error  # type: ignore[assignment]
         raise error
 
-    engine.sage.during_next("create_customer", paused_and_gone)
+    engine.sage.during_next("customers.create", paused_and_gone)
     engine.push()
     assert engine.connection().state == PAUSED
     assert engine.company(1).sync_reason == Reason.WAITING_FOR_SAGE
@@ -233,9 +233,9 @@ def test_a_drain_stops_at_a_pause(engine: Engine) -> None:
         set_state(engine, PAUSED)
         second.append(engine.add(code="ZWEI", name="Zwei"))
 
-    engine.sage.during_next("create_customer", pause_and_edit)
+    engine.sage.during_next("customers.create", pause_and_edit)
     engine.push()
-    assert engine.sage.calls == ["create_customer"]
+    assert engine.sage.calls == ["customers.create"]
     assert engine.company(second[0]).sync_reason == Reason.WAITING_FOR_SAGE
 
 
@@ -254,7 +254,7 @@ def test_a_fault_that_one_record_alone_meets_does_not_stop_the_others(engine: En
     second, _ = linked(engine, code="ZWEI", name="Zwei")
     engine.edit(first, city="Potsdam")
     engine.edit(second, city="Potsdam")
-    engine.sage.will_fail_next("customer", AuthoriseAgain("403"))
+    engine.sage.will_fail_next("customers.read", AuthoriseAgain("403"))
     engine.push()
     assert engine.connection().state == CONNECTED
     assert engine.company(first).sync_reason == Reason.RETRYING
@@ -263,14 +263,14 @@ def test_a_fault_that_one_record_alone_meets_does_not_stop_the_others(engine: En
 
 def test_where_sage_asks_everybody_to_wait_nobody_else_is_sent(engine: Engine) -> None:
     ids = [engine.add(code=f"K{number}") for number in range(5)]
-    engine.sage.will_fail_next("create_customer", Transient("429", after=40), times=5)
+    engine.sage.will_fail_next("customers.create", Transient("429", after=40), times=5)
     engine.sage.will_fail_next("check", Transient("429", after=40), times=5)
     engine.push()
     engine.push()
-    assert engine.sage.calls == ["create_customer", "check"]
+    assert engine.sage.calls == ["customers.create", "check"]
     assert [engine.company(one).sync_reason for one in ids] == ["retrying", *["queued"] * 4]
     assert Lease.take(engine.services.database, engine.connection_id) is None
-    engine.sage._faults.clear()
+    engine.sage.heal()
     engine.let_time_pass(ids[0])
     engine.push()
     assert {engine.company(one).sync_reason for one in ids} == {"in_step"}
@@ -293,9 +293,9 @@ def test_a_slow_read_does_not_keep_a_record_from_being_written(engine: Engine, m
         leases[-1].ends -= 20
         engine.sql("UPDATE sage_connection SET writer_until = writer_until - interval '20 s'")
 
-    engine.sage.during_next("customer", twenty_seconds)
+    engine.sage.during_next("customers.read", twenty_seconds)
     engine.push()
-    assert engine.sage.customers_by_id[sage_id].fields["city"] == "Potsdam"
+    assert engine.sage.customers.by_id[sage_id].fields["city"] == "Potsdam"
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
 
 
@@ -313,7 +313,7 @@ def test_a_lease_that_another_has_forbids_the_write_after_a_slow_read(
 
     monkeypatch.setattr(Lease, "check", slow)
     engine.push()
-    assert engine.sage.customers_by_id[sage_id].fields["city"] == "Berlin"
+    assert engine.sage.customers.by_id[sage_id].fields["city"] == "Berlin"
 
 
 def test_a_claim_ends_by_the_clock_of_the_database(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +324,7 @@ def test_a_claim_ends_by_the_clock_of_the_database(engine: Engine, monkeypatch: 
         with engine.services.database.unit_of_work() as work:
             seen.append(work.session.scalar(select(Company.claimed_until)))
 
-    engine.sage.during_next("create_customer", look)
+    engine.sage.during_next("customers.create", look)
     monkeypatch.setattr("workers.engine.push.datetime", _Ahead)
     engine.push()
     assert seen[0] < datetime.now(UTC) + timedelta(minutes=2)
@@ -343,23 +343,23 @@ class _Ahead(datetime):
 
 def test_an_old_create_is_found_though_the_company_was_renamed_since(engine: Engine) -> None:
     company_id = engine.add()
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
     engine.edit(company_id, name="Renamed", code="OTHER")
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert engine.two_sides(company_id) == ("Renamed", "Renamed")
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_an_old_create_is_found_beside_another_customer_of_its_code(engine: Engine) -> None:
     company_id = engine.add()
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
-    (made,) = engine.sage.customers_by_id.values()
-    engine.sage.edit(made.id, code="MOVED")
-    engine.sage.add(name="Stranger", code="ALFKI")
+    (made,) = engine.sage.customers.by_id.values()
+    engine.sage.customers.edit(made.id, code="MOVED")
+    engine.sage.customers.add(name="Stranger", code="ALFKI")
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
     engine.let_time_pass(company_id)
     engine.push()
@@ -368,20 +368,20 @@ def test_an_old_create_is_found_beside_another_customer_of_its_code(engine: Engi
 
 def test_a_refusal_of_the_second_sending_says_nothing_of_the_first(engine: Engine) -> None:
     company_id = engine.add(code="")
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
-    engine.sage.will_fail_next("create_customer", Rejected({"code": "refused"}, {"status": "403"}))
+    engine.sage.will_fail_next("customers.create", Rejected({"code": "refused"}, {"status": "403"}))
     engine.let_time_pass(company_id)
     engine.push()
     engine.edit(company_id, name="Edited")
     engine.push()
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
 
 
 def test_an_admin_who_looked_it_up_can_have_it_sent_anew(engine: Engine) -> None:
     company_id = engine.add()
-    engine.sage.will_lose_the_answer("create_customer", applied=False)
+    engine.sage.will_lose_the_answer("customers.create", applied=False)
     engine.push()
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
     engine.let_time_pass(company_id)
@@ -393,12 +393,12 @@ def test_an_admin_who_looked_it_up_can_have_it_sent_anew(engine: Engine) -> None
     ask_to_resync(engine, f"company:{company_id}")
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_a_create_that_gave_up_is_settled_when_sage_shows_the_customer(engine: Engine) -> None:
     company_id = engine.add(code="")
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
     engine.sql(
         "UPDATE company SET sync_status = 'review', sync_reason = 'outcome_unknown', next_attempt_at = NULL,"
@@ -407,17 +407,17 @@ def test_a_create_that_gave_up_is_settled_when_sage_shows_the_customer(engine: E
     engine.pull()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
     assert len(companies(engine)) == 1
 
 
 def test_a_value_that_sage_dropped_from_an_unanswered_create_is_not_lost(engine: Engine) -> None:
     company_id = engine.add(phone="030 555")
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
-    (made,) = engine.sage.customers_by_id.values()
+    (made,) = engine.sage.customers.by_id.values()
     later(engine)
-    engine.sage.edit(made.id, phone="")
+    engine.sage.customers.edit(made.id, phone="")
     engine.let_time_pass(company_id)
     engine.push()
     assert engine.company(company_id).phone == "030 555"
@@ -427,25 +427,25 @@ def test_a_pull_that_links_a_record_while_it_is_about_to_be_created_makes_no_sec
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company_id = engine.add(code="", tax_number="DE1")
-    body = engine.sage.create_body
+    body = engine.sage.customers.create_body
 
     def between(fields: Any, key: str) -> dict[str, Any]:
-        monkeypatch.setattr(engine.sage, "create_body", body)
-        engine.sage.add(**{**GERMAN, "code": "", "tax_number": "DE1"})
+        monkeypatch.setattr(engine.sage.customers, "create_body", body)
+        engine.sage.customers.add(**{**GERMAN, "code": "", "tax_number": "DE1"})
         engine.pull()
         return body(fields, key)
 
-    monkeypatch.setattr(engine.sage, "create_body", between)
+    monkeypatch.setattr(engine.sage.customers, "create_body", between)
     engine.push()
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
 
 
 def test_a_customer_that_resembles_an_unanswered_create_is_for_a_person(engine: Engine) -> None:
     company_id = engine.add(code="")
-    engine.sage.will_lose_the_answer("create_customer", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
-    engine.sage.add(**{**GERMAN, "code": ""})
+    engine.sage.customers.add(**{**GERMAN, "code": ""})
     engine.pull()
     engine.let_time_pass(company_id)
     engine.push()
@@ -456,7 +456,7 @@ def test_a_customer_that_resembles_an_unanswered_create_is_for_a_person(engine: 
     company = engine.company(company_id)
     assert company.sync_reason == Reason.IN_STEP
     assert company.sage_id is not None
-    assert engine.sage.customers_by_id[company.sage_id].origin, "it belongs to the customer that was made for it"
+    assert engine.sage.customers.by_id[company.sage_id].origin, "it belongs to the customer that was made for it"
 
 
 # What a person decided stays decided.
@@ -464,20 +464,20 @@ def test_a_customer_that_resembles_an_unanswered_create_is_for_a_person(engine: 
 
 def test_a_resync_of_the_module_leaves_what_a_person_decides(engine: Engine) -> None:
     gone, sage_id = linked(engine)
-    engine.sage.delete(sage_id)
+    engine.sage.customers.delete(sage_id)
     engine.pull()
     with engine.services.database.unit_of_work() as work:
         unlink(work, work.session.get_one(Company, gone), None)  # type: ignore[arg-type]
         work.commit()
     engine.sql("DELETE FROM sync_event")
     twins = [engine.add(code="", name="Twin"), engine.add(code="", name="Twin")]
-    engine.sage.add(name="Twin", postal_code="12209")
+    engine.sage.customers.add(name="Twin", postal_code="12209")
     engine.pull()
     ask_to_resync(engine, "module:companies")
     engine.push()
     assert engine.company(gone).sync_reason == Reason.UNLINKED
     assert {engine.company(one).sync_reason for one in twins} == {Reason.POSSIBLE_DUPLICATE}
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_a_resync_of_the_module_takes_what_was_added_before_sage_was_connected(engine: Engine) -> None:
@@ -493,35 +493,35 @@ def test_a_resync_of_the_module_takes_what_was_added_before_sage_was_connected(e
 
 def test_an_edit_does_not_send_what_was_unlinked_or_may_be_a_duplicate(engine: Engine) -> None:
     gone, sage_id = linked(engine)
-    engine.sage.delete(sage_id)
+    engine.sage.customers.delete(sage_id)
     engine.pull()
     with engine.services.database.unit_of_work() as work:
         unlink(work, work.session.get_one(Company, gone), None)  # type: ignore[arg-type]
         work.commit()
     twins = [engine.add(code="", name="Twin"), engine.add(code="", name="Twin")]
-    engine.sage.add(name="Twin", postal_code="12209")
+    engine.sage.customers.add(name="Twin", postal_code="12209")
     engine.pull()
     for company_id in (gone, *twins):
         engine.edit(company_id, phone="030 1")
     engine.push()
     assert engine.company(gone).sync_reason == Reason.UNLINKED
     assert {engine.company(one).sync_reason for one in twins} == {Reason.POSSIBLE_DUPLICATE}
-    assert len(engine.sage.customers_by_id) == 1
+    assert len(engine.sage.customers.by_id) == 1
 
 
 def test_a_conflict_that_healed_is_not_asked_with_the_next_one(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
     later(engine)
-    engine.sage.edit(sage_id, city="Their old city")
+    engine.sage.customers.edit(sage_id, city="Their old city")
     engine.edit(company_id, city="Our city")
     engine.push()
     later(engine, 10)
-    engine.sage.edit(sage_id, city="Our city")
+    engine.sage.customers.edit(sage_id, city="Our city")
     engine.pull()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     later(engine, 15)
-    engine.sage.edit(sage_id, name="Theirs")
+    engine.sage.customers.edit(sage_id, name="Theirs")
     engine.edit(company_id, name="Ours")
     engine.push()
     with engine.services.database.unit_of_work() as work:
@@ -534,7 +534,7 @@ def test_a_conflict_that_healed_is_not_asked_with_the_next_one(engine: Engine) -
 
 def test_a_time_in_the_future_does_not_end_the_reading(engine: Engine) -> None:
     later(engine, 400 * 24 * 3600)
-    engine.sage.add(name="From the future", code="F")
+    engine.sage.customers.add(name="From the future", code="F")
     engine.pull()
     with engine.services.database.unit_of_work() as work:
         watermark = work.session.get_one(SyncCursor, (engine.connection_id, "customers")).watermark
@@ -545,14 +545,14 @@ def test_a_time_in_the_future_does_not_end_the_reading(engine: Engine) -> None:
 def test_a_time_in_the_future_does_not_hide_what_changes_later(engine: Engine, way: str) -> None:
     company_id, sage_id = linked(engine)
     later(engine, 400 * 24 * 3600)
-    engine.sage.edit(sage_id, city="From the future")
+    engine.sage.customers.edit(sage_id, city="From the future")
     engine.pull()
     engine.push()
     assert engine.company(company_id).city == "From the future"
     later(engine)
-    known = engine.sage.customers_by_id[sage_id]
+    known = engine.sage.customers.by_id[sage_id]
     object.__setattr__(known, "updated_at", datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=60))
-    engine.sage.edit(sage_id, city="Real")
+    engine.sage.customers.edit(sage_id, city="Real")
     if way == "push":
         ask_to_resync(engine, f"company:{company_id}")
     else:
@@ -576,7 +576,7 @@ def test_pulls_that_nobody_takes_do_not_pile_up(engine: Engine, monkeypatch: pyt
 
 
 def test_a_pull_survives_a_push_that_ends_beside_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine.sage.add(name="Kunde", code="K")
+    engine.sage.customers.add(name="Kunde", code="K")
     real = UnitOfWork.touch
     beside: list[threading.Thread] = []
 
@@ -599,7 +599,7 @@ def test_a_pull_survives_a_push_that_ends_beside_it(engine: Engine, monkeypatch:
 
 def test_doubtful_records_that_are_edited_beside_the_pull(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = [engine.add(code=""), engine.add(code="")]
-    engine.sage.add(**{**GERMAN, "code": ""})
+    engine.sage.customers.add(**{**GERMAN, "code": ""})
     real = match
 
     def edited_meanwhile(*args: Any) -> Any:
@@ -616,7 +616,7 @@ def test_doubtful_records_that_are_edited_beside_the_pull(engine: Engine, monkey
 def test_a_pull_that_the_database_breaks_off_says_so_and_is_done_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.sage.add(name="Kunde", code="K")
+    engine.sage.customers.add(name="Kunde", code="K")
     real: Callable[..., Any] = pull_module._take
     broken: list[bool] = []
 
@@ -639,8 +639,8 @@ def test_a_pull_that_the_database_breaks_off_says_so_and_is_done_again(
 
 def test_a_long_pull_stays_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.sage.page_size = 1
-    engine.sage.add(name="Eins", code="1")
-    engine.sage.add(name="Zwei", code="2")
+    engine.sage.customers.add(name="Eins", code="1")
+    engine.sage.customers.add(name="Zwei", code="2")
     lock = f"synclight:pull:{engine.connection_id}"
     left: list[int] = []
 
@@ -648,8 +648,8 @@ def test_a_long_pull_stays_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch
         left.append(engine.services.redis.pttl(lock))
         engine.services.redis.pexpire(lock, 5_000)
 
-    engine.sage.during_next("customers", late)
-    engine.sage.during_next("customers", late)
+    engine.sage.during_next("customers.changed", late)
+    engine.sage.during_next("customers.changed", late)
     engine.pull()
     assert min(left) > 60_000
 
@@ -679,7 +679,7 @@ def test_the_late_answer_of_a_worker_that_was_overtaken_undoes_nothing(engine: E
         engine.push()
         seen.append(engine.company(company_id).sync_version)
 
-    engine.sage.during_next("create_customer", overtake)
+    engine.sage.during_next("customers.create", overtake)
     engine.push()
     company = engine.company(company_id)
     assert company.sync_version == seen[0]
@@ -688,10 +688,10 @@ def test_the_late_answer_of_a_worker_that_was_overtaken_undoes_nothing(engine: E
 
 
 def test_a_change_from_right_before_the_watermark_arrives(engine: Engine) -> None:
-    engine.sage.add(name="Newest", code="N")
+    engine.sage.customers.add(name="Newest", code="N")
     engine.pull()
     later(engine, -120)
-    engine.sage.add(name="Shown late", code="L")
+    engine.sage.customers.add(name="Shown late", code="L")
     engine.pull()
     assert [company.code for company in companies(engine)] == ["N", "L"]
 
@@ -699,7 +699,7 @@ def test_a_change_from_right_before_the_watermark_arrives(engine: Engine) -> Non
 def test_a_company_that_is_edited_while_its_page_is_taken(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     company_id, sage_id = linked(engine)
     later(engine)
-    engine.sage.edit(sage_id, city="Potsdam")
+    engine.sage.customers.edit(sage_id, city="Potsdam")
     real = pull_module._is_news
 
     def edited_meanwhile(*args: Any) -> bool:

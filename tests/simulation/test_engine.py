@@ -29,7 +29,7 @@ from workers.sage.connector import OutcomeUnknown, Rejected, Transient
 START, SEEDS = int(os.environ.get("START", "1")), int(os.environ.get("SEEDS", "12"))
 STEPS = 60
 FIELDS = ("name", "city", "phone", "email", "notes")
-METHODS = ("create_customer", "update_customer", "customer", "customers", "deleted_customers", "check")
+METHODS = ("customers.create", "customers.update", "customers.read", "customers.changed", "customers.deleted", "check")
 
 
 class Story:
@@ -93,22 +93,22 @@ class Story:
                 self.engine.edit(company.id, country="DE")
 
     def edit_in_sage(self) -> None:
-        linked = {one.sage_id: one.id for one in self.companies() if one.sage_id in self.engine.sage.customers_by_id}
+        linked = {one.sage_id: one.id for one in self.companies() if one.sage_id in self.engine.sage.customers.by_id}
         if linked:
             sage_id = self.chance.choice(sorted(linked))
             field = self.chance.choice(FIELDS)
             value = self.value(field)
-            self.engine.sage.edit(sage_id, **{field: value})
+            self.engine.sage.customers.edit(sage_id, **{field: value})
             self.set_values[linked[sage_id], field].append(("theirs", value))
 
     def add_in_sage(self) -> None:
-        self.engine.sage.add(name=self.value("name"), code=self.chance.choice(["", f"S{self.numbers}"]))
+        self.engine.sage.customers.add(name=self.value("name"), code=self.chance.choice(["", f"S{self.numbers}"]))
 
     def delete_in_sage(self) -> None:
-        there = sorted(self.engine.sage.customers_by_id)
+        there = sorted(self.engine.sage.customers.by_id)
         if there and self.chance.random() < 0.3:
             sage_id = self.chance.choice(there)
-            self.engine.sage.delete(sage_id)
+            self.engine.sage.customers.delete(sage_id)
             self.deleted.add(sage_id)
 
     # What goes wrong.
@@ -123,7 +123,7 @@ class Story:
             ]
         )
         method = self.chance.choice(METHODS)
-        if isinstance(error, Rejected | OutcomeUnknown) and method not in ("create_customer", "update_customer"):
+        if isinstance(error, Rejected | OutcomeUnknown) and method not in ("customers.create", "customers.update"):
             return
         applied = isinstance(error, OutcomeUnknown) and self.chance.random() < 0.6
         self.engine.sage.will_fail_next(method, error, times=self.chance.choice((1, 1, 3)), applied=applied)
@@ -135,7 +135,9 @@ class Story:
         self.engine.sage.come_back()
 
     def edit_during_a_call(self) -> None:
-        self.engine.sage.during_next(self.chance.choice(("create_customer", "update_customer", "customer")), self.edit)
+        self.engine.sage.during_next(
+            self.chance.choice(("customers.create", "customers.update", "customers.read")), self.edit
+        )
 
     def stale(self) -> None:
         self.engine.sage.will_read_stale()
@@ -208,11 +210,7 @@ class Story:
 
     def become_quiet(self) -> None:
         """No faults and no edits any more: as many rounds as the retries need."""
-        sage = self.engine.sage
-        sage.come_back()
-        sage._faults.clear()
-        sage._during.clear()
-        sage._stale_reads = 0
+        self.engine.sage.heal()
         self.die_at_commit = None
         for _ in range(6):
             self.pull()
@@ -232,7 +230,7 @@ class Story:
             assert company.sync_status != "pending", f"{company.key} is still {company.sync_reason}"
             if company.sync_status == "synchronised":
                 assert company.sage_id is not None
-                remote = self.engine.sage.customers_by_id[company.sage_id]
+                remote = self.engine.sage.customers.by_id[company.sage_id]
                 assert fields_of(company) == remote.fields, f"{company.key} is green and differs from Sage"
 
     def nobody_has_two_customers(self) -> None:
@@ -242,7 +240,7 @@ class Story:
                 for intent in work.session.scalars(select(WriteIntent).where(WriteIntent.operation == "create"))
             }
         made: dict[int, list[str]] = defaultdict(list)
-        for remote in self.engine.sage.customers_by_id.values():
+        for remote in self.engine.sage.customers.by_id.values():
             if remote.origin:
                 made[owner[remote.origin]].append(remote.id)
         assert {record: ids for record, ids in made.items() if len(ids) > 1} == {}

@@ -30,7 +30,7 @@ from webapp.sync.transitions import move, queue
 from workers.engine.decide import Action, RemoteState, decide
 from workers.engine.match import match
 from workers.engine.push import CUSTOMERS, Connect, believable, connection_failed, fields_of, not_stored
-from workers.sage.connector import AuthoriseAgain, RemoteCustomer, Tombstone, Transient, Unreachable
+from workers.sage.connector import AuthoriseAgain, RemoteRecord, Tombstone, Transient, Unreachable
 
 log = structlog.get_logger()
 
@@ -107,9 +107,9 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
             since = watermark - OVERLAP if watermark else None
             # Deletions first: a customer that was deleted and made anew must not be taken for a second one.
             if since is not None:
-                for tombstones in sage.deleted_customers(since):
+                for tombstones in sage.customers.deleted(since):
                     _take_deletions(services, connection_id, tombstones)
-            for page in sage.customers(since):
+            for page in sage.customers.changed(since):
                 _take_page(services, connection_id, page, tally)
                 _note_progress(services, run.id, tally)
                 if alone is not None:
@@ -183,7 +183,7 @@ def _take_deletions(services: Services, connection_id: int, tombstones: Sequence
         work.commit()
 
 
-def _take_page(services: Services, connection_id: int, page: Sequence[RemoteCustomer], tally: Tally) -> None:
+def _take_page(services: Services, connection_id: int, page: Sequence[RemoteRecord], tally: Tally) -> None:
     """Take over one page, in one transaction; a customer that breaks it is shown, and the rest taken one by one."""
     try:
         _take(services, connection_id, page, tally)
@@ -200,7 +200,7 @@ def _take_page(services: Services, connection_id: int, page: Sequence[RemoteCust
     tally.newest = max([remote.updated_at for remote in page] + ([tally.newest] if tally.newest else []), default=None)
 
 
-def _show_not_stored(services: Services, connection_id: int, remote: RemoteCustomer, detail: Json) -> None:
+def _show_not_stored(services: Services, connection_id: int, remote: RemoteRecord, detail: Json) -> None:
     """Leave a customer that cannot be stored here as it is in Sage to a person.
 
     One that is new here is added without its code where that is what stands in the way. Otherwise there is nothing to
@@ -226,7 +226,7 @@ def _show_not_stored(services: Services, connection_id: int, remote: RemoteCusto
         work.commit()
 
 
-def _take(services: Services, connection_id: int, page: Sequence[RemoteCustomer], tally: Tally) -> None:
+def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], tally: Tally) -> None:
     with services.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id)
         linked = {
@@ -252,7 +252,7 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteCustomer]
     tally.changed += changed
 
 
-def _is_news(company: Company, remote: RemoteCustomer) -> bool:
+def _is_news(company: Company, remote: RemoteRecord) -> bool:
     """Whether Sage says something new: our own writes come back, and the overlap repeats what was read.
 
     What waits for a person has seen a state of the same time already, and a doubt is not settled by a change.
@@ -278,7 +278,7 @@ def _locked(work: UnitOfWork, company_id: int) -> Company:
     return work.session.scalars(wanted, execution_options={"populate_existing": True}).one()
 
 
-def _take_change(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection: Connection) -> int:
+def _take_change(work: UnitOfWork, company_id: int, remote: RemoteRecord, connection: Connection) -> int:
     """Take over a change that only Sage made; leave the rest to the push. Returns how many records changed here."""
     company = _locked(work, company_id)
     if not _is_news(company, remote):
@@ -304,7 +304,7 @@ def _take_change(work: UnitOfWork, company_id: int, remote: RemoteCustomer, conn
     return 0
 
 
-def _take_strangers(work: UnitOfWork, strangers: Sequence[RemoteCustomer], connection: Connection) -> tuple[int, int]:
+def _take_strangers(work: UnitOfWork, strangers: Sequence[RemoteRecord], connection: Connection) -> tuple[int, int]:
     """Customers of Sage that no record is linked to: link the record that each one is, else add one.
 
     Returns how many were added and how many linked.
@@ -347,7 +347,7 @@ def _settle_create(work: UnitOfWork, intent: WriteIntent, connection: Connection
         queue(work, company, connection, cause="sage")
 
 
-def _may_be_made(company_id: int, remote: RemoteCustomer, begun: Mapping[str, WriteIntent]) -> bool:
+def _may_be_made(company_id: int, remote: RemoteRecord, begun: Mapping[str, WriteIntent]) -> bool:
     """Whether a create that was begun for a company could have made it another customer than `remote`.
 
     Codes are unique in Sage: where another customer has the code that the create said, the create was not applied.
@@ -356,7 +356,7 @@ def _may_be_made(company_id: int, remote: RemoteCustomer, begun: Mapping[str, Wr
     return intent is not None and (not remote.fields["code"] or intent.fields["code"] != remote.fields["code"])
 
 
-def _candidates(work: UnitOfWork, remote: RemoteCustomer) -> list[tuple[int, dict[str, str]]]:
+def _candidates(work: UnitOfWork, remote: RemoteRecord) -> list[tuple[int, dict[str, str]]]:
     """Records that a customer of Sage could be: not linked, or linked to one that was deleted, and alike in some key.
 
     The database finds what may fit, by the columns that are indexed for it; match decides.
@@ -382,7 +382,7 @@ def _candidates(work: UnitOfWork, remote: RemoteCustomer) -> list[tuple[int, dic
     return list(found.items())
 
 
-def _link(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection: Connection) -> int:
+def _link(work: UnitOfWork, company_id: int, remote: RemoteRecord, connection: Connection) -> int:
     """Link a record to the customer that it is, and have the push compare the two. Returns how many were linked."""
     company = _locked(work, company_id)
     if company.sync_reason == Reason.UNLINKED:
@@ -399,7 +399,7 @@ def _link(work: UnitOfWork, company_id: int, remote: RemoteCustomer, connection:
     return 1
 
 
-def _new(remote: RemoteCustomer, connection: Connection) -> Company:
+def _new(remote: RemoteRecord, connection: Connection) -> Company:
     return Company(
         **remote.fields,
         type=CUSTOMER,
@@ -410,7 +410,7 @@ def _new(remote: RemoteCustomer, connection: Connection) -> Company:
     )
 
 
-def _add(work: UnitOfWork, remote: RemoteCustomer, connection: Connection) -> None:
+def _add(work: UnitOfWork, remote: RemoteRecord, connection: Connection) -> None:
     """Add the company that a customer of Sage is."""
     company = _new(remote, connection)
     company.agreed = dict(remote.fields)
@@ -420,7 +420,7 @@ def _add(work: UnitOfWork, remote: RemoteCustomer, connection: Connection) -> No
     move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="sage")
 
 
-def _add_doubtful(work: UnitOfWork, remote: RemoteCustomer, connection: Connection, alike: Sequence[int]) -> None:
+def _add_doubtful(work: UnitOfWork, remote: RemoteRecord, connection: Connection, alike: Sequence[int]) -> None:
     """Add a customer of Sage that may be one of several records of ours, and hold those back for a person."""
     companies = work.session.scalars(
         select(Company)

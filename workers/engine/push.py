@@ -43,7 +43,7 @@ from workers.sage.connector import (
     NotFound,
     OutcomeUnknown,
     Rejected,
-    RemoteCustomer,
+    RemoteRecord,
     SageError,
     Transient,
     Unreachable,
@@ -267,7 +267,7 @@ def _synchronise(services: Services, sage: Connector, claimed: Claimed) -> None:
         _create(services, sage, claimed)
         return
     try:
-        remote = sage.customer(claimed.sage_id)
+        remote = sage.customers.read(claimed.sage_id)
     except NotFound:
         plan = decide(claimed.fields, Remote.DELETED, claimed.agreed)
     else:
@@ -307,7 +307,7 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
     The same body with the same key gives the same customer and makes no second one, so an unanswered create is simply
     sent again, as it was then; what has changed here since follows as an update.
     """
-    remote: RemoteCustomer | None
+    remote: RemoteRecord | None
     intent_id, body = claimed.intent_id, claimed.intent_body
     if intent_id is not None and claimed.intent_at and claimed.intent_at < datetime.now(UTC) - KEY_REMEMBERED:
         remote = _look_up(sage, claimed)
@@ -319,12 +319,12 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
     else:
         if intent_id is None or body is None:
             key = uuid.uuid4().hex
-            body = sage.create_body(claimed.fields, key)
+            body = sage.customers.create_body(claimed.fields, key)
             intent_id = _intend(services, claimed, "create", key, claimed.fields, body)
             if intent_id is None:
                 return
         try:
-            remote = sage.create_customer(body)
+            remote = sage.customers.create(body)
         except OutcomeUnknown:
             raise
         except SageError as error:
@@ -344,24 +344,24 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
         _in_step(services, claimed, remote, intent_id, sent=claimed.intent_fields)
 
 
-def _look_up(sage: Connector, claimed: Claimed) -> RemoteCustomer | None:
+def _look_up(sage: Connector, claimed: Claimed) -> RemoteRecord | None:
     """The customer that an old, unanswered create made, if it made one: only the key of that create is proof.
 
     It is looked for by what that create said; the record may have been edited since.
     """
     made = claimed.intent_fields or claimed.fields
-    found = sage.find_customers(code=made["code"], name=made["name"])
+    found = sage.customers.find({"code": made["code"], "name": made["name"]})
     return next((remote for remote in found if remote.origin == claimed.intent_key), None)
 
 
-def _update(services: Services, sage: Connector, claimed: Claimed, remote: RemoteCustomer, plan: Plan) -> None:
+def _update(services: Services, sage: Connector, claimed: Claimed, remote: RemoteRecord, plan: Plan) -> None:
     """Give the customer in Sage the merged state."""
-    body = sage.update_body(plan.fields, remote)
+    body = sage.customers.update_body(plan.fields, remote)
     intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, plan.fields, body)
     if intent_id is None:
         return
     try:
-        after = sage.update_customer(remote.id, body)
+        after = sage.customers.update(remote.id, body)
     except OutcomeUnknown:
         # Sage is read before the next try, and that answers the question.
         _finish_intent(services, claimed, intent_id, "unknown")
@@ -431,7 +431,7 @@ def _claimed_row(work: UnitOfWork, claimed: Claimed) -> Company | None:
 def _in_step(
     services: Services,
     claimed: Claimed,
-    remote: RemoteCustomer,
+    remote: RemoteRecord,
     intent_id: int | None = None,
     *,
     wrote: Fields | None = None,
@@ -459,7 +459,7 @@ def _in_step(
 def _take_over(
     services: Services,
     claimed: Claimed,
-    remote: RemoteCustomer,
+    remote: RemoteRecord,
     intent_id: int | None,
     wrote: Fields | None,
     sent: Fields | None,
@@ -498,7 +498,7 @@ def _take_over(
         work.commit()
 
 
-def not_stored(error: DBAPIError, remote: RemoteCustomer) -> dict[str, Any]:
+def not_stored(error: DBAPIError, remote: RemoteRecord) -> dict[str, Any]:
     """The detail of a record that cannot hold what Sage has. Raises `error` where that is not the matter."""
     code = str(getattr(error.orig, "sqlstate", None) or "")
     if code[:2] not in _VALUE_CLASSES:
@@ -509,7 +509,7 @@ def not_stored(error: DBAPIError, remote: RemoteCustomer) -> dict[str, Any]:
     return {"code": "not_stored"}
 
 
-def _conflict(services: Services, claimed: Claimed, remote: RemoteCustomer, plan: Plan) -> None:
+def _conflict(services: Services, claimed: Claimed, remote: RemoteRecord, plan: Plan) -> None:
     """Note what both sides changed, and leave it to a person. Nothing of it is written anywhere until then."""
     with services.database.unit_of_work() as work:
         company = _claimed_row(work, claimed)
