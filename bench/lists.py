@@ -27,10 +27,12 @@ from tests.people import add_person, sign_in
 from webapp import create_app
 from webapp.companies import views
 from webapp.companies.countries import country_choices
-from webapp.companies.forms import NOBODY, PAGE, CompanyQuery, read_query
+from webapp.companies.forms import NOBODY, CompanyQuery, read_query
 from webapp.companies.models import Company
-from webapp.companies.queries import ListRow, Page, filter_choices, list_companies
+from webapp.companies.queries import ListRow, filter_choices, list_companies
 from webapp.config import Settings
+from webapp.listing.pages import Page
+from webapp.listing.query import PAGE
 from webapp.migrations import create_database, migrate
 from webapp.run import embedded, programs
 from webapp.services import Services
@@ -137,7 +139,7 @@ def _usual_way() -> Iterator[None]:
         views.list_companies = ours
 
 
-def _list_the_usual_way(session: Session, query: CompanyQuery) -> Page:
+def _list_the_usual_way(session: Session, query: CompanyQuery) -> Page[ListRow]:
     """The page that `query` asks for, or the one that is as deep, with an exact count and counted counters."""
     key = {
         "name": func.lower(Company.name),

@@ -89,8 +89,8 @@ class Got:
 def run() -> list[dict[str, Any]]:
     """The figures: {name, ours, peer, ratio, target}."""
     prepare_peer()
-    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as settings:
-        cookie = _prepare(settings)
+    with tempfile.TemporaryDirectory() as folder, running_servers(Path(folder)) as settings:
+        cookie = prepare_companies(settings)
         with WebProcesses(settings) as web, _peer(settings) as urls:
             ours: list[list[float]] = []
             peers: list[list[float]] = []
@@ -131,7 +131,7 @@ def _quantile(values: list[float], share: float) -> float:
 
 
 @contextmanager
-def _servers(folder: Path) -> Iterator[Settings]:
+def running_servers(folder: Path) -> Iterator[Settings]:
     """A PostgreSQL with an empty database of the newest schema, and a Redis."""
     sockets = folder / "run"
     settings = Settings(
@@ -161,7 +161,7 @@ def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
     )
 
 
-def _prepare(settings: Settings) -> str:
+def prepare_companies(settings: Settings) -> str:
     """Make the companies of a connection and somebody who is signed in. Returns the session's cookie."""
     services = Services.open(settings)
     with services.database.unit_of_work() as work:
