@@ -71,9 +71,12 @@ class People:
         self.phones[name] = phone
 
     def edit_in_sage(self, name: str, city: str) -> None:
-        """Somebody in Sage edits it, where it is there already."""
+        """Somebody in Sage edits it, where it is there already and nothing of ours is on its way there.
+
+        Sage has no lock: between our read of a customer and our write of it nobody can tell who was first.
+        """
         for one in self.customers():
-            if one["name"] == name:
+            if one["name"] == name and ("synchronised",) in statuses(self._stack, name):
                 self._ask_sage("POST", f"/contacts/{one['id']}", {"city": city})
                 self.cities[name] = city
 
@@ -193,6 +196,12 @@ def rows(stack: Stack) -> list[tuple[Any, ...]]:
         return connection.execute(
             "SELECT name, sync_status, phone, city, sync_version, id FROM company ORDER BY id"
         ).fetchall()
+
+
+def statuses(stack: Stack, name: str) -> list[tuple[str, ...]]:
+    """The status of the companies with this name."""
+    with psycopg.connect(f"host={stack.var / 'run'} dbname=synclight user=postgres") as connection:
+        return connection.execute("SELECT sync_status FROM company WHERE name = %s", (name,)).fetchall()
 
 
 def healed(stack: Stack) -> bool:
