@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.sage.accounting import customers, objects
-from workers.sage.accounting.customers import LIMITS, checked, remote_customer, written_customer
+from workers.sage.accounting.customers import LIMITS, checked, completed, remote_customer
 from workers.sage.accounting.objects import NotUnderstood, since
 from workers.sage.connector import CUSTOMER_FIELDS, Rejected, tidied
 from workers.sage.http import Complaint
@@ -281,7 +281,7 @@ class TestWriting:
         body = customers.update_body({**FIELDS, "city": "Potsdam"}, remote_customer(CONTACT))
         names = contact(main_address={"id": "a" * 32}, main_contact_person={"id": "p" * 32}, name="As Sage has it")
 
-        read = written_customer(names, body)
+        read = remote_customer(completed(names, body))
 
         assert read.fields == {**FIELDS, "city": "Potsdam", "name": "As Sage has it"}
         assert read.rest == remote_customer(CONTACT).rest
@@ -289,7 +289,7 @@ class TestWriting:
     def test_an_answer_with_whole_parts_is_believed(self) -> None:
         body = customers.update_body({**FIELDS, "city": "Potsdam"}, remote_customer(CONTACT))
 
-        assert written_customer(contact(main_address__city="POTSDAM"), body).fields["city"] == "POTSDAM"
+        assert remote_customer(completed(contact(main_address__city="POTSDAM"), body)).fields["city"] == "POTSDAM"
 
 
 class TestChecking:

@@ -78,7 +78,8 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
         case "altered":
             return f"Sage stored another {field} than the one that was sent. Check the {field} and save."
         case "code_taken":
-            return f"Another customer in Sage already has the code {detail['value']}. Change the code and save."
+            other = "customer" if kind == "company" else noun
+            return f"Another {other} in Sage already has the {field} {detail['value']}. Change the {field} and save."
         case "code_in_use":
             return (
                 f"Sage has the code {detail['value']} for this {noun}, and another one here has it already. "
@@ -115,6 +116,12 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
             return f"Line {detail['line']} has no price. Enter the price and save, and the prices are validated again."
         case "discount_too_high":
             return f"The discount of line {detail['line']} is higher than the line itself. Lower it and save."
+        case "no_tax_rate":
+            return f"Sage has no tax rate of {detail['percentage']}% for the {field}. Change it to one that Sage has."
+        case "company_gone":
+            return f"The company of this {noun} was deleted in Sage. An admin can restore it there or unlink it here."
+        case "company_refused":
+            return f"Sage takes no {noun} for this company: it is no customer there, or its data were removed."
         case "unlinked":
             return f"This {noun} is no longer linked to Sage. Resync it to link it again."
         case "never_sent":

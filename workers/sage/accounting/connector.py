@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
-from urllib.parse import quote
 
-import structlog
-
-from workers.sage.accounting import customers, objects
-from workers.sage.accounting.lists import MOST_PER_PAGE, NotAList, items_of, next_page
-from workers.sage.accounting.objects import NotUnderstood, ids_of, part_of
+from workers.sage.accounting import customers, objects, persons, quotes
+from workers.sage.accounting.lists import MOST_PER_PAGE
+from workers.sage.accounting.objects import ids_of, part_of
+from workers.sage.accounting.records import Item, Records, Search, pages, path_of
 from workers.sage.connector import (
     AuthoriseAgain,
     Business,
     Fields,
     NotFound,
-    OutcomeUnknown,
     Rejected,
     RemoteRecord,
-    Tombstone,
     Transient,
     Unreachable,
 )
-from workers.sage.http import Api, Complaint, Refused, plain
+from workers.sage.http import Api, Complaint, plain
 
-log = structlog.get_logger(__name__)
-
-_MOST_FOUND = 20
 # With these it is Sage itself that answers, busy or broken. Anything else comes from what stands in front of it: a page
 # for maintenance, half an answer, none.
 _ANSWERED = ("400", "408", "409", "422", "425", "429", "500")
-
-Item = Mapping[str, Any]
-"""An object of an answer."""
+_PARTS = ("main_address", "delivery_address", "main_contact_person")
 
 
 class AccountingConnector:
@@ -46,11 +36,13 @@ class AccountingConnector:
         self._api = api
         addresses = _Addresses(api)
         self.customers = Customers(api, addresses)
+        self.persons = Persons(api, addresses)
+        self.orders = Orders(api)
 
     def check(self) -> Business:
         """See Connector. It asks for the business, so it tells as well whether the tokens still open it."""
         try:
-            found = self._api.get(_path("businesses", self._api.business_id))
+            found = self._api.get(path_of("businesses", self._api.business_id))
         except NotFound as error:
             raise AuthoriseAgain(f"the tokens do not open business {self._api.business_id}", error.raw) from error
         except Transient as error:
@@ -62,147 +54,7 @@ class AccountingConnector:
         return _business(found)
 
 
-@dataclass(frozen=True)
-class _Search:
-    """One list in which `Collection.find` looks: what it asks for, and what must agree with one of ours.
-
-    `unique` where there is no second one that agrees.
-    """
-
-    query: Mapping[str, str]
-    wanted: Fields
-    unique: bool = False
-
-    def agrees(self, one: RemoteRecord) -> bool:
-        return any(one.fields[name].casefold() == text.strip().casefold() for name, text in self.wanted.items())
-
-
-class _Records(ABC):
-    """The records of one list of Sage: what is the same for all kinds. See Collection for what each method promises."""
-
-    name: str
-    asked: Mapping[str, str]
-    leaves_tombstones = True
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-
-    # --- what a kind says about itself --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
-        """See Collection. `idempotency_key` is 32 hex digits."""
-
-    @abstractmethod
-    def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
-        """See Collection."""
-
-    @abstractmethod
-    def _record(self, item: Item) -> RemoteRecord:
-        """An object of an answer in our words. Raises NotUnderstood."""
-
-    @abstractmethod
-    def _written(self, answer: Item, body: Item) -> RemoteRecord:
-        """What Sage answered a write of `body` with, in our words. Raises NotUnderstood."""
-
-    @abstractmethod
-    def _refusal(self, complaints: Sequence[Complaint], body: Item) -> dict[str, Any]:
-        """The detail that tells a person what to mend."""
-
-    @abstractmethod
-    def _searches(self, fields: Fields, parent: str) -> Iterator[_Search]:
-        """Where a record with these fields may be found."""
-
-    def _items(self, query: Mapping[str, str]) -> Iterator[list[Item]]:
-        """The pages of the list with `query`, each entry with all that was asked for."""
-        return pages(self._api, f"/{self.name}", {**query, **self.asked})
-
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def read(self, sage_id: str) -> RemoteRecord:
-        """See Collection."""
-        try:
-            return self._record(self._item(sage_id))
-        except NotUnderstood as error:
-            raise Rejected({"code": "refused"}, {"message": str(error)}) from error
-
-    def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
-        """See Collection."""
-        query = {} if since is None else {"updated_or_created_since": objects.since(since)}
-        for items in self._items(query):
-            yield self._understood(items)
-
-    def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
-        """See Collection."""
-        if not self.leaves_tombstones:
-            return
-        query = {"deleted_since": objects.since(since), "attributes": "deleted_at"}
-        for items in pages(self._api, f"/{self.name}", query):
-            page = []
-            for item in items:
-                try:
-                    page.append(objects.tombstone(item))
-                except NotUnderstood as error:
-                    log.warning("sage_tombstone_not_understood", list=self.name, id=error.id, error=str(error))
-            yield page
-
-    def find(self, fields: Fields, parent: str = "") -> list[RemoteRecord]:
-        """See Collection. Sage's own search finds parts of words; what does not agree as a whole is left out."""
-        found: dict[str, RemoteRecord] = {}
-        for search in self._searches(fields, parent):
-            for one in self._agreeing(search):
-                found[one.id] = one
-                if len(found) == _MOST_FOUND:
-                    return list(found.values())
-        return list(found.values())
-
-    def _agreeing(self, search: _Search) -> Iterator[RemoteRecord]:
-        for items in self._items(search.query):
-            for one in self._understood(items):
-                if search.agrees(one):
-                    yield one
-                    if search.unique:
-                        return
-
-    def _item(self, sage_id: str) -> Item:
-        return self._api.get(_path(self.name, sage_id), self.asked)
-
-    def _understood(self, items: Iterable[Item]) -> list[RemoteRecord]:
-        understood = []
-        for item in items:
-            try:
-                understood.append(self._record(item))
-            except NotUnderstood as error:
-                log.warning("sage_record_not_understood", list=self.name, id=error.id, error=str(error))
-        return understood
-
-    # --- writing ------------------------------------------------------------------------------------------------------
-
-    def create(self, body: Mapping[str, Any]) -> RemoteRecord:
-        """See Collection."""
-        try:
-            made = self._api.post(f"/{self.name}", body)
-        except Refused as error:
-            raise Rejected(self._refusal(error.complaints, body), error.raw) from error
-        return self._outcome(made, body)
-
-    def update(self, sage_id: str, body: Mapping[str, Any]) -> RemoteRecord:
-        """See Collection."""
-        try:
-            changed = self._api.put(_path(self.name, sage_id), body)
-        except Refused as error:
-            raise Rejected(self._refusal(error.complaints, body), error.raw) from error
-        return self._outcome(changed, body)
-
-    def _outcome(self, answer: Item, body: Item) -> RemoteRecord:
-        try:
-            return self._written(answer, body)
-        except NotUnderstood as error:
-            # Sage said yes, and the state that this led to is not known.
-            raise OutcomeUnknown(str(error), {"message": str(error)}) from error
-
-
-class Customers(_Records):
+class Customers(Records):
     """The contacts of type CUSTOMER."""
 
     name = "contacts"
@@ -241,17 +93,20 @@ class Customers(_Records):
     def _record(self, item: Item) -> RemoteRecord:
         return customers.remote_customer(item)
 
-    def _written(self, answer: Item, body: Item) -> RemoteRecord:
-        return customers.written_customer(answer, body)
+    def _completed(self, answer: Item, body: Item) -> Item:
+        return customers.completed(answer, body)
 
     def _refusal(self, complaints: Sequence[Complaint], body: Item) -> dict[str, Any]:
         return customers.refusal(complaints, body)
 
-    def _searches(self, fields: Fields, parent: str) -> Iterator[_Search]:
+    def _prepare(self, body: Item) -> None:
+        """The answer speaks for itself."""
+
+    def _searches(self, fields: Fields, parent: str) -> Iterator[Search]:
         for name, parameter in (("code", "search"), ("email", "email"), ("name", "search")):
             if wanted := fields.get(name):
                 # References are unique in Sage, so there is no second one to look for.
-                yield _Search({parameter: wanted}, {name: wanted}, unique=name == "code")
+                yield Search({parameter: wanted}, {name: wanted}, unique=name == "code")
 
     def _items(self, query: Mapping[str, str]) -> Iterator[list[Item]]:
         return super()._items({"contact_type_id": customers.CUSTOMER_TYPE, **query})
@@ -275,35 +130,164 @@ class Customers(_Records):
 
     def _of_changed_parts(self, changed: Mapping[str, str], known: set[str]) -> Iterator[str]:
         yield from self._addresses.walk(changed)
-        for persons in pages(self._api, "/contact_persons", {**changed, "attributes": "address"}):
-            for person in persons:
-                for address_id in ids_of(part_of(person, "address")):
-                    if address_id in known or not known.isdisjoint(ids_of(person)):
-                        continue
-                    if contact_id := self._addresses.contact_of(address_id):
-                        yield contact_id
+        for person in _all(self._api, "/contact_persons", {**changed, "attributes": "address"}):
+            address_id = persons.address_of(person)
+            if address_id in known or not known.isdisjoint(ids_of(person)):
+                continue
+            if contact_id := self._addresses.contact_of(address_id):
+                yield contact_id
+
+
+class Persons(Records):
+    """The contact persons of contacts, but for the main ones."""
+
+    name = "contact_persons"
+    asked = persons.ASKED
+
+    def __init__(self, api: Api, addresses: _Addresses) -> None:
+        super().__init__(api)
+        self._addresses = addresses
+
+    def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
+        """See Collection. All persons need the contacts of all addresses, which a list tells sooner than each one."""
+        if since is None:
+            for _ in self._addresses.walk({}):
+                pass
+        yield from super().changed(since)
+
+    def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
+        persons.checked(fields)
+        return persons.create_body(fields, idempotency_key, self._addresses.main_of(parent), self._type)
+
+    def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
+        return persons.update_body(fields, remote)
+
+    def _record(self, item: Item) -> RemoteRecord:
+        return persons.remote_person(item, self._addresses.contact_of(persons.address_of(item)))
+
+    def _completed(self, answer: Item, body: Item) -> Item:
+        return persons.completed(answer, body)
+
+    def _refusal(self, complaints: Sequence[Complaint], body: Item) -> dict[str, Any]:
+        return persons.refusal(complaints)
+
+    def _searches(self, fields: Fields, parent: str) -> Iterator[Search]:
+        wanted = {name: fields[name] for name in ("email", "name") if fields.get(name)}
+        if wanted:
+            yield Search({"contact_id": parent} if parent else {}, wanted)
+
+    def _prepare(self, body: Item) -> None:
+        for address_id in [part_of(body, "contact_person").get("address_id")]:
+            if isinstance(address_id, str):
+                self._addresses.contact_of(address_id)
+
+    def _items(self, query: Mapping[str, str]) -> Iterator[list[Item]]:
+        for page in super()._items(query):
+            yield [one for one in page if not persons.is_main(one)]
+
+    @cached_property
+    def _type(self) -> str:
+        found = persons.fitting_type(_all(self._api, "/contact_person_types", {}))
+        if not found:
+            raise Rejected({"code": "refused"}, {"message": "Sage has no type of contact persons"})
+        return found
+
+
+class Orders(Records):
+    """The sales quotes. Sage keeps no tombstones of them, and knows no origin."""
+
+    name = "sales_quotes"
+    asked = quotes.ASKED
+    asked_of_one = quotes.ASKED_OF_ONE
+    leaves_tombstones = False
+
+    def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
+        quotes.checked(fields)
+        return quotes.create_body(fields, idempotency_key, parent, self._account, self._rates)
+
+    def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
+        quotes.checked(fields)
+        return quotes.update_body(fields, remote, self._account, self._rates)
+
+    def _record(self, item: Item) -> RemoteRecord:
+        return quotes.remote_order(item, self._rates)
+
+    def _completed(self, answer: Item, body: Item) -> Item:
+        return quotes.completed(answer, body)
+
+    def _refusal(self, complaints: Sequence[Complaint], body: Item) -> dict[str, Any]:
+        return quotes.refusal(complaints, body)
+
+    def _searches(self, fields: Fields, parent: str) -> Iterator[Search]:
+        if number := fields.get("number"):
+            query = {"search": number, **({"contact_id": parent} if parent else {})}
+            yield Search(query, {"number": number})
+
+    def _prepare(self, body: Item) -> None:
+        self._rates  # noqa: B018 - it is read for what it keeps.
+
+    def _items(self, query: Mapping[str, str]) -> Iterator[list[Item]]:
+        """Whether a list says what is in the lines of a quote is not documented; each is read where it does not."""
+        for page in super()._items(query):
+            yield [whole for one in page for whole in ([one] if quotes.has_its_lines(one) else self._whole(one))]
+
+    def _whole(self, quote: Item) -> Iterator[Item]:
+        for sage_id in ids_of(quote):
+            try:
+                yield self._item(sage_id)
+            except NotFound:
+                continue  # It was deleted since.
+
+    @cached_property
+    def _rates(self) -> quotes.Rates:
+        return quotes.rates_of(_all(self._api, "/tax_rates", {"usage": "sales", "attributes": "percentage"}))
+
+    @cached_property
+    def _account(self) -> str:
+        asked = {"visible_in": "sales", "attributes": "ledger_account_type,visible_in_sales,is_control_account"}
+        found = quotes.sales_account_of(_all(self._api, "/ledger_accounts", asked))
+        if not found:
+            raise Rejected({"code": "refused"}, {"message": "Sage has no ledger account for sales"})
+        return found
 
 
 class _Addresses:
-    """Which contact each address belongs to. That never changes, so it is asked once in the life of a connector."""
+    """Which contact each address belongs to, and which is a contact's main one: asked once in the life of a connector.
+
+    The first never changes, and a connector lives as long as a job.
+    """
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._contact_of: dict[str, str] = {}
+        self._contact_of: dict[str, str] = {"": ""}
+        self._main_of: dict[str, str] = {}
 
     def walk(self, query: Mapping[str, str]) -> Iterator[str]:
         """The contacts of the addresses in a list, which are known from then on."""
-        for addresses in pages(self._api, "/addresses", {**query, "attributes": "contact"}):
-            for address in addresses:
-                for address_id in ids_of(address):
-                    if contact_id := self._learn(address_id, address):
-                        yield contact_id
+        for address in _all(self._api, "/addresses", {**query, "attributes": "contact"}):
+            for address_id in ids_of(address):
+                if contact_id := self._learn(address_id, address):
+                    yield contact_id
+
+    def main_of(self, contact_id: str) -> str:
+        """The main address of a contact. Raises Rejected where the contact, or its address, is gone."""
+        if contact_id not in self._main_of:
+            try:
+                contact = self._api.get(path_of("contacts", contact_id), {"attributes": "main_address"})
+            except NotFound as error:
+                raise Rejected({"code": "company_gone"}, error.raw) from error
+            for address_id in ids_of(part_of(contact, "main_address")):
+                self._main_of[contact_id] = address_id
+                self._contact_of[address_id] = contact_id
+        if contact_id not in self._main_of:
+            raise Rejected({"code": "refused"}, {"message": "the contact has no main address"})
+        return self._main_of[contact_id]
 
     def contact_of(self, address_id: str) -> str:
         """The contact that an address belongs to, empty where there is none: that of a bank account has none."""
         if address_id not in self._contact_of:
             try:
-                self._learn(address_id, self._api.get(_path("addresses", address_id), {"attributes": "contact"}))
+                self._learn(address_id, self._api.get(path_of("addresses", address_id), {"attributes": "contact"}))
             except NotFound:
                 return ""
         return self._contact_of[address_id]
@@ -313,30 +297,15 @@ class _Addresses:
         return self._contact_of[address_id]
 
 
-def _path(collection: str, key: str) -> str:
-    return f"/{collection}/{quote(key, safe='')}"
-
-
-_PARTS = ("main_address", "delivery_address", "main_contact_person")
-
-
-def pages(api: Api, path: str, query: Mapping[str, str]) -> Iterator[list[Item]]:
-    """The entries of a list, a page at a time. Raises as `api.get`, and Transient for an answer that is no list."""
-    number: int | None = 1
-    while number is not None:
-        try:
-            page = api.get(path, {"page": str(number), "items_per_page": str(MOST_PER_PAGE), **query})
-            items, following = items_of(page), next_page(page, number, api.base_url)
-        except (NotAList, NotFound) as error:
-            raise Transient(f"{path}: {error}", {"message": f"{path}: {error}"}) from error
-        yield items
-        number = following
-
-
 def businesses(api: Api) -> list[Business]:
     """The businesses that the person who authorised may open. `api` is one without a business of its own."""
-    found = (one for page in pages(api, "/businesses", {"attributes": "name"}) for one in page)
+    found = _all(api, "/businesses", {"attributes": "name"})
     return [_business(one) for one in found if isinstance(one.get("id"), str)]
+
+
+def _all(api: Api, path: str, query: Mapping[str, str]) -> Iterator[Item]:
+    for page in pages(api, path, query):
+        yield from page
 
 
 def _business(one: Mapping[str, Any]) -> Business:

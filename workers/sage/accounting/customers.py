@@ -109,11 +109,11 @@ def remote_customer(contact: Mapping[str, Any]) -> RemoteRecord:
     )
 
 
-def written_customer(answer: Mapping[str, Any], body: Mapping[str, Any]) -> RemoteRecord:
-    """The customer that Sage answered a write of `body` with.
+def completed(answer: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a write of `body`, with what was sent where it leaves something out.
 
     Such an answer may hold no more of an address or a person than its name. Then it is what was sent: reading it again
-    would be a second call, and Sage can show the old state for a while. Raises NotUnderstood.
+    would be a second call, and Sage can show the old state for a while.
     """
     sent = part_of(body, "contact")
     whole = dict(answer)
@@ -121,7 +121,7 @@ def written_customer(answer: Mapping[str, Any], body: Mapping[str, Any]) -> Remo
         part = part_of(answer, name)
         if key not in part:
             whole[name] = {**part, **objects.as_read(part_of(sent, name))}
-    return remote_customer(whole)
+    return whole
 
 
 def is_customer(contact: Mapping[str, Any]) -> bool:

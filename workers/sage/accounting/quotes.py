@@ -1,0 +1,315 @@
+"""An order as a sales quote of Sage Accounting v3.1, and back. Pure.
+
+Sage has no sales order. Names, lengths and required fields are those of Sage's Swagger file. Amounts come as JSON
+numbers or strings and are Decimals here; quantities have at most three places, as the database has. A quote whose
+prices include tax, or with a negative line, says what no order here can say and is not understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Any
+
+from webapp.orders.amounts import LineValues, line_amounts, lines_text, read_lines, rounded
+from workers.sage.accounting import objects
+from workers.sage.accounting.objects import NotUnderstood, kept, part_of
+from workers.sage.connector import ORDER_FIELDS, Fields, Rejected, RemoteRecord, tidied, tidy
+from workers.sage.http import Complaint
+
+# What a list must ask for. It may name the lines without saying what is in them: only a single read can ask for that.
+ASKED = {
+    "attributes": "contact,quote_number,date,expiry_date,reference,notes,shipping_net_amount,shipping_tax_rate,"
+    "quote_lines,created_at,updated_at"
+}
+ASKED_OF_ONE = {**ASKED, "nested_attributes": "all"}
+
+_TEXTS = {"number": ("reference", 25), "notes": ("notes", 2000)}
+_DAYS = {"ordered_on": "date", "valid_until": "expiry_date"}
+LIMITS = objects.limits_of(_TEXTS)
+REQUIRED = ("ordered_on", "valid_until", "lines")
+
+# What else a line keeps that stays about the same thing: key in the answer -> key in the body.
+_KEPT_OF_LINE = {
+    "ledger_account": "ledger_account_id",
+    "product": "product_id",
+    "service": "service_id",
+    "trade_of_asset": "trade_of_asset",
+    "eu_goods_services_type": "eu_goods_services_type_id",
+    "eu_sales_description": "eu_sales_description_id",
+}
+_AMOUNTS_OF_LINE = ("quantity", "unit_price", "discount_amount", "tax_amount")
+
+_FIELD_OF = {
+    **{sage: ours for ours, (sage, _) in _TEXTS.items()},
+    **{sage: ours for ours, sage in _DAYS.items()},
+    **{f"*.{sage}": "shipping" for sage in ("shipping_net_amount", "shipping_tax_rate_id", "shipping_tax_amount")},
+    "quote_lines": "lines",
+    **{
+        f"*.{sage}": "lines"
+        for sage in ("description", "ledger_account_id", "tax_rate_id", "product_id", "service_id", *_AMOUNTS_OF_LINE)
+    },
+}
+
+_THREE_PLACES = Decimal("0.001")
+# How the ids of Sage's zero rates end, by which they are told from what is exempt or outside of the tax.
+_ZERO_RATED = "_ZERO"
+
+Rates = Mapping[str, Decimal]
+"""Id of a tax rate -> its percentage, in the order in which Sage lists them."""
+
+
+# --- what a business has ----------------------------------------------------------------------------------------------
+
+
+def rates_of(items: Iterable[Mapping[str, Any]]) -> Rates:
+    """The tax rates of a business, without those that have no percentage of their own."""
+    rates: dict[str, Decimal] = {}
+    for item in items:
+        percentage = _decimal(item.get("percentage"))
+        for sage_id in objects.ids_of(item):
+            if percentage is not None:
+                rates[sage_id] = percentage
+    return rates
+
+
+def rate_of(rates: Rates, percentage: Decimal) -> str | None:
+    """The id of the tax rate with a percentage; of those without tax the zero rate, then the first. None for none."""
+    found = [sage_id for sage_id, one in rates.items() if one == percentage]
+    return next((one for one in found if one.endswith(_ZERO_RATED)), found[0] if found else None)
+
+
+def sales_account_of(items: Iterable[Mapping[str, Any]]) -> str:
+    """The ledger account that lines are booked on: the first of the type SALES, then the first visible in sales.
+
+    Empty where there is none. Control accounts take no lines.
+    """
+    usable = [one for one in items if one.get("is_control_account") is not True and objects.ids_of(one)]
+    of_type = [one for one in usable if str(part_of(one, "ledger_account_type").get("id")).upper() == "SALES"]
+    visible = [one for one in usable if one.get("visible_in_sales") is True]
+    return next((str(one["id"]) for one in (*of_type, *visible)), "")
+
+
+# --- from Sage --------------------------------------------------------------------------------------------------------
+
+
+def has_its_lines(quote: Mapping[str, Any]) -> bool:
+    """Whether an answer says what is in the lines of a quote, and not only that there are some."""
+    return all("quantity" in line for line in objects.objects_of(quote, "quote_lines"))
+
+
+def remote_order(quote: Mapping[str, Any], rates: Rates) -> RemoteRecord:
+    """A quote with its lines, read with ASKED_OF_ONE, in our words.
+
+    Raises NotUnderstood where it has no id, time, contact or day, and for lines that no order here can have.
+    """
+    sage_id = objects.id_of(quote)
+    contact_id = next(iter(objects.ids_of(part_of(quote, "contact"))), "")
+    if not contact_id:
+        raise NotUnderstood(sage_id, "a quote of no contact")
+    lines = objects.objects_of(quote, "quote_lines")
+    fields = {
+        **objects.texts_of(sage_id, quote, _TEXTS),
+        **{ours: _day(sage_id, quote, sage) for ours, sage in _DAYS.items()},
+        "shipping": f"{rounded(_amount(sage_id, quote, 'shipping_net_amount')):.2f}",
+        "lines": lines_text([_line(sage_id, line, rates) for line in lines]),
+    }
+    return RemoteRecord(
+        id=sage_id,
+        number=tidy(objects.text_of(sage_id, quote, "quote_number")),
+        updated_at=objects.updated_at(sage_id, (quote,)),
+        fields=tidied(fields, ORDER_FIELDS),
+        parent=contact_id,
+        rest={
+            **kept(quote, {"contact": "contact_id", "shipping_tax_rate": "shipping_tax_rate_id"}),
+            "quote_lines": [_as_sent(sage_id, line) for line in lines],
+        },
+    )
+
+
+def completed(answer: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a write of `body`, with what was sent where it leaves something out, such as what is in lines."""
+    sent = part_of(body, "sales_quote")
+    whole = {**objects.as_read(sent), **answer}
+    if "quote_lines" not in answer or not has_its_lines(answer):
+        whole["quote_lines"] = [objects.as_read(line) for line in objects.objects_of(sent, "quote_lines")]
+    return whole
+
+
+def _line(sage_id: str, line: Mapping[str, Any], rates: Rates) -> LineValues:
+    quantity = _amount(sage_id, line, "quantity").quantize(_THREE_PLACES, ROUND_HALF_UP)
+    price, discount = _amount(sage_id, line, "unit_price"), _amount(sage_id, line, "discount_amount")
+    if quantity <= 0 or price < 0 or discount < 0:
+        raise NotUnderstood(sage_id, "a line with a negative amount, or with no quantity")
+    if line.get("unit_price_includes_tax") is True:
+        raise NotUnderstood(sage_id, "a line whose price includes tax")
+    description = tidy(objects.text_of(sage_id, line, "description"))
+    return LineValues(description, quantity, rounded(price), rounded(discount), _percentage(sage_id, line, rates))
+
+
+def _percentage(sage_id: str, line: Mapping[str, Any], rates: Rates) -> Decimal:
+    for rate in objects.ids_of(part_of(line, "tax_rate")):
+        if rate not in rates:
+            raise NotUnderstood(sage_id, f"a line with the tax rate {rate}, which Sage does not list")
+        return rates[rate]
+    return Decimal(0)
+
+
+def _as_sent(sage_id: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line as a body holds it, with every digit that Sage has."""
+    return {
+        "description": objects.text_of(sage_id, line, "description"),
+        **{name: _number(_amount(sage_id, line, name)) for name in _AMOUNTS_OF_LINE if line.get(name) is not None},
+        **kept(line, {**_KEPT_OF_LINE, "tax_rate": "tax_rate_id"}),
+    }
+
+
+def _day(sage_id: str, quote: Mapping[str, Any], key: str) -> str:
+    try:
+        return date.fromisoformat(str(quote.get(key))[:10]).isoformat()
+    except ValueError as error:
+        raise NotUnderstood(sage_id, f"{key} is no day") from error
+
+
+def _amount(sage_id: str, holder: Mapping[str, Any], key: str) -> Decimal:
+    """An amount, zero where it is null or missing. Raises NotUnderstood."""
+    value = holder.get(key)
+    amount = Decimal(0) if value is None else _decimal(value)
+    if amount is None:
+        raise NotUnderstood(sage_id, f"{key} is no amount")
+    return amount
+
+
+def _decimal(value: object) -> Decimal | None:
+    """A number or the text of one, None for anything else. workers.sage.http.parsed makes Decimals of fractions."""
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        return None
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return None
+    # A number beyond any amount would need more digits than a Decimal keeps.
+    return number if number.is_finite() and number.adjusted() < 15 else None
+
+
+# --- to Sage ----------------------------------------------------------------------------------------------------------
+
+
+def create_body(fields: Fields, idempotency_key: str, contact_id: str, account_id: str, rates: Rates) -> dict[str, Any]:
+    """The body of POST /sales_quotes for a contact, its lines on a ledger account.
+
+    Raises Rejected where Sage would refuse it, and for a percentage of tax that Sage does not have.
+    """
+    ours, lines, shipping = checked(fields)
+    quote: dict[str, Any] = {
+        "idempotency_id": idempotency_key,
+        "contact_id": contact_id,
+        **{sage: ours[name] for name, sage in _DAYS.items()},
+        **objects.filled_of(ours, _TEXTS),
+        "quote_lines": [{"ledger_account_id": account_id, **_translated(line, rates)} for line in lines],
+    }
+    if shipping:
+        quote |= {
+            "shipping_net_amount": _number(shipping),
+            "shipping_tax_rate_id": _rate(rates, Decimal(0), "shipping"),
+        }
+    return {"sales_quote": quote}
+
+
+def update_body(fields: Fields, remote: RemoteRecord, account_id: str, rates: Rates) -> dict[str, Any]:
+    """The body of PUT /sales_quotes/{id}, with all lines, as Sage asks for. An empty text empties a field.
+
+    A line that is as Sage has it goes back letter by letter; one that keeps its description keeps its ledger account,
+    its product, and its tax rate while the percentage is the same. Raises Rejected as `create_body`.
+    """
+    ours, lines, shipping = checked(fields)
+    known = list(zip(read_lines(remote.fields["lines"]), remote.rest["quote_lines"], strict=True))
+    quote: dict[str, Any] = {
+        "contact_id": remote.rest["contact_id"],
+        **{sage: ours[name] for name, sage in _DAYS.items()},
+        **objects.all_of(ours, _TEXTS),
+        "shipping_net_amount": _number(shipping),
+        "quote_lines": [_updated(line, known, account_id, rates) for line in lines],
+    }
+    if "shipping_tax_rate_id" in remote.rest:
+        quote["shipping_tax_rate_id"] = remote.rest["shipping_tax_rate_id"]
+    elif shipping:
+        quote["shipping_tax_rate_id"] = _rate(rates, Decimal(0), "shipping")
+    return {"sales_quote": quote}
+
+
+def checked(fields: Fields) -> tuple[dict[str, str], list[LineValues], Decimal]:
+    """The fields, tidied, their lines and the shipping. Raises Rejected for the first thing that Sage would refuse."""
+    ours = objects.checked(fields, ORDER_FIELDS, REQUIRED, LIMITS)
+    for name in _DAYS:
+        try:
+            date.fromisoformat(ours[name])
+        except ValueError as error:
+            raise Rejected({"code": "malformed", "field": name}) from error
+    try:
+        lines = read_lines(ours["lines"])
+    except ValueError as error:
+        raise Rejected({"code": "malformed", "field": "lines"}) from error
+    if not lines or not all(line.description for line in lines):
+        raise Rejected({"code": "missing", "field": "lines"})
+    shipping = _decimal(ours["shipping"] or "0")
+    if shipping is None:
+        raise Rejected({"code": "malformed", "field": "shipping"})
+    return ours, lines, rounded(shipping)
+
+
+def refusal(complaints: Sequence[Complaint], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The detail that tells a person what to mend when Sage refused `body`: see objects.refusal.
+
+    A complaint about the contact is about the company: it may be no customer any more, or made unrecognisable.
+    """
+    if any(one.source.removeprefix("sales_quote.") in ("contact_id", "contact") for one in complaints):
+        return {"code": "company_refused"}
+    number = str(part_of(body, "sales_quote").get("reference", ""))
+    return objects.refusal(complaints, "sales_quote", _FIELD_OF, LIMITS, {"number": number})
+
+
+def _updated(
+    line: LineValues, known: list[tuple[LineValues, dict[str, Any]]], account_id: str, rates: Rates
+) -> dict[str, Any]:
+    """A line of an update. What it is made from is taken out of `known`, so that no two lines are made from one."""
+    same = next((one for one in known if one[0] == line), None)
+    if same:
+        known.remove(same)
+        return same[1]
+    alike = next((one for one in known if one[0].description == line.description), None)
+    if alike is None:
+        return {"ledger_account_id": account_id, **_translated(line, rates)}
+    known.remove(alike)
+    before, sent = alike
+    named = {name: sent[name] for name in ("description", *_KEPT_OF_LINE.values()) if name in sent}
+    rate = sent.get("tax_rate_id") if before.tax_rate == line.tax_rate else None
+    return {"ledger_account_id": account_id, **_translated(line, rates, rate), **named}
+
+
+def _translated(line: LineValues, rates: Rates, rate: str | None = None) -> dict[str, Any]:
+    """A line as Sage has it, without its ledger account. `rate` is its tax rate where that is known."""
+    body: dict[str, Any] = {
+        "description": line.description,
+        "quantity": _number(line.quantity),
+        "unit_price": _number(rounded(line.unit_price)),
+        "tax_rate_id": rate or _rate(rates, line.tax_rate, "lines"),
+    }
+    if line.discount:
+        body["discount_amount"] = _number(rounded(line.discount))
+    if line.tax_rate:
+        body["tax_amount"] = _number(line_amounts(line).tax)
+    return body
+
+
+def _rate(rates: Rates, percentage: Decimal, field: str) -> str:
+    rate = rate_of(rates, percentage)
+    if rate is None:
+        raise Rejected({"code": "no_tax_rate", "field": field, "percentage": f"{percentage.normalize():f}"})
+    return rate
+
+
+def _number(amount: Decimal) -> float:
+    """A Decimal as JSON writes it: a float only carries it there, and every amount of up to 15 digits survives that."""
+    return float(amount)
