@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, redirect, request, url_for
+from flask import Blueprint, Flask, current_app, redirect, request, url_for
 from werkzeug.wrappers import Response
 
+from webapp.modules import MODULES
 from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
 from webapp.zone import glance
 
@@ -32,7 +33,11 @@ def init_app(app: Flask) -> None:
     app.add_template_filter(_until, "until")
     app.add_template_filter(_iso, "iso")
     app.context_processor(
-        lambda: {"theme": chosen_theme(), "icon_sheet": url_for("static", filename="vendor/icons.svg")}
+        lambda: {
+            "theme": chosen_theme(),
+            "icon_sheet": url_for("static", filename="vendor/icons.svg"),
+            "modules": [one for one in MODULES if f"{one.name}.list_page" in current_app.view_functions],
+        }
     )
 
 

@@ -40,3 +40,8 @@ def clean_lines(text: str) -> list[str]:
 def letters(text: str) -> str:
     """The letters and digits of `text` alone, without case and accents: what people take for one word."""
     return "".join(sign for sign in unicodedata.normalize("NFKD", text).casefold() if sign.isalnum())
+
+
+def one_line(text: str) -> str:
+    """`text` of a request as one line of what can be printed, white space collapsed; nothing of it is read as empty."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -194,19 +194,19 @@
 
   // ---- Forms ------------------------------------------------------------------------------------------------------
 
-  const companyForm = () => role("company-form");
+  const recordForm = () => document.querySelector("[data-form]");
   const typed = (form) => JSON.stringify([...new FormData(form)].filter(([name]) => name !== "csrf_token"));
   const opened = new WeakMap();
   let leaving = false;
 
   function begin() {
-    const form = companyForm();
+    const form = recordForm();
     if (form && !opened.has(form)) opened.set(form, form.matches(":has(.form-errors)") ? "" : typed(form));
     leaving = false;
   }
 
   function isUnsaved() {
-    const form = companyForm();
+    const form = recordForm();
     return Boolean(form) && !leaving && opened.get(form) !== typed(form);
   }
 
@@ -217,11 +217,11 @@
 
   addEventListener("beforeunload", (event) => isUnsaved() && event.preventDefault());
   document.addEventListener("submit", (event) => {
-    if (event.target === companyForm()) leaving = true;
+    if (event.target === recordForm()) leaving = true;
   });
   document.addEventListener("htmx:config:request", (event) => {
     const { ctx } = event.detail;
-    const replaces = ctx.target?.id === "page" && ctx.sourceElement !== companyForm();
+    const replaces = ctx.target?.id === "page" && ctx.sourceElement !== recordForm();
     if (replaces && !mayLeave()) event.preventDefault();
   });
   document.addEventListener("htmx:finally:request", () => (leaving = false));
@@ -246,17 +246,16 @@
 
   // Somebody who edits is told when the record changes elsewhere; what is typed stays as it is.
   document.addEventListener("synclight:state", ({ detail: state }) => {
-    const form = companyForm();
+    const form = recordForm();
     if (!form || form.dataset.key !== state.key || !state.values) return;
     const notice = role("changed-elsewhere", form);
     const items = [];
     for (const was of form.querySelectorAll("[data-was]")) {
-      const name = was.dataset.was === "owner_id" ? "owner" : was.dataset.was;
-      const before = name === "country" || name === "owner" ? was.dataset.shown : was.value;
-      const now = state.values[name];
-      if (now === undefined || now === before || (!now && ["Nobody", "Not known"].includes(before))) continue;
+      const { was: name, live, shown: before } = was.dataset;
+      const now = state.values[live];
+      if (now === undefined || now === before) continue;
       const item = document.createElement("li");
-      const label = form.querySelector(`label[for="${was.dataset.was}"]`).firstChild.textContent.trim();
+      const label = form.querySelector(`label[for="${name}"]`).firstChild.textContent.trim();
       item.textContent = `${label} is now ${now ? `\u201c${now}\u201d` : "empty"}.`;
       items.push(item);
     }

@@ -142,7 +142,7 @@
   let drawn;
   function listed(list) {
     const wanted = filterOf(list);
-    const counters = views(`[data-key^="module:"] [data-count]`);
+    const counters = views(`[data-key="${list.dataset.key}"] [data-count]`);
     const counts = Object.fromEntries(counters.map((part) => [part.dataset.count, Number(part.textContent.replace(/\D/g, ""))]));
     return (wanted.length ? wanted : Object.keys(counts)).reduce((sum, status) => sum + (counts[status] ?? 0), 0);
   }

@@ -18,9 +18,10 @@ from werkzeug.datastructures import MultiDict
 
 from bench.seed import seed_companies
 from webapp.companies.countries import country_choices
-from webapp.companies.forms import PAGE, SORTS, read_query
+from webapp.companies.forms import SORTS, read_query
 from webapp.companies.models import Company
 from webapp.companies.queries import filter_choices, list_companies
+from webapp.listing.query import PAGE
 from webapp.sync.queries import read_surroundings
 from webapp.zone import Glance
 

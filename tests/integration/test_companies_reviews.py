@@ -88,7 +88,7 @@ def test_a_code_that_another_company_has_is_not_taken(app: Flask, client: FlaskC
         work.commit()
     answer = post(client, f"/companies/{company_id}/choose", {"code": "theirs"})
     assert answer.status_code == 303
-    assert "Another company here has the code" in client.get(f"/companies/{company_id}").text
+    assert "Another one here has the value that is in Sage." in client.get(f"/companies/{company_id}").text
     assert read(services, company_id).sync_reason == "conflict"
 
 

@@ -9,16 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from webapp.companies.forms import (
-    FIELDS,
-    SORTS,
-    CompanyForm,
-    CompanyQuery,
-    Cursor,
-    merged,
-    read_form,
-    read_query,
-)
+from webapp.companies.forms import FIELDS, SORTS, CompanyQuery, read_form, read_query
+from webapp.forms import Form, merged
+from webapp.listing.query import Cursor
 from webapp.status import Status
 
 OWNERS = {1: "Mara Owen", 2: "Jon Lind"}
@@ -166,7 +159,7 @@ STORED = dict.fromkeys(FIELDS, "") | {
 }
 
 
-def form(typed: dict[str, str], before: dict[str, str] = STORED, **more: str) -> CompanyForm:
+def form(typed: dict[str, str], before: dict[str, str] = STORED, **more: str) -> Form:
     return read_form(
         {**STORED, **typed, **{f"was-{name}": value for name, value in before.items()}, **more}, OWNERS.keys(), STORED
     )

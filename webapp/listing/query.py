@@ -1,0 +1,237 @@
+"""What a list is asked for. Its whole state is the address: statuses, filters of the module, search, order and place.
+
+Pure: text of a request goes in, typed values and sentences come out. No database and no network is asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import date, datetime
+from typing import Any, ClassVar, Self, TypeVar
+
+from werkzeug.datastructures import MultiDict
+
+from webapp.status import FILTER_TEXT, Status
+from webapp.text import one_line
+
+# Rows of one page of a list.
+PAGE = 50
+
+_LONGEST_SEARCH = 100
+_LONGEST_KEY = 1_000
+_HIGHEST_ID = 2**63 - 1
+
+# The columns of the list's keys as Python has them; a time is PostgreSQL's text, because Python has none for -infinity.
+TEXT, WHOLE, AMOUNT, DAY, TIME = "text", "whole", "amount", "day", "time"
+
+
+@dataclass(frozen=True)
+class Sort:
+    """One order that a list can have: the column's heading, what its keys are, and which end comes first."""
+
+    heading: str
+    keys: str = TEXT
+    highest_first: bool = False
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a page of the list begins: behind the record with this sort key and id, or before it (`backwards`).
+
+    `key` is PostgreSQL's text form of the sort key, checked to be one of the sort in question.
+    """
+
+    key: str
+    id: int
+    backwards: bool = False
+
+    def token(self) -> str:
+        """The cursor as it stands in the address."""
+        return base64.urlsafe_b64encode(json.dumps([self.key, self.id]).encode()).decode().rstrip("=")
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """What a list shows; an empty value means no limit.
+
+    A module's query is a subclass: each field that it adds is a filter of its own, a text that the address names as the
+    field is named. SORTS are its orders by the names that the address has; SORT is the one that needs no word.
+    `problems` are sentences about what the address asked for and cannot be; the rest of the query stands without it.
+    """
+
+    SORTS: ClassVar[Mapping[str, Sort]]
+    SORT: ClassVar[str]
+
+    statuses: tuple[Status, ...] = ()
+    search: str = ""
+    sort: str = ""
+    descending: bool = False
+    cursor: Cursor | None = None
+    problems: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.sort:
+            object.__setattr__(self, "sort", self.SORT.removeprefix("-"))
+            object.__setattr__(self, "descending", self.SORT.startswith("-"))
+
+    @classmethod
+    def filter_names(cls) -> tuple[str, ...]:
+        """The module's own filters."""
+        return tuple(one.name for one in fields(cls)[len(fields(ListQuery)) :])
+
+    @property
+    def own_filters(self) -> dict[str, str]:
+        """The module's own filters that are set."""
+        return {name: value for name in self.filter_names() if (value := getattr(self, name))}
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that a record must have. A single letter is no word: nearly every record has it."""
+        return tuple(word for word in self.search.split() if len(word) > 1)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it leaves records out."""
+        return bool(self.statuses or self.own_filters or self.words)
+
+    @property
+    def filters(self) -> int:
+        """How many filters are set; the search is not one of them."""
+        return len(self.statuses) + len(self.own_filters)
+
+    @property
+    def counts_by_status(self) -> bool:
+        """Whether the module's counters say how many records it has."""
+        return not (self.own_filters or self.words)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The query as the pairs of an address; reading them gives this query again."""
+        pairs = [("status", str(status)) for status in self.statuses]
+        pairs += self.own_filters.items()
+        if self.search:
+            pairs.append(("q", self.search))
+        if self.sort_name != self.SORT:
+            pairs.append(("sort", self.sort_name))
+        if self.cursor:
+            pairs.append(("before" if self.cursor.backwards else "after", self.cursor.token()))
+        return pairs
+
+    @property
+    def sort_name(self) -> str:
+        """The order as the address names it: `city`, or `-city` for the other way round."""
+        return f"-{self.sort}" if self.descending else self.sort
+
+    def changed(self, **changes: Any) -> Self:
+        """This query with other values, from its first page on."""
+        return replace(self, **{"cursor": None, "problems": (), **changes})
+
+    @property
+    def cleared(self) -> Self:
+        """This query without filters and search, in the same order."""
+        return self.changed(statuses=(), search="", **dict.fromkeys(self.filter_names(), ""))
+
+    def toggled(self, status: Status) -> Self:
+        """This query with `status` added to the chosen ones, or taken from them."""
+        chosen = set(self.statuses) ^ {status}
+        return self.changed(statuses=tuple(one for one in Status if one in chosen))
+
+    def sorted_by(self, sort: str) -> Self:
+        """This query in another order; the other way round where it has that order already.
+
+        Times begin with the newest, names with the first letter: as each order says.
+        """
+        highest_first = self.SORTS[sort].highest_first
+        return self.changed(sort=sort, descending=not self.descending if sort == self.sort else highest_first)
+
+
+Query = TypeVar("Query", bound=ListQuery)
+
+
+def read_list_query(of: type[Query], args: MultiDict[str, str], choices: Mapping[str, Collection[str]]) -> Query:
+    """The query of the module `of` that an address asks for.
+
+    `choices` holds for each of the module's own filters all values that there are. Never raises: what cannot be is left
+    out and becomes a problem.
+    """
+    problems: list[str] = []
+    chosen = {value.strip() for value in args.getlist("status")} - {""}
+    statuses = tuple(status for status in Status if status in chosen)
+    for value in sorted(chosen - set(Status)):
+        problems.append(f"There is no status “{_shortened(value)}”. The list is shown without it.")
+    own: dict[str, Any] = {}
+    for name in of.filter_names():
+        value = args.get(name, "").strip()
+        if value and value not in choices[name]:
+            problems.append(f"There is no {name} “{_shortened(value)}”. The list is shown without it.")
+        else:
+            own[name] = value
+    search = one_line(args.get("q", ""))
+    if len(search) > _LONGEST_SEARCH:
+        problems.append(f"A search has {_LONGEST_SEARCH} characters at most. Only its beginning is used.")
+        search = search[:_LONGEST_SEARCH].strip()
+    sort_name = args.get("sort", "").strip() or of.SORT
+    if sort_name.removeprefix("-") not in of.SORTS:
+        usual = of.SORTS[of.SORT.removeprefix("-")].heading.lower()
+        problems.append(f"The list cannot be sorted by “{_shortened(sort_name)}”. It is sorted by {usual}.")
+        sort_name = of.SORT
+    sort, descending = sort_name.removeprefix("-"), sort_name.startswith("-")
+    token = args.get("after") or args.get("before")
+    cursor = _read_cursor(token, of.SORTS[sort], backwards="after" not in args) if token else None
+    if token and cursor is None:
+        problems.append("This page of the list does not exist. The list is shown from its beginning.")
+    return of(
+        statuses=statuses,
+        search=search,
+        sort=sort,
+        descending=descending,
+        cursor=cursor,
+        problems=tuple(problems),
+        **own,
+    )
+
+
+def _read_cursor(token: str, sort: Sort, *, backwards: bool) -> Cursor | None:
+    try:
+        key, id_ = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except (binascii.Error, ValueError, TypeError):
+        return None
+    if not isinstance(key, str) or type(id_) is not int or not 0 < id_ <= _HIGHEST_ID or not _is_key(key, sort.keys):
+        return None
+    return Cursor(key, id_, backwards)
+
+
+def _is_key(key: str, kind: str) -> bool:
+    """Whether the database can read `key` as a value of this kind."""
+    try:
+        match kind:
+            case "whole":
+                return key.isascii() and key.isdigit() and len(key) < 6
+            case "amount":
+                return re.fullmatch(r"-?[0-9]{1,14}(\.[0-9]{1,6})?", key) is not None
+            case "day":
+                return date.fromisoformat(key).isoformat() == key
+            case "time":
+                return key == "-infinity" or datetime.fromisoformat(key).tzinfo is not None
+            case _:
+                return (
+                    len(key) <= _LONGEST_KEY
+                    and "\0" not in key
+                    and not any("\ud800" <= letter <= "\udfff" for letter in key)
+                )
+    except ValueError:
+        return False
+
+
+def _shortened(text: str) -> str:
+    text = one_line(text)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def status_choices() -> list[tuple[Status, str]]:
+    """The statuses as the filter lists them."""
+    return list(FILTER_TEXT.items())

@@ -1,0 +1,185 @@
+"""What the screens of all modules show alike: the list, the page of a record, and the form to make or edit one.
+
+Each function gives what the templates under templates/records need; a module adds what is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+from flask import render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from webapp.forms import Difference, Field, Form, Groups, by_name
+from webapp.listing.pages import Page
+from webapp.listing.query import ListQuery, status_choices
+from webapp.live.protocol import shown
+from webapp.live.states import read_states
+from webapp.modules import COMPANIES, Module
+from webapp.status import STATUS_OF, Reason, variant
+from webapp.sync.conflicts import open_conflicts
+from webapp.sync.details import FIELD_NAMES, brief, listed
+from webapp.sync.history import told
+from webapp.sync.models import Synced
+from webapp.sync.queries import Surroundings, history, read_surroundings
+from webapp.users.access import signed_in_user
+from webapp.zone import Glance, glance
+
+# Changes of the status that a record's page tells; all of them, up to a number that a page can carry, when asked.
+_LATEST = 8
+_ALL = 500
+
+# A record waits for its company, or stays out with it.
+_UP_TO_ITS_COMPANY = ("waiting_for_parent", "excluded_with_company")
+
+
+class SyncedRow(Protocol):
+    """What a row of any list has."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def sync_version(self) -> int: ...
+    @property
+    def sync_reason(self) -> str: ...
+    @property
+    def sync_detail(self) -> dict[str, Any]: ...
+    @property
+    def last_synchronised_at(self) -> datetime | None: ...
+
+
+def live_row(row: SyncedRow, reader: Glance) -> dict[str, Any]:
+    """A row's status with its texts. They are made here and not in the template, which would take most of the page's time."""
+    at = row.last_synchronised_at
+    return {
+        "id": row.id,
+        "version": row.sync_version,
+        "status": STATUS_OF[Reason(row.sync_reason)],
+        "reason": row.sync_reason,
+        "variant": variant(Reason(row.sync_reason)),
+        "brief": brief(row.sync_detail, reader.zone, reader.now),
+        "at": at.astimezone(UTC).isoformat() if at else "",
+        "age": reader.age(at),
+    }
+
+
+def list_screen(module: Module, query: ListQuery, page: Page[Any], around: Surroundings) -> dict[str, Any]:
+    """What the page of a module shows, but for its rows and its own filters."""
+
+    def address(of: ListQuery) -> str:
+        pairs = of.pairs()
+        return f"/{module.name}" + (f"?{urlencode(pairs)}" if pairs else "")
+
+    return {
+        "module": module,
+        "query": query,
+        "page": page,
+        "around": around,
+        "statuses": status_choices(),
+        "matching": _matching(query, around.module["counts"], len(page.rows), page.next is None),
+        "address": address,
+    }
+
+
+def _matching(query: ListQuery, counts: Mapping[str, int], rows: int, is_last: bool) -> int | None:
+    """How many records the query has, None where only counting them all would tell."""
+    if query.counts_by_status:
+        return sum(n for status, n in counts.items() if not query.statuses or status in query.statuses)
+    return rows if query.cursor is None and is_last else None
+
+
+def record_screen(
+    session: Session, module: Module, record: Synced, editable: Collection[str], company: Any = None
+) -> dict[str, Any]:
+    """What the page of a record shows of its synchronisation: its state, what to do about it, and its history.
+
+    `editable` are the fields of its form. `company` is the company that a contact or an order belongs to.
+    """
+    reader = glance()
+    limit = _ALL if request.args.get("history") == "all" else _LATEST
+    events = history(session, record, limit + 1)
+    return {
+        "module": module,
+        "record": record,
+        "state": shown(read_states(session, [record.key])[record.key], reader.zone, reader.now),
+        "around": read_surroundings(session, record.module, reader),
+        "events": [(event, told(event, who, reader)) for event, who in events[:limit]],
+        "has_more": len(events) > limit,
+        "remedy": _remedy(module, record, editable, company),
+        "conflicts": open_conflicts(session, record) if record.sync_reason == Reason.CONFLICT else (),
+        "field_names": FIELD_NAMES,
+        "raw": record.sync_detail.get("raw") if signed_in_user().is_admin else None,
+    }
+
+
+def _remedy(module: Module, record: Synced, editable: Collection[str], company: Any) -> dict[str, str] | None:
+    """Where a person who can mend the status goes: to a field of the form, or to the company that it waits for."""
+    field, code = record.sync_detail.get("field", ""), record.sync_detail.get("code")
+    if company is not None and code in _UP_TO_ITS_COMPANY:
+        href = url_for(f"{COMPANIES.name}.record_page", record_id=company.id)
+        return {"role": "parent", "words": f"Open {company.name}", "href": href}
+    if code == "excluded":
+        words, field = "Change the type", "type"
+    elif record.sync_status == "review" and field in editable:
+        words = f"{'Add' if code == 'missing' else 'Correct'} {FIELD_NAMES.get(field, field)}"
+    else:
+        return None
+    href = url_for(f"{module.name}.edit_page", record_id=record.id, focus=field)
+    return {"role": "remedy", "words": words, "href": href}
+
+
+def form_page(
+    module: Module,
+    record: Any | None,
+    groups: Groups,
+    typed: Mapping[str, str],
+    choices: Mapping[str, Sequence[tuple[str, str]]],
+    *,
+    before: Mapping[str, str],
+    form: Form | None = None,
+    both: Sequence[Difference] = (),
+    once: str = "",
+    fixed: Mapping[str, str] | None = None,
+    **own: Any,
+) -> ResponseReturnValue:
+    """The page of a form: empty, or as it was typed with what is wrong in it (422), or with what to choose (409).
+
+    `record` is None for a new one. `before` is what the fields were when the person opened the form. `choices` has for
+    each field that is chosen the values with their words, at least of those that the form holds. `?focus=country` begins
+    at that field.
+    """
+    errors = form.errors if form else {}
+    page = render_template(
+        f"{module.name}/form.html",
+        module=module,
+        record=record,
+        groups=groups,
+        fields=by_name(groups),
+        typed=typed,
+        choices=choices,
+        before=form.before if form and errors else before,
+        errors=errors,
+        differences={one.name: one for one in both},
+        once=form.once if form else once,
+        fixed=fixed or {},
+        focus=request.args.get("focus", ""),
+        **own,
+    )
+    return page, 422 if errors else 409 if both else 200
+
+
+def saved_sentence(theirs: Sequence[str], fields: Mapping[str, Field]) -> str:
+    """What is said after a save; `theirs` are the fields that others changed meanwhile."""
+    if not theirs:
+        return "Saved."
+    names = listed([FIELD_NAMES.get(name, fields[name].label.lower()) for name in theirs])
+    return f"Saved. Meanwhile somebody else changed {names}; that was kept."
+
+
+def texts(record: Any, names: Collection[str]) -> dict[str, str]:
+    """The fields of a record as a form holds them."""
+    return {name: "" if (value := getattr(record, name)) is None else str(value) for name in names}
