@@ -1,0 +1,92 @@
+"""What the schedule starts: the cycle of each connection, and what was lost between a commit and its job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from webapp.companies.changes import create_company
+from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
+from webapp.queue import Jobs
+from webapp.services import Services
+from workers import jobs
+
+
+@pytest.fixture
+def start_due(services: Services, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The sweep, on the database and the Redis of this test."""
+    monkeypatch.setattr(jobs, "services", lambda: services)
+    return jobs.start_due
+
+
+@pytest.fixture
+def connection_id(services: Services) -> int:
+    """A connection whose next cycle is far away."""
+    with services.database.unit_of_work() as work:
+        far = datetime.now(UTC) + timedelta(hours=1)
+        connection = Connection(api_url="http://127.0.0.1:1/v3.1", state=CONNECTED, next_run_at=far)
+        work.session.add(connection)
+        work.commit()
+        return connection.id
+
+
+def waiting(services: Services) -> list[str]:
+    """The jobs that wait, by name and connection."""
+    queues = (Jobs(services.redis)._push, Jobs(services.redis)._pull)
+    return [f"{job.func_name} {job.args[0]}" for queue in queues for job in queue.jobs]
+
+
+def add_company(services: Services, connection_id: int) -> None:
+    """Add a company whose process dies right after its commit: nobody is told."""
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id)
+        values = {"name": "Alfreds Futterkiste", "country": "DE", "type": "customer"}
+        create_company(work, values, connection, user_id=None, cause="edit")
+        work.session.commit()
+
+
+def later(services: Services, seconds: int) -> None:
+    """Let this much time pass for what is due."""
+    with services.database.unit_of_work() as work:
+        moved = text("UPDATE company SET next_attempt_at = next_attempt_at - :seconds * interval '1 second'")
+        work.session.execute(moved, {"seconds": seconds})
+        work.session.commit()
+
+
+def test_a_push_that_was_never_enqueued_is_found(
+    services: Services, start_due: Callable[[], None], connection_id: int
+) -> None:
+    add_company(services, connection_id)
+    start_due()
+    assert waiting(services) == [], "it may still be on its way"
+    later(services, 5)
+    start_due()
+    assert waiting(services) == [f"workers.jobs.push {connection_id}"]
+    start_due()
+    assert len(waiting(services)) == 1, "a doubled sweep does no harm"
+
+
+@pytest.mark.parametrize("state", [UNREACHABLE, PAUSED])
+def test_nothing_is_pushed_while_the_connection_does_not_work(
+    services: Services, start_due: Callable[[], None], connection_id: int, state: str
+) -> None:
+    add_company(services, connection_id)
+    later(services, 5)
+    with services.database.unit_of_work() as work:
+        work.session.get_one(Connection, connection_id).state = state
+        work.session.commit()
+    start_due()
+    assert waiting(services) == []
+
+
+def test_a_cycle_that_is_due_is_started(services: Services, start_due: Callable[[], None], connection_id: int) -> None:
+    start_due()
+    assert waiting(services) == []
+    with services.database.unit_of_work() as work:
+        work.session.get_one(Connection, connection_id).next_run_at = datetime.now(UTC)
+        work.session.commit()
+    start_due()
+    assert waiting(services) == [f"workers.jobs.pull {connection_id}"]

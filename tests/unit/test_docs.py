@@ -1,0 +1,43 @@
+"""What the documents name exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMED = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)+)`")
+LINKED = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+
+
+def definitions(path: Path) -> set[str]:
+    """The tests of a file, as pytest names them."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(f"::{node.name}")
+        elif isinstance(node, ast.ClassDef):
+            found |= {f"::{node.name}::{one.name}" for one in node.body if isinstance(one, ast.FunctionDef)}
+    return found
+
+
+def test_every_failure_has_tests_that_exist() -> None:
+    rows = [line for line in (ROOT / "docs/failures.md").read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    rows = rows[1:]
+    assert len(rows) == 23
+    for row in rows:
+        named = NAMED.findall(row)
+        assert named, row
+        for path, name in named:
+            assert name in definitions(ROOT / path), f"{path}{name}"
+
+
+@pytest.mark.parametrize(
+    "document", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda one: one.name
+)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in LINKED.findall(document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
