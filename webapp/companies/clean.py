@@ -97,7 +97,7 @@ def clean_company(raw: Mapping[str, str]) -> Cleaned:
     }
     if not values["name"]:
         errors["name"] = "Every company needs a name: give it one."
-    for field, check in (("type", _type), ("email", _email), ("country", _country)):
+    for field, check in (("type", _type), ("email", clean_email), ("country", _country)):
         if field not in errors:
             values[field], error = check(values[field])
             if error:
@@ -115,7 +115,8 @@ def _type(text: str) -> tuple[str, str]:
     return known, ""
 
 
-def _email(text: str) -> tuple[str, str]:
+def clean_email(text: str) -> tuple[str, str]:
+    """An e-mail address as it is stored, and a sentence on what is wrong with it; both may be empty."""
     if not text:
         return "", ""
     ordinary = _ORDINARY_EMAIL.fullmatch(text)
