@@ -27,6 +27,12 @@ class WorkerSettings(BaseSettings):
         description="Secret of the application as registered with Sage; the default is the sandbox's.",
     )
 
+    sage_calls_a_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Calls to one company in Sage a minute; without it 100 to Sage itself, and any number to the sandbox.",
+    )
+
     @property
     def cipher(self) -> MultiFernet:
         """What encrypts and decrypts tokens. Raises SettingsError where a key is none."""

@@ -118,7 +118,8 @@ class Api:
 
     With a `business_id` each call names it in X-Business, and the answer must name it too, but for answers about
     businesses themselves: after an answer for another one, nothing more is sent. Without one neither is done.
-    `before_write` is called right before each request that writes; what it raises stops the request.
+    `spend` is called before each request and `before_write` right before each one that writes; what they raise stops
+    the request.
     """
 
     def __init__(
@@ -128,12 +129,14 @@ class Api:
         business_id: str | None,
         before_write: Callable[[], None] = lambda: None,
         wire: Wire | None = None,
+        spend: Callable[[], None] = lambda: None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._path = urlsplit(self.base_url).path
         self._bearer = bearer
         self.business_id = business_id or ""
         self._before_write = before_write
+        self._spend = spend
         self._wire = wire or Wire(base_url)
         self._other_business = ""
 
@@ -172,6 +175,8 @@ class Api:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "synclight"}
         if self.business_id:
             headers["X-Business"] = self.business_id
+        # It may wait, and whether we may still write is asked after that.
+        self._spend()
         if content is not None:
             headers["Content-Type"] = "application/json"
             self._before_write()

@@ -14,6 +14,7 @@ from webapp.connection.models import Connection
 from webapp.services import Services
 from workers.sage import tokens as token_store
 from workers.sage.accounting.connector import AccountingConnector, businesses
+from workers.sage.budget import CALLS_A_MINUTE, Budget, Limits
 from workers.sage.connector import AuthoriseAgain, Business, Connector, Unreachable
 from workers.sage.http import Api
 from workers.sage.tokens import StoredTokens, TokenEndpoint, TokenSet
@@ -24,9 +25,11 @@ SAGE_TOKEN_URL = "https://oauth.accounting.sage.com/token"  # noqa: S105 - an ad
 
 @contextmanager
 def connect(
-    services: Services, connection_id: int, before_write: Callable[[], None] = lambda: None
+    services: Services, connection_id: int, before_write: Callable[[], None] = lambda: None, *, reads_only: bool = False
 ) -> Iterator[Connector]:
     """The connector of a connection, for one job: it keeps one HTTP connection and closes it at the end.
+
+    With `reads_only` its calls give way to those of a writer where calls are scarce.
 
     Nothing is sent before a method of the connector is called. Raises AuthoriseAgain where there is nothing to talk to
     yet, Unreachable for an address that the settings do not allow, and SettingsError.
@@ -40,8 +43,19 @@ def connect(
     base_url = allowed_address(row.api_url, services.settings)
     with closing(_endpoint(base_url, services.settings, worker)) as endpoint:
         tokens = StoredTokens(services.database, connection_id, worker.cipher, endpoint)
-        with closing(Api(base_url, tokens, row.business_id, before_write)) as api:
+        spend = _budget(services, connection_id, base_url, worker, reads_only)
+        with closing(Api(base_url, tokens, row.business_id, before_write, spend=spend)) as api:
             yield AccountingConnector(api)
+
+
+def _budget(
+    services: Services, connection_id: int, base_url: str, worker: WorkerSettings, reads_only: bool
+) -> Callable[[], None]:
+    """What each call is taken out of."""
+    calls = worker.sage_calls_a_minute or (CALLS_A_MINUTE if base_url == SAGE_API_URL else None)
+    if calls is None:
+        return lambda: None
+    return Budget(services.redis, connection_id, Limits.a_minute(calls), reads_only=reads_only).spend
 
 
 @dataclass(frozen=True)
