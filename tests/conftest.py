@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from uuid import uuid4
 
 import psycopg
@@ -56,8 +57,19 @@ def _running(program: programs.Program) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("servers")
+def servers_folder() -> Iterator[Path]:
+    """Where servers keep their data, apart from pytest's folders.
+
+    PostgreSQL may run as another system user, and each start of pytest closes the folder that all of its runs share.
+    """
+    with TemporaryDirectory(prefix="synclight-tests-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def own_folder(servers_folder: Path) -> Path:
+    """Like tmp_path, for a test that starts servers."""
+    return Path(mkdtemp(dir=servers_folder))
 
 
 @pytest.fixture(scope="session")
@@ -166,9 +178,9 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(servers_folder: Path) -> Iterator[Stack]:
     """The whole product, as `synclight up` runs it, once for all tests of a module."""
-    with Stack(tmp_path_factory.mktemp("stack")) as running:
+    with Stack(Path(mkdtemp(dir=servers_folder))) as running:
         yield running
 
 

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx2
 import psutil
+import psycopg
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.sandbox_process import free_port
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SYNCLIGHT = Path(sys.executable).with_name("synclight")
 
 # Whoever runs the tests may have set up a product of their own.
-_OUR_SETTINGS = ("SYNCLIGHT_", "DATABASE_URL", "REDIS_URL", "PORT")
+OUR_SETTINGS = ("SYNCLIGHT_", "DATABASE_URL", "REDIS_URL", "PORT")
 
 
 class Stack:
@@ -41,7 +42,7 @@ class Stack:
         self.port = free_port()
         self.sandbox_port = free_port()
         self.password = secrets.token_urlsafe(12)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OUR_SETTINGS)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_SETTINGS)}
         self.environment = {
             **kept,
             "PORT": str(self.port),
@@ -65,6 +66,11 @@ class Stack:
         return f"http://127.0.0.1:{self.sandbox_port}"
 
     @property
+    def runs(self) -> bool:
+        """Whether `synclight up` runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """The process id of `synclight up` itself."""
         assert self._process is not None, "it does not run"
@@ -79,10 +85,10 @@ class Stack:
 
         def said_ready() -> bool:
             assert self._process is not None
-            assert self._process.poll() is None, f"synclight up ended:\n{self.told()}"
+            assert self._process.poll() is None, f"synclight up ended:\n{self.told()}{self._last_words()}"
             return "Synclight is ready at" in self.told()
 
-        wait_until(said_ready, 60)
+        wait_until(said_ready, 90)
         return self
 
     def stop(self) -> int:
@@ -119,6 +125,10 @@ class Stack:
         answer = client.post("/login", data=form)
         assert answer.status_code == 303, answer.text
         return client
+
+    def database(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Its embedded database. To be closed by the caller."""
+        return psycopg.connect(host=str(Settings(var=self.var).run_dir), dbname="synclight", user="postgres")
 
     def process(self, name: str) -> psutil.Process:
         """The process that runs now as web, worker, cron, sandbox, postgres or redis; its children hang below it."""
@@ -158,10 +168,15 @@ class Stack:
 
         wait_until(ready, seconds)
 
+    def _last_words(self) -> str:
+        """The end of each log, as nobody can look at them when the tests are over."""
+        logs = sorted((self.var / "log").glob("*.log"))
+        return "".join(f"\n--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
+
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None, "it does not run"
         self._process.send_signal(number)
-        status = self._process.wait(timeout=20)
+        status = self._process.wait(timeout=30)
         self._process = None
         return status
 
@@ -171,6 +186,14 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self.stop()
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process runs no more, be it that its parent has not yet asked how it ended."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

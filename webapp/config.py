@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # A Unix socket's path may hold 107 bytes (unix(7)); PostgreSQL adds a name of 16 to its folder.
 _LONGEST_SOCKET_FOLDER = 80
+# Redis tells each client the path of its socket among other facts as `name=value name=value`, and redis-py, which RQ's
+# workers ask for it, cannot read that answer where the path has one of these itself.
+_NOT_IN_SOCKET_FOLDER = re.compile(r"[\s=]")
 
 
 class SettingsError(Exception):
@@ -89,9 +93,9 @@ class Settings(BaseSettings):
 
     @property
     def run_dir(self) -> Path:
-        """Folder of the Unix sockets: below `var`, or a private temporary one where that path is too long."""
+        """Folder of the Unix sockets: below `var`, or a private temporary one where that path is no path for a socket."""
         inside = self.var / "run"
-        if len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER:
+        if len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER and not _NOT_IN_SOCKET_FOLDER.search(str(inside)):
             return inside
         digest = hashlib.sha256(os.fsencode(self.var)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"synclight-{os.getuid()}-{digest}"

@@ -1,4 +1,4 @@
-"""The commands, each as a process of its own against a real database and Redis."""
+"""The commands against a real database and Redis: most of them called in this process, some in one of their own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from redis import Redis
 from sqlalchemy import URL, select
 
 from tests.people import add_person
-from tests.stack import ROOT, SYNCLIGHT
+from tests.stack import OUR_SETTINGS, ROOT, SYNCLIGHT
+from webapp.cli import main
 from webapp.companies.changes import create_company
 from webapp.companies.clean import clean_company
 from webapp.companies.models import Company
@@ -25,29 +27,49 @@ from webapp.services import Services
 from webapp.users.models import User
 from webapp.users.passwords import is_password
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(settings: Settings, redis: Redis, redis_url: str) -> Run:
-    """Run a command: `run("status", "--json")`; further settings as keywords."""
+def environment(settings: Settings, redis: Redis, redis_url: str) -> dict[str, str]:
+    """The settings of a product that has this test's database."""
+    return {
+        "DATABASE_URL": settings.database_url.replace("postgresql+psycopg", "postgresql"),
+        "REDIS_URL": redis_url,
+        "SYNCLIGHT_VAR": str(settings.var),
+    }
 
-    def command(*arguments: str, stdin: str = "", **further: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "DATABASE_URL": settings.database_url.replace("postgresql+psycopg", "postgresql"),
-            "REDIS_URL": redis_url,
-            "SYNCLIGHT_VAR": str(settings.var),
-            **further,
-        }
+
+@pytest.fixture
+def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process: `run("status", "--json")`; further settings as keywords."""
+    # The log of a process of its own; here it would stay set up for all tests that follow.
+    monkeypatch.setattr("webapp.logs.configure", lambda program: None)
+    # Whoever runs the tests may have set up a product of their own.
+    without = dict.fromkeys(name for name in os.environ if name.startswith(OUR_SETTINGS))
+
+    def command(*arguments: str, stdin: str = "", **further: str) -> Done:
+        settings = {**without, **environment, **further}
+        done = CliRunner().invoke(main, arguments, input=stdin, env=settings, catch_exceptions=False)
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    return command
+
+
+@pytest.fixture
+def run_apart(environment: dict[str, str]) -> Run:
+    """Run a command as a person does, in a process of its own, which takes a good second to start."""
+
+    def command(*arguments: str, stdin: str = "", **further: str) -> Done:
         return subprocess.run(
             [SYNCLIGHT, *arguments],
             cwd=ROOT,
-            env=environment,
+            env={"PATH": os.environ["PATH"], **environment, **further},
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 
@@ -89,7 +111,9 @@ def test_status_for_people(run: Run, services: Services) -> None:
     assert lines[-1].endswith("to Sage Accounting: connected, last synchronised never, 1 waiting.")
 
 
-def test_import_tells_every_row_that_it_did_not_take(run: Run, services: Services, tmp_path: Path) -> None:
+def test_import_tells_every_row_that_it_did_not_take(
+    run: Run, run_apart: Run, services: Services, tmp_path: Path
+) -> None:
     table = tmp_path / "crm.csv"
     table.write_text(
         "Account Name,Country,Shoe size\nAround the Horn,UK,9\n,France,8\nBlauer See,Nowhereland,7\n", encoding="utf-8"
@@ -99,7 +123,7 @@ def test_import_tells_every_row_that_it_did_not_take(run: Run, services: Service
     assert done.stdout.splitlines()[-1] == "1 would be created, 0 would be changed, 0 unchanged, 2 refused."
     assert json.loads(run("status", "--json").stdout)["companies"]["not_synchronised"] == 0
 
-    lines = run("import", str(table)).stdout.splitlines()
+    lines = run_apart("import", str(table)).stdout.splitlines()
     assert lines[-1] == "1 created, 0 changed, 0 unchanged, 2 refused."
     assert [line.split(":")[0] for line in lines if line.startswith("Line ")] == ["Line 3", "Line 4"]
     assert "Left out: Shoe size." in lines
@@ -131,9 +155,9 @@ def test_resync_of_what_does_not_exist(run: Run, key: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_user_add(run: Run, services: Services) -> None:
+def test_user_add(run_apart: Run, services: Services) -> None:
     password = "a long enough password"
-    done = run("user", "add", "Grace@Example.com", "--role", "admin", "--password-stdin", stdin=f"{password}\n")
+    done = run_apart("user", "add", "Grace@Example.com", "--role", "admin", "--password-stdin", stdin=f"{password}\n")
     assert (done.returncode, done.stdout) == (0, "Grace@Example.com can sign in now.\n")
     with services.database.unit_of_work() as work:
         user = work.session.scalars(select(User)).one()
@@ -151,10 +175,10 @@ def test_user_add_refuses_what_the_page_refuses(run: Run, services: Services) ->
     assert run("user", "add", "new@example.com", "--role", "owner").returncode == 2
 
 
-def test_settings_names_each_setting_and_shows_no_secret(run: Run, tmp_path: Path) -> None:
+def test_settings_names_each_setting_and_shows_no_secret(run_apart: Run, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("the secret of a file")
-    done = run(
+    done = run_apart(
         "settings",
         SYNCLIGHT_SECRET_KEY_FILE=str(key),
         SYNCLIGHT_TOKEN_KEYS="the secret of workers",
@@ -206,8 +230,8 @@ def test_a_database_without_tables_is_one_clear_line(run: Run, database_server: 
     )
 
 
-def test_a_wrong_setting_is_one_clear_line(run: Run) -> None:
-    done = run("status", SYNCLIGHT_CYCLE_SECONDS="0")
+def test_a_wrong_setting_is_one_clear_line(run_apart: Run) -> None:
+    done = run_apart("status", SYNCLIGHT_CYCLE_SECONDS="0")
     assert done.returncode == 1
     assert done.stderr == "Error: SYNCLIGHT_CYCLE_SECONDS should be greater than or equal to 1 (it is '0')\n"
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from uuid import uuid4
 
 import httpx2
@@ -24,7 +25,8 @@ from redis import Redis
 from sqlalchemy import URL
 
 from tests.live_client import LiveClient
-from tests.stack import ROOT, SYNCLIGHT, Stack, wait_until
+from tests.stack import ROOT, SYNCLIGHT, Stack, has_ended, wait_until
+from webapp.config import Settings
 from webapp.run import embedded
 from webapp.run.up import newest_schema_version
 
@@ -40,7 +42,7 @@ def everything(stack: Stack) -> list[psutil.Process]:
 
 def demo_rows(stack: Stack) -> list[tuple[object, ...]]:
     """What the demo made, down to its passwords, tokens and sessions."""
-    with psycopg.connect(f"host={stack.var / 'run'} dbname=synclight user=postgres") as connection:
+    with stack.database() as connection:
         return connection.execute(
             "SELECT email, role, password_hash, session_epoch, created_at::text FROM app_user"
             " UNION ALL SELECT api_url, product, business_id, cycle_seconds, created_at::text FROM sage_connection"
@@ -69,15 +71,17 @@ def test_knows_the_newest_schema(stack: Stack) -> None:
 def test_is_ready_as_soon_as_it_says_so(stack: Stack) -> None:
     answer = httpx2.get(f"{stack.url}/readyz")
     assert (answer.status_code, answer.json()) == (200, {"ready": True, "reasons": {}})
-    [connection] = json.loads(stack.cli("status", "--json").stdout)["connections"]
-    assert connection["state"] == "connected"
+    with stack.database() as connection:
+        assert connection.execute("SELECT state FROM sage_connection").fetchall() == [("connected",)]
 
 
 def test_listens_on_this_machine_only(stack: Stack) -> None:
+    listening = set()
     for process in everything(stack):
-        for connection in process.net_connections("inet"):
-            if connection.status == psutil.CONN_LISTEN:
-                assert connection.laddr.ip == "127.0.0.1", process.cmdline()
+        # Each job is a process that has soon ended.
+        with suppress(psutil.NoSuchProcess):
+            listening |= {one.laddr for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+    assert listening == {("127.0.0.1", stack.port), ("127.0.0.1", stack.sandbox_port)}
 
 
 def test_only_the_workers_can_read_the_tokens_of_sage(stack: Stack) -> None:
@@ -101,14 +105,14 @@ def test_starts_again_what_was_killed(stack: Stack, name: str) -> None:
     stack.wait_ready()
     assert f"{name} ended" in stack.told()
     # What it had started itself would do its work twice.
-    wait_until(lambda: not [process for process in left if process.is_running()], 20)
+    wait_until(lambda: all(map(has_ended, left)))
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])
 def test_a_single_process_that_was_killed_comes_back(stack: Stack, name: str) -> None:
     keeper = stack.process(name)
     victim = stack.kill(name, child=True)
-    wait_until(lambda: len([one for one in keeper.children() if one.pid != victim.pid]) >= 2, 20)
+    wait_until(lambda: len([one for one in keeper.children() if one.pid != victim.pid]) >= 2)
     assert stack.process(name).pid == keeper.pid
     stack.wait_ready()
 
@@ -116,22 +120,22 @@ def test_a_single_process_that_was_killed_comes_back(stack: Stack, name: str) ->
 def test_a_slow_query_does_not_hold_up_other_requests(stack: Stack) -> None:
     """Each of the two web processes gets several requests that wait for the database, and goes on with the others."""
     with (
-        psycopg.connect(f"host={stack.var / 'run'} dbname=synclight user=postgres") as holder,
+        stack.database() as holder,
         ThreadPoolExecutor(10) as pool,
     ):
         # What /readyz reads, so that it waits until this transaction is over.
         holder.execute("LOCK TABLE status_count IN ACCESS EXCLUSIVE MODE")
-        slow = [pool.submit(httpx2.get, f"{stack.url}/readyz", timeout=30) for _ in range(10)]
+        slow = [pool.submit(httpx2.get, f"{stack.url}/readyz", timeout=60) for _ in range(10)]
 
         def all_wait() -> bool:
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            with psycopg.connect(f"host={stack.var / 'run'} dbname=synclight user=postgres") as looker:
+            with stack.database() as looker:
                 row = looker.execute(waiting).fetchone()
             return row is not None and row[0] >= 10
 
-        wait_until(all_wait, 10)
+        wait_until(all_wait)
         for _ in range(20):
-            assert httpx2.get(f"{stack.url}/healthz", timeout=2).status_code == 200
+            assert httpx2.get(f"{stack.url}/healthz", timeout=10).status_code == 200
         assert not any(request.done() for request in slow)
         holder.rollback()
         assert [request.result().status_code for request in slow] == [200] * 10
@@ -146,28 +150,40 @@ def test_a_second_one_on_the_same_data_is_refused(stack: Stack) -> None:
 
 def test_a_taken_port_is_named(stack: Stack, tmp_path: Path) -> None:
     settings = {**stack.environment, "SYNCLIGHT_VAR": str(tmp_path / "var")}
-    tried = subprocess.run([SYNCLIGHT, "up"], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=30)
+    tried = subprocess.run([SYNCLIGHT, "up"], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=100)
     assert tried.returncode == 1
     assert tried.stderr == f"Error: Port {stack.port} is taken (Address already in use). Set PORT to a free one.\n"
 
 
-@pytest.fixture
-def second(tmp_path: Path) -> Iterator[Stack]:
-    with Stack(tmp_path) as running:
+@pytest.fixture(scope="module")
+def awkward(servers_folder: Path) -> Iterator[Stack]:
+    """Another one, whose path has every kind of character."""
+    folder = Path(mkdtemp(dir=servers_folder)) / "a b+c%20d&e#f'g"
+    folder.mkdir()
+    with Stack(folder) as running:
         yield running
+    # No path for a socket has a space, so that these are elsewhere.
+    shutil.rmtree(Settings(var=running.var).run_dir)
+
+
+@pytest.fixture
+def second(awkward: Stack) -> Stack:
+    """The other one, running. The tests that stop it go through the life of one folder, as each start takes long."""
+    return awkward if awkward.runs else awkward.start()
 
 
 def test_two_copies_run_side_by_side(stack: Stack, second: Stack, tmp_path: Path) -> None:
     table = tmp_path / "companies.csv"
     table.write_text("name,country\nOnly in the second,Ireland\n", encoding="utf-8")
     assert second.cli("import", str(table)).returncode == 0
-    assert sum(json.loads(second.cli("status", "--json").stdout)["companies"].values()) == 1
-    assert sum(json.loads(stack.cli("status", "--json").stdout)["companies"].values()) == 0
-    second.stop()
-    assert httpx2.get(f"{stack.url}/readyz").status_code == 200
+    for one, names in ((stack, []), (second, [("Only in the second",)])):
+        assert httpx2.get(f"{one.url}/readyz").status_code == 200
+        with one.database() as connection:
+            assert connection.execute("SELECT name FROM company").fetchall() == names
 
 
-def test_stops_in_order_with_open_sockets(second: Stack) -> None:
+def test_stops_in_order_with_open_sockets_and_starts_quickly_with_all_that_was(stack: Stack, second: Stack) -> None:
+    before = demo_rows(second)
     processes = everything(second)
     with closing(second.browser()) as browser:
         cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
@@ -179,23 +195,36 @@ def test_stops_in_order_with_open_sockets(second: Stack) -> None:
             assert time.monotonic() - began < 10
     assert status == 0
     assert second.told().rstrip().endswith("Stopping ...")
-    assert not [process for process in processes if process.is_running()]
+    assert all(map(has_ended, processes))
     assert "database system is shut down" in (second.var / "log" / "postgres.log").read_text()
     # Gunicorn's complaint where something was still open at the end of its patience.
     assert "graceful timeout" not in (second.var / "log" / "web.log").read_text()
+    # The other copy goes on.
+    assert httpx2.get(f"{stack.url}/readyz").status_code == 200
 
-
-def test_a_second_start_changes_nothing_and_is_quick(second: Stack) -> None:
-    before = demo_rows(second)
-    second.stop()
     began = time.monotonic()
     second.start()
     # The promise is 6 s on a machine that does nothing else; tests share theirs.
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 40
     assert demo_rows(second) == before
 
 
-def test_a_password_that_somebody_chose_is_left_alone_and_not_told(second: Stack) -> None:
+def test_leaves_nothing_behind_when_it_is_killed_itself_and_starts_at_once(second: Stack) -> None:
+    before = demo_rows(second)
+    left = everything(second)[1:]
+    second.kill_itself()
+    second.start()
+    wait_until(lambda: all(map(has_ended, left)))
+    assert httpx2.get(f"{second.url}/readyz").status_code == 200
+    assert demo_rows(second) == before
+
+
+def test_a_demo_password_that_is_set_later_is_taken_and_one_that_somebody_chose_is_not_told(second: Stack) -> None:
+    second.stop()
+    second.password = second.environment["SYNCLIGHT_DEMO_PASSWORD"] = "another password"
+    second.start()
+    second.browser(second.sales).close()
+
     second.stop()
     del second.environment["SYNCLIGHT_DEMO_PASSWORD"]
     second.start()
@@ -205,32 +234,10 @@ def test_a_password_that_somebody_chose_is_left_alone_and_not_told(second: Stack
     second.browser().close()  # The password of before still signs in.
 
 
-def test_a_demo_password_that_is_set_later_is_taken(second: Stack) -> None:
-    second.stop()
-    second.password = second.environment["SYNCLIGHT_DEMO_PASSWORD"] = "another password"
-    second.start()
-    second.browser(second.sales).close()
-
-
-def test_leaves_nothing_behind_when_it_is_killed_itself(second: Stack) -> None:
-    left = everything(second)[1:]
-    second.kill_itself()
-    wait_until(lambda: not [process for process in left if process.is_running()], 20)
-    second.start()
-    assert httpx2.get(f"{second.url}/readyz").status_code == 200
-
-
-def test_starts_at_once_after_it_was_killed_itself(second: Stack) -> None:
-    before = demo_rows(second)
-    second.kill_itself()
-    second.start()
-    assert demo_rows(second) == before
-
-
 def refused(**settings: str) -> str:
     """What `synclight up` says with these settings, in one line."""
     environment = {"PATH": os.environ["PATH"], **settings}
-    tried = subprocess.run([SYNCLIGHT, "up"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    tried = subprocess.run([SYNCLIGHT, "up"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
     assert tried.returncode == 1, tried.stdout
     assert len(tried.stderr.splitlines()) == 1
     return tried.stderr.strip()
@@ -252,32 +259,19 @@ def test_a_database_that_is_away_is_named(tmp_path: Path) -> None:
     assert "DATABASE_URL" in said
 
 
-def test_starts_no_server_that_a_url_names(tmp_path: Path, database_server: URL, redis: Redis, redis_url: str) -> None:
+def test_starts_no_server_that_a_url_names(
+    own_folder: Path, database_server: URL, redis: Redis, redis_url: str
+) -> None:
     name = f"synclight_up_{uuid4().hex[:12]}"
     server, url = (
         one.set(drivername="postgresql").render_as_string(hide_password=False)
         for one in (database_server, database_server.set(database=name))
     )
     try:
-        with Stack(tmp_path, DATABASE_URL=url, REDIS_URL=redis_url) as running:
+        # It says that it is ready when the worker has connected the sandbox.
+        with Stack(own_folder, DATABASE_URL=url, REDIS_URL=redis_url) as running:
             started = {path.stem for path in (running.var / "run").glob("*.pid")}
             assert started == set(PROGRAMS)
-            [connection] = json.loads(running.cli("status", "--json").stdout)["connections"]
-            assert connection["state"] == "connected"
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-
-def test_a_path_with_every_kind_of_character(tmp_path: Path) -> None:
-    folder = tmp_path / "a b+c%20d&e#f'g"
-    folder.mkdir()
-    with Stack(folder) as running:
-        assert httpx2.get(f"{running.url}/readyz").status_code == 200
-
-
-def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> None:
-    folder = tmp_path / ("long" * 30)
-    folder.mkdir()
-    with Stack(folder) as running:
-        assert json.loads(running.cli("status", "--json").stdout)["connections"]
