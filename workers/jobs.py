@@ -6,14 +6,14 @@ import os
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import select
 
-from webapp.companies.models import Company
 from webapp.config import Settings
 from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
 from webapp.services import Services
-from webapp.status import Status
 from workers.engine.authorise import authorise as authorise_connection
+from workers.engine.authorise import disconnect as disconnect_connection
+from workers.engine.due import is_anything_due
 from workers.engine.pull import pull as pull_connection
 from workers.engine.push import drain
 from workers.sage.open import connect
@@ -50,6 +50,11 @@ def authorise(connection_id: int, code: str, redirect_uri: str, code_verifier: s
     authorise_connection(services(), connection_id, code, redirect_uri, code_verifier)
 
 
+def disconnect(connection_id: int) -> None:
+    """Give the tokens of a connection back to Sage."""
+    disconnect_connection(services(), connection_id)
+
+
 def start_due() -> None:
     """Start what is due: the cycle of each connection, and every push that was lost on the way.
 
@@ -60,15 +65,5 @@ def start_due() -> None:
         for connection in work.session.scalars(select(Connection).where(Connection.state.not_in([CONNECTING, PAUSED]))):
             if connection.next_run_at is None or connection.next_run_at <= now:
                 services().jobs.pull(connection.id)
-            overdue = (
-                select(Company.id)
-                .where(
-                    Company.connection_id == connection.id,
-                    Company.sync_status == Status.PENDING,
-                    Company.next_attempt_at <= func.now() - _OVERDUE,
-                    or_(Company.claimed_until.is_(None), Company.claimed_until < func.now()),
-                )
-                .limit(1)
-            )
-            if connection.state == CONNECTED and work.session.scalar(overdue) is not None:
+            if connection.state == CONNECTED and is_anything_due(work.session, connection.id, _OVERDUE):
                 services().jobs.push(connection.id)

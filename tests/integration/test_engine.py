@@ -46,9 +46,9 @@ class Engine:
             work.session.flush()
             self.connection_id = connection.id
             # As after a first read of an empty Sage.
-            work.session.add(
-                SyncCursor(connection_id=connection.id, entity="customers", watermark=datetime(2026, 1, 1, tzinfo=UTC))
-            )
+            for entity in ("customers", "persons", "orders"):
+                watermark = datetime(2026, 1, 1, tzinfo=UTC)
+                work.session.add(SyncCursor(connection_id=connection.id, entity=entity, watermark=watermark))
             work.commit()
 
     @contextmanager

@@ -429,11 +429,11 @@ def test_a_pull_that_links_a_record_while_it_is_about_to_be_created_makes_no_sec
     company_id = engine.add(code="", tax_number="DE1")
     body = engine.sage.customers.create_body
 
-    def between(fields: Any, key: str) -> dict[str, Any]:
+    def between(*args: Any) -> dict[str, Any]:
         monkeypatch.setattr(engine.sage.customers, "create_body", body)
         engine.sage.customers.add(**{**GERMAN, "code": "", "tax_number": "DE1"})
         engine.pull()
-        return body(fields, key)
+        return body(*args)
 
     monkeypatch.setattr(engine.sage.customers, "create_body", between)
     engine.push()

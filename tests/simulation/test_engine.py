@@ -23,7 +23,7 @@ from webapp.companies.models import Company
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.sync.models import Conflict, WriteIntent
-from workers.engine.push import fields_of
+from workers.engine.kinds import fields_of
 from workers.sage.connector import OutcomeUnknown, Rejected, Transient
 
 START, SEEDS = int(os.environ.get("START", "1")), int(os.environ.get("SEEDS", "12"))

@@ -1,48 +1,64 @@
-"""From a person's consent in Sage to a connection that works."""
+"""From a person's consent in Sage to a connection that works, and the end of it."""
 
 from __future__ import annotations
 
 import structlog
 
-from webapp.connection.circuit import change_state
-from webapp.connection.models import CONNECTED, Connection
+from webapp.connection.changes import choose_business
+from webapp.connection.models import Connection
 from webapp.services import Services
-from workers.sage.connector import AuthoriseAgain, Business, Transient, Unreachable
-from workers.sage.open import exchange, keep
+from workers.sage.connector import AuthoriseAgain, SageError, Transient, Unreachable
+from workers.sage.open import exchange, give_back, keep
 
 log = structlog.get_logger()
 
 
 def authorise(services: Services, connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:
-    """Exchange a code for tokens, keep them, and read the customers of the business for the first time.
+    """Exchange a code for tokens, and keep them.
 
     A connection stays with the business that it was made for: consent for another one is not taken, and nothing is
-    stored. Where Sage does not give tokens, the connection stays as it is, and a person authorises once more.
+    stored. For a new connection an admin chooses the business on its page. Where Sage does not give tokens, the
+    connection stays as it is and says why, and a person authorises once more.
     """
     try:
         grant = exchange(services, connection_id, code, redirect_uri, code_verifier)
     except (AuthoriseAgain, Transient, Unreachable) as error:
         log.warning("not_authorised", connection=connection_id, error=type(error).__name__, code=error.raw.get("code"))
+        _note_problem(services, connection_id, "not_authorised" if isinstance(error, AuthoriseAgain) else "no_answer")
         return
     with services.database.unit_of_work() as work:
         known = work.session.get_one(Connection, connection_id).business_id
-    business = _business(grant.businesses, known)
-    if business is None:
+    if not grant.businesses or (known and known not in {business.id for business in grant.businesses}):
         log.warning("other_business_authorised", connection=connection_id)
+        _note_problem(services, connection_id, "other_business" if known else "no_business")
         return
     keep(services, connection_id, grant)
     with services.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id, with_for_update=True)
-        connection.business_id = business.id
-        connection.business_name = business.name
+        connection.problem = None
+        connection.offered = [{"id": business.id, "name": business.name} for business in grant.businesses]
         work.touch(connection)
-        change_state(work, connection, CONNECTED)
+        if known:
+            choose_business(work, connection, known)
         work.commit()
-    services.jobs.pull(connection_id)
+    if known:
+        services.jobs.pull(connection_id)
 
 
-def _business(offered: tuple[Business, ...], known: str | None) -> Business | None:
-    """The business to connect: the known one and no other; for a new connection the first, which is Sage's lead one."""
-    if known is None:
-        return offered[0] if offered else None
-    return next((business for business in offered if business.id == known), None)
+def disconnect(services: Services, connection_id: int) -> None:
+    """Give the tokens of a connection that an admin has disconnected back to Sage, and forget them.
+
+    Where Sage does not answer they are forgotten all the same: they run out there by themselves.
+    """
+    try:
+        give_back(services, connection_id)
+    except SageError as error:
+        log.warning("tokens_not_revoked", connection=connection_id, error=type(error).__name__)
+
+
+def _note_problem(services: Services, connection_id: int, problem: str) -> None:
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id, with_for_update=True)
+        connection.problem = problem
+        work.touch(connection)
+        work.commit()

@@ -1,22 +1,26 @@
-"""Which record of ours a customer in Sage is, before anything is linked. Pure.
+"""Which record of ours a record in Sage is, before anything is linked. Pure.
 
-The order of trust is the product's: number, tax number, e-mail, name with postal code. The first key on which anything
-agrees decides: one record is a sure match, several are doubtful.
+The order of trust is the product's: of a customer number, tax number, e-mail, name with postal code; of a person e-mail,
+then name; of an order its number alone. The first key on which anything agrees decides: one record is a sure match,
+several are doubtful.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+
+# Reads the keys that a record can be recognised by from its fields, the most trusted first.
+Keys = Callable[[Mapping[str, str]], dict[str, str]]
 
 _NOT_ALNUM = re.compile(r"[^0-9a-z]+")
 
 
 @dataclass(frozen=True)
 class Match:
-    """The records that a customer may be: none, one that is sure, or several of which a person must choose."""
+    """The records that a record in Sage may be: none, one that is sure, or several of which a person must choose."""
 
     ids: tuple[int, ...]
 
@@ -26,8 +30,8 @@ class Match:
         return self.ids[0] if len(self.ids) == 1 else None
 
 
-def keys(fields: Mapping[str, str]) -> dict[str, str]:
-    """The keys that a customer can be recognised by, normalised; a key that its fields do not fill is absent."""
+def customer_keys(fields: Mapping[str, str]) -> dict[str, str]:
+    """The keys of a customer, normalised; a key that its fields do not fill is absent."""
     found = {
         "number": fields["code"].strip().casefold(),
         "tax_number": plain(fields["tax_number"]),
@@ -40,17 +44,30 @@ def keys(fields: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
+def person_keys(fields: Mapping[str, str]) -> dict[str, str]:
+    """The keys of a person among the persons of one customer, as above."""
+    found = {"email": fields["email"].strip().casefold(), "name": plain(fields["name"])}
+    return {key: value for key, value in found.items() if value}
+
+
+def order_keys(fields: Mapping[str, str]) -> dict[str, str]:
+    """The key of an order, as above."""
+    number = fields["number"].strip().casefold()
+    return {"number": number} if number else {}
+
+
 def plain(text: str) -> str:
     """Lower case letters and digits only, accents removed: `GB 123-456` and `gb123456` are the same tax number."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return _NOT_ALNUM.sub("", "".join(char for char in decomposed if not unicodedata.combining(char)))
 
 
-def match(theirs: Mapping[str, str], ours: Iterable[tuple[int, Mapping[str, str]]]) -> Match:
-    """Find a customer of Sage among records of ours, given as pairs of id and fields.
+def match(
+    theirs: Mapping[str, str], ours: Iterable[tuple[int, Mapping[str, str]]], keys: Keys = customer_keys
+) -> Match:
+    """Find a record of Sage among records of ours, given as pairs of id and fields.
 
-    A record whose own number differs is not the same customer, whatever else agrees: numbers are given by people who
-    mean them.
+    A record whose own number differs is not the same, whatever else agrees: numbers are given by people who mean them.
     """
     wanted = keys(theirs)
     candidates = [(record_id, keys(fields)) for record_id, fields in ours]

@@ -1,12 +1,13 @@
 """Reading from Sage what changed there: page by page, with an overlap, harmless when it is done twice.
 
-What Sage alone changed is taken over here at once. Everything else (both sides changed, or what was read may be old) is
-left to the push, which reads that one customer anew and decides.
+Customers first, then their persons, then orders, so that what belongs to a customer finds its company. What Sage alone
+changed is taken over here at once. Everything else (both sides changed, or what was read may be old) is left to the
+push, which reads that one record anew and decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -25,12 +26,14 @@ from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason, Status
-from webapp.sync.models import Json, SyncCursor, SyncRun, WriteIntent
-from webapp.sync.transitions import move, queue
+from webapp.sync.models import Json, SyncCursor, Synced, SyncRun, WriteIntent
+from webapp.sync.transitions import move, move_all, queue, queued_as
 from workers.engine.decide import Action, RemoteState, decide
+from workers.engine.due import hold_children
+from workers.engine.kinds import KINDS, Kind, fields_of, new_record, not_stored, take_link
 from workers.engine.match import match
-from workers.engine.push import CUSTOMERS, Connect, believable, connection_failed, fields_of, not_stored
-from workers.sage.connector import AuthoriseAgain, RemoteRecord, Tombstone, Transient, Unreachable
+from workers.engine.push import Connect, believable, connection_failed
+from workers.sage.connector import AuthoriseAgain, Connector, RemoteRecord, Tombstone, Transient, Unreachable
 
 log = structlog.get_logger()
 
@@ -40,8 +43,13 @@ OVERLAP = timedelta(minutes=5)
 BEFORE_FIRST = timedelta(days=1)
 # A pull of a connection keeps others from it for this long after its last page.
 _ALONE_SECONDS = 120
+# Of what Sage keeps no tombstones, all is read once in this time. It finds what was left out earlier, too.
+WHOLE_EVERY = timedelta(hours=1)
 
 _CANDIDATES_AT_MOST = 50
+_READ_LATER = (Reason.QUEUED, Reason.WAITING_FOR_SAGE, Reason.RETRYING, Reason.WAITING_FOR_PARENT)
+# Statements that name records do so for this many.
+_AT_ONCE = 2_000
 
 
 @dataclass
@@ -52,8 +60,26 @@ class Tally:
     created: int = 0
     changed: int = 0
     failed: int = 0
+
+
+@dataclass
+class Reading:
+    """One kind while it is read: the newest change seen, the oldest one left for later, and all ids that came."""
+
+    kind: Kind
     newest: datetime | None = None
-    known: set[str] = field(default_factory=set)
+    left: datetime | None = None
+    ids: set[str] = field(default_factory=set)
+
+    def note(self, page: Sequence[RemoteRecord]) -> None:
+        """Count a page as read."""
+        times = [one.updated_at for one in page]
+        self.newest = max([self.newest, *times] if self.newest else times, default=None)
+        self.ids.update(one.id for one in page)
+
+    def leave(self, remote: RemoteRecord) -> None:
+        """Leave a record for a later pull."""
+        self.left = min(self.left or remote.updated_at, remote.updated_at)
 
 
 def pull(services: Services, connection_id: int, connect: Connect, user_id: int | None = None) -> None:
@@ -90,8 +116,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         connection = work.session.get_one(Connection, connection_id, with_for_update=True)
         if connection.state in (CONNECTING, PAUSED):
             return
-        cursor = work.session.get(SyncCursor, (connection_id, CUSTOMERS))
-        watermark = cursor.watermark if cursor else None
+        _end_broken_runs(work, connection_id)
         run = SyncRun(connection_id=connection_id, operation="pull", user_id=user_id)
         work.session.add(run)
         connection.last_run_at = datetime.now(UTC)
@@ -100,20 +125,17 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         work.touch(run)
         work.commit()
     tally, error = Tally(), ""
-    began = datetime.now(UTC)
+
+    def after_page() -> None:
+        _note_progress(services, run.id, tally)
+        if alone is not None:
+            _while_alone(alone.reacquire)
+
     try:
         with connect(services, connection_id, _forbidden) as sage:
             sage.check()
-            since = watermark - OVERLAP if watermark else None
-            # Deletions first: a customer that was deleted and made anew must not be taken for a second one.
-            if since is not None:
-                for tombstones in sage.customers.deleted(since):
-                    _take_deletions(services, connection_id, tombstones)
-            for page in sage.customers.changed(since):
-                _take_page(services, connection_id, page, tally)
-                _note_progress(services, run.id, tally)
-                if alone is not None:
-                    _while_alone(alone.reacquire)
+            for kind in KINDS:
+                _read(services, connection_id, sage, kind, tally, after_page)
     except (Unreachable, AuthoriseAgain) as fault:
         error = type(fault).__name__
         connection_failed(services, connection_id, fault)
@@ -130,9 +152,6 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         run.error = error or None
         work.touch(run)
         if not error:
-            newest = tally.newest or watermark or began - BEFORE_FIRST
-            # A time in the future would hide all that changes until then.
-            _move_watermark(work, connection_id, min(newest, began))
             connection = work.session.get_one(Connection, connection_id, with_for_update=True)
             connection.last_synchronised_at = datetime.now(UTC)
             work.touch(connection)
@@ -142,13 +161,89 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         work.commit()
 
 
+def _end_broken_runs(work: UnitOfWork, connection_id: int) -> None:
+    """End the runs of pulls that were killed: they cannot do it any more."""
+    broken = select(SyncRun).where(SyncRun.connection_id == connection_id, SyncRun.finished_at.is_(None))
+    for run in work.session.scalars(broken.with_for_update()).all():
+        run.finished_at = datetime.now(UTC)
+        run.error = "BrokenOff"
+        work.touch(run)
+
+
+def _read(
+    services: Services,
+    connection_id: int,
+    sage: Connector,
+    kind: Kind,
+    tally: Tally,
+    after_page: Callable[[], None],
+) -> None:
+    """Take over what changed of one kind, and move its watermark when all of that was committed."""
+    began = datetime.now(UTC)
+    watermark = _moment(services, connection_id, kind.cursor)
+    read_whole_at = _moment(services, connection_id, _whole(kind)) if kind.read_whole else began
+    whole = watermark is None or read_whole_at is None or read_whole_at < began - WHOLE_EVERY
+    reading = Reading(kind)
+    there = kind.collection(sage)
+    # Deletions first: a record that was deleted and made anew must not be taken for a second one.
+    if watermark is not None:
+        for tombstones in there.deleted(watermark - OVERLAP):
+            _take_deletions(services, connection_id, kind, tombstones)
+    for page in there.changed(None if whole or watermark is None else watermark - OVERLAP):
+        _take_page(services, connection_id, page, tally, reading)
+        after_page()
+    with services.database.unit_of_work() as work:
+        newest = reading.newest or watermark or began - BEFORE_FIRST
+        if reading.left is not None and not whole:
+            newest = min(newest, reading.left)
+        # A time in the future would hide all that changes until then.
+        _note_moment(work, connection_id, kind.cursor, min(newest, began))
+        if whole and kind.read_whole:
+            _note_moment(work, connection_id, _whole(kind), began)
+            _have_missing_compared(work, connection_id, reading, began)
+        work.commit()
+
+
+def _whole(kind: Kind) -> str:
+    """The name of the cursor that says when all of a kind was read."""
+    return f"{kind.cursor}, whole"
+
+
+def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Reading, began: datetime) -> None:
+    """Have each record compared that is in step and that Sage did not show when all was read.
+
+    The push finds out whether it is gone: a page can have shifted meanwhile. What was compared since the reading began
+    was not missing.
+    """
+    model = reading.kind.model
+    linked = work.session.execute(
+        select(model.id, model.sage_id).where(
+            model.connection_id == connection_id,
+            model.sync_reason == Reason.IN_STEP,
+            model.last_synchronised_at < began,
+        )
+    )
+    missing = [record_id for record_id, sage_id in linked if sage_id not in reading.ids]
+    reason, detail = queued_as(work.session.get_one(Connection, connection_id))
+    for start in range(0, len(missing), _AT_ONCE):
+        chosen = missing[start : start + _AT_ONCE]
+        where = model.id.in_(chosen) & (model.sync_reason == Reason.IN_STEP)
+        move_all(work, model, where, reason, detail, cause="sage")
+
+
 def _forbidden() -> None:
     raise AssertionError("a pull never writes to Sage")
 
 
-def _move_watermark(work: UnitOfWork, connection_id: int, moment: datetime) -> None:
-    """The watermark only grows: of two pulls side by side the later one counts."""
-    statement = insert(SyncCursor).values(connection_id=connection_id, entity=CUSTOMERS, watermark=moment)
+def _moment(services: Services, connection_id: int, entity: str) -> datetime | None:
+    with services.database.unit_of_work() as work:
+        cursor = work.session.get(SyncCursor, (connection_id, entity))
+        return cursor.watermark if cursor else None
+
+
+def _note_moment(work: UnitOfWork, connection_id: int, entity: str, moment: datetime) -> None:
+    """A cursor only grows: of two pulls side by side the later one counts."""
+    statement = insert(SyncCursor).values(connection_id=connection_id, entity=entity, watermark=moment)
     work.session.execute(
         statement.on_conflict_do_update(
             index_elements=["connection_id", "entity"],
@@ -165,86 +260,110 @@ def _note_progress(services: Services, run_id: int, tally: Tally) -> None:
         work.commit()
 
 
-def _take_deletions(services: Services, connection_id: int, tombstones: Sequence[Tombstone]) -> None:
-    """Leave the companies whose customers were deleted in Sage to a person."""
+def _take_deletions(services: Services, connection_id: int, kind: Kind, tombstones: Sequence[Tombstone]) -> None:
+    """Leave the records that were deleted in Sage to a person. What belongs to a company waits for it then."""
+    model = kind.model
     with services.database.unit_of_work() as work:
         gone = work.session.scalars(
-            select(Company)
+            select(model)
             .where(
-                Company.connection_id == connection_id,
-                Company.sage_id.in_([tombstone.id for tombstone in tombstones]),
-                Company.sync_reason.not_in([Reason.DELETED_IN_SAGE, Reason.EXCLUDED]),
+                model.connection_id == connection_id,
+                model.sage_id.in_([tombstone.id for tombstone in tombstones]),
+                model.sync_reason.not_in([Reason.DELETED_IN_SAGE, Reason.EXCLUDED, Reason.WAITING_FOR_PARENT]),
             )
-            .order_by(Company.id)
+            .order_by(model.id)
             .with_for_update()
         ).all()
-        for company in gone:
-            move(work, company, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"}, cause="sage")
+        for record in gone:
+            move(work, record, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"}, cause="sage")
+            if isinstance(record, Company):
+                hold_children(work, record, "sage")
         work.commit()
 
 
-def _take_page(services: Services, connection_id: int, page: Sequence[RemoteRecord], tally: Tally) -> None:
-    """Take over one page, in one transaction; a customer that breaks it is shown, and the rest taken one by one."""
+def _take_page(
+    services: Services, connection_id: int, page: Sequence[RemoteRecord], tally: Tally, reading: Reading
+) -> None:
+    """Take over one page, in one transaction; a record that breaks it is shown, and the rest taken one by one."""
+    kind = reading.kind
     try:
-        _take(services, connection_id, page, tally)
+        _take(services, connection_id, page, tally, reading)
     except DBAPIError as broken:
-        not_stored(broken, page[0])
+        not_stored(kind, broken, page[0])
         for remote in page:
             try:
-                _take(services, connection_id, [remote], tally)
+                _take(services, connection_id, [remote], tally, reading)
             except DBAPIError as error:
-                detail = not_stored(error, remote)
+                detail = not_stored(kind, error, remote)
                 tally.failed += 1
-                log.warning("customer_not_taken", sage_id=remote.id, error=type(error.orig).__name__)
-                _show_not_stored(services, connection_id, remote, detail)
-    tally.newest = max([remote.updated_at for remote in page] + ([tally.newest] if tally.newest else []), default=None)
+                log.warning("not_taken", kind=kind.name, sage_id=remote.id, error=type(error.orig).__name__)
+                _show_not_stored(services, connection_id, kind, remote, detail)
+    reading.note(page)
 
 
-def _show_not_stored(services: Services, connection_id: int, remote: RemoteRecord, detail: Json) -> None:
-    """Leave a customer that cannot be stored here as it is in Sage to a person.
+def _show_not_stored(services: Services, connection_id: int, kind: Kind, remote: RemoteRecord, detail: Json) -> None:
+    """Leave a record that cannot be stored here as it is in Sage to a person.
 
-    One that is new here is added without its code where that is what stands in the way. Otherwise there is nothing to
-    show it on, and the log and the count of the run have it.
+    One that is new here is added without the code or number that another one has, where that is what stands in the way.
+    Otherwise there is nothing to show it on, and the log and the count of the run have it.
     """
+    model = kind.model
     with services.database.unit_of_work() as work:
-        company = work.session.scalar(
-            select(Company)
-            .where(Company.connection_id == connection_id, Company.sage_id == remote.id)
-            .with_for_update()
+        record = work.session.scalar(
+            select(model).where(model.connection_id == connection_id, model.sage_id == remote.id).with_for_update()
         )
-        if company is None:
-            if detail["code"] != "code_in_use":
+        if record is None:
+            company_ids = _companies_of(work, connection_id, kind, [remote])
+            if kind.unique is None or detail["code"] != kind.unique.code or remote.parent not in company_ids:
                 return
-            company = _new(remote, work.session.get_one(Connection, connection_id))
-            company.code = ""
-            work.session.add(company)
+            connection = work.session.get_one(Connection, connection_id)
+            record = new_record(kind, remote, connection, company_ids[remote.parent], without=kind.unique.field)
+            work.session.add(record)
             work.session.flush()
-        elif not _is_news(company, remote):
+        elif not _is_news(record, remote):
             return
-        company.sage_updated_at = remote.updated_at
-        move(work, company, Reason.REJECTED, detail, cause="sage")
+        record.sage_updated_at = remote.updated_at
+        move(work, record, Reason.REJECTED, detail, cause="sage")
         work.commit()
 
 
-def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], tally: Tally) -> None:
+def _companies_of(
+    work: UnitOfWork, connection_id: int, kind: Kind, page: Sequence[RemoteRecord]
+) -> dict[str, int | None]:
+    """The company of each record of Sage whose company is known here, by the id of the customer; companies have none."""
+    if kind.company_id is None:
+        return {"": None}
+    found = work.session.execute(
+        select(Company.sage_id, Company.id).where(
+            Company.connection_id == connection_id,
+            Company.type == CUSTOMER,
+            Company.sage_id.in_({remote.parent for remote in page}),
+        )
+    )
+    return {str(sage_id): company_id for sage_id, company_id in found}
+
+
+def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], tally: Tally, reading: Reading) -> None:
+    kind = reading.kind
+    model = kind.model
     with services.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id)
         linked = {
-            company.sage_id: company
-            for company in work.session.scalars(
-                select(Company).where(
-                    Company.connection_id == connection_id, Company.sage_id.in_([remote.id for remote in page])
+            record.sage_id: record
+            for record in work.session.scalars(
+                select(model).where(
+                    model.connection_id == connection_id, model.sage_id.in_([remote.id for remote in page])
                 )
             )
         }
         created = changed = 0
         news = [(linked[one.id].id, one) for one in page if one.id in linked and _is_news(linked[one.id], one)]
         # In the order in which everybody locks many records, so that two never wait for each other.
-        for company_id, remote in sorted(news, key=itemgetter(0)):
-            changed += _take_change(work, company_id, remote, connection)
+        for record_id, remote in sorted(news, key=itemgetter(0)):
+            changed += _take_change(work, kind, record_id, remote, connection)
         strangers = [remote for remote in page if remote.id not in linked]
         if strangers:
-            created, newly_linked = _take_strangers(work, strangers, connection)
+            created, newly_linked = _take_strangers(work, reading, strangers, connection)
             changed += newly_linked
         work.commit()
     tally.seen += len(page)
@@ -252,191 +371,203 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], 
     tally.changed += changed
 
 
-def _is_news(company: Company, remote: RemoteRecord) -> bool:
+def _is_news(record: Synced, remote: RemoteRecord) -> bool:
     """Whether Sage says something new: our own writes come back, and the overlap repeats what was read.
 
     What waits for a person has seen a state of the same time already, and a doubt is not settled by a change.
     """
-    if company.sync_reason in (Reason.EXCLUDED, Reason.POSSIBLE_DUPLICATE):
+    if record.sync_reason in (Reason.EXCLUDED, Reason.POSSIBLE_DUPLICATE):
         return False
-    known = believable(company.sage_updated_at)
+    known = believable(record.sage_updated_at)
     if known is not None and remote.updated_at < known:
         return False
-    if company.sync_reason == Reason.DELETED_IN_SAGE:
+    if record.sync_reason == Reason.DELETED_IN_SAGE:
         return True
-    if company.sync_status == Status.REVIEW and remote.updated_at == company.sage_updated_at:
+    if record.sync_status == Status.REVIEW and remote.updated_at == record.sage_updated_at:
         return False
-    return company.agreed != remote.fields
+    return record.agreed != remote.fields
 
 
-def _locked(work: UnitOfWork, company_id: int) -> Company:
-    """A company as it is now, which nobody else changes until the commit.
+def _locked(work: UnitOfWork, kind: Kind, record_id: int) -> Synced:
+    """A record as it is now, which nobody else changes until the commit.
 
     Session.get would raise StaleDataError where it was edited since this session read it.
     """
-    wanted = select(Company).where(Company.id == company_id).with_for_update()
+    wanted = select(kind.model).where(kind.model.id == record_id).options(*kind.loads).with_for_update()
     return work.session.scalars(wanted, execution_options={"populate_existing": True}).one()
 
 
-def _take_change(work: UnitOfWork, company_id: int, remote: RemoteRecord, connection: Connection) -> int:
+def _take_change(work: UnitOfWork, kind: Kind, record_id: int, remote: RemoteRecord, connection: Connection) -> int:
     """Take over a change that only Sage made; leave the rest to the push. Returns how many records changed here."""
-    company = _locked(work, company_id)
-    if not _is_news(company, remote):
+    record = _locked(work, kind, record_id)
+    if not _is_news(record, remote):
         return 0
-    if company.sync_status == Status.SYNCHRONISED:
+    if record.sync_status == Status.SYNCHRONISED:
         state = RemoteState(remote.fields, remote.updated_at)
-        plan = decide(fields_of(company), state, company.agreed, believable(company.sage_updated_at))
+        plan = decide(fields_of(record), state, record.agreed, believable(record.sage_updated_at))
         # Two states with the same time cannot be told apart by age, and Sage's times are whole seconds.
-        if plan.action is Action.TAKE and remote.updated_at != company.sage_updated_at:
+        if plan.action is Action.TAKE and remote.updated_at != record.sage_updated_at:
             for name in plan.take:
-                setattr(company, name, remote.fields[name])
-            company.sage_number = remote.number
-            company.sage_updated_at = remote.updated_at
-            company.agreed = dict(remote.fields)
-            company.last_synchronised_at = datetime.now(UTC)
+                record.take(name, remote.fields[name])
+            record.sage_number = remote.number
+            record.sage_updated_at = remote.updated_at
+            record.agreed = dict(remote.fields)
+            record.last_synchronised_at = datetime.now(UTC)
             fields = list(plan.take)
-            move(work, company, Reason.IN_STEP, {"code": "in_step", "taken": fields}, cause="sage")
+            move(work, record, Reason.IN_STEP, {"code": "in_step", "taken": fields}, cause="sage")
             return 1
-    # What is to be tried again reads Sage then, and keeps the wait that Sage asked for.
-    if company.sync_reason not in (Reason.QUEUED, Reason.WAITING_FOR_SAGE, Reason.RETRYING):
-        company.sage_updated_at = remote.updated_at
-        queue(work, company, connection, cause="sage")
+    # What is to be tried again reads Sage then, and keeps the wait that Sage asked for. What waits for its company waits.
+    if record.sync_reason not in _READ_LATER:
+        record.sage_updated_at = remote.updated_at
+        queue(work, record, connection, cause="sage")
     return 0
 
 
-def _take_strangers(work: UnitOfWork, strangers: Sequence[RemoteRecord], connection: Connection) -> tuple[int, int]:
-    """Customers of Sage that no record is linked to: link the record that each one is, else add one.
+def _take_strangers(
+    work: UnitOfWork, reading: Reading, strangers: Sequence[RemoteRecord], connection: Connection
+) -> tuple[int, int]:
+    """Records of Sage that none here is linked to: link the one that each is, else add one.
 
-    Returns how many were added and how many linked.
+    A person or an order of a customer that no company is linked to is left for later, and so is one that an unanswered
+    create of ours may have made. Returns how many were added and how many linked.
     """
+    kind = reading.kind
     created = linked = 0
-    begun = _begun_creates(work, connection.id)
+    begun = _begun_creates(work, kind, connection.id)
+    company_ids = _companies_of(work, connection.id, kind, strangers)
     for remote in strangers:
-        if remote.origin and remote.origin in begun:
-            # We made it and the answer has not been recorded yet: the push that made it will do so.
-            _settle_create(work, begun[remote.origin], connection)
+        made_by = _create_of(kind, remote, begun)
+        if made_by is not None:
+            # The answer has not been recorded yet: the push that made it will do so.
+            _settle_create(work, kind, made_by, connection)
+        if remote.parent not in company_ids or (made_by is not None and not kind.says_origin):
+            reading.leave(remote)
+        if remote.parent not in company_ids or made_by is not None:
             continue
-        found = match(remote.fields, _candidates(work, remote))
+        company_id = company_ids[remote.parent]
+        found = match(remote.fields, _candidates(work, kind, remote, company_id), kind.keys)
+        if not kind.says_origin and {one.record_id for one in begun} & set(found.ids):
+            # Whether it is that one is known when its create is settled.
+            reading.leave(remote)
+            continue
         if found.sure is not None and not _may_be_made(found.sure, remote, begun):
-            linked += _link(work, found.sure, remote, connection)
+            linked += _link(work, kind, found.sure, remote, connection)
         elif found.ids:
-            _add_doubtful(work, remote, connection, found.ids)
+            _add_doubtful(work, kind, remote, connection, company_id, found.ids)
             created += 1
         else:
-            _add(work, remote, connection)
+            _add(work, kind, remote, connection, company_id)
             created += 1
     return created, linked
 
 
-def _begun_creates(work: UnitOfWork, connection_id: int) -> dict[str, WriteIntent]:
-    """Our creates whose outcome is not recorded yet, by their keys."""
-    begun = work.session.scalars(
+def _begun_creates(work: UnitOfWork, kind: Kind, connection_id: int) -> Sequence[WriteIntent]:
+    """Our creates whose outcome is not recorded yet."""
+    return work.session.scalars(
         select(WriteIntent).where(
             WriteIntent.connection_id == connection_id,
+            WriteIntent.kind == kind.name,
             WriteIntent.operation == "create",
             WriteIntent.state.in_(["open", "unknown"]),
         )
-    )
-    return {intent.idempotency_key: intent for intent in begun}
+    ).all()
 
 
-def _settle_create(work: UnitOfWork, intent: WriteIntent, connection: Connection) -> None:
+def _create_of(kind: Kind, remote: RemoteRecord, begun: Sequence[WriteIntent]) -> WriteIntent | None:
+    """The create of ours that made a record in Sage: surely where Sage says so, else by what the create said."""
+    if kind.says_origin:
+        return next((one for one in begun if one.idempotency_key == remote.origin), None)
+    return next((one for one in begun if match(remote.fields, [(one.record_id, one.fields)], kind.keys).ids), None)
+
+
+def _settle_create(work: UnitOfWork, kind: Kind, intent: WriteIntent, connection: Connection) -> None:
     """Have a create whose outcome was given up, and which Sage now shows, brought to its end."""
-    company = _locked(work, intent.record_id)
-    if company.sync_reason == Reason.OUTCOME_UNKNOWN:
-        queue(work, company, connection, cause="sage")
+    record = _locked(work, kind, intent.record_id)
+    if record.sync_reason == Reason.OUTCOME_UNKNOWN:
+        queue(work, record, connection, cause="sage")
 
 
-def _may_be_made(company_id: int, remote: RemoteRecord, begun: Mapping[str, WriteIntent]) -> bool:
+def _may_be_made(company_id: int, remote: RemoteRecord, begun: Sequence[WriteIntent]) -> bool:
     """Whether a create that was begun for a company could have made it another customer than `remote`.
 
     Codes are unique in Sage: where another customer has the code that the create said, the create was not applied.
     """
-    intent = next((one for one in begun.values() if one.record_id == company_id), None)
+    intent = next((one for one in begun if one.record_id == company_id), None)
     return intent is not None and (not remote.fields["code"] or intent.fields["code"] != remote.fields["code"])
 
 
-def _candidates(work: UnitOfWork, remote: RemoteRecord) -> list[tuple[int, dict[str, str]]]:
-    """Records that a customer of Sage could be: not linked, or linked to one that was deleted, and alike in some key.
+def _candidates(
+    work: UnitOfWork, kind: Kind, remote: RemoteRecord, company_id: int | None
+) -> list[tuple[int, dict[str, str]]]:
+    """Records that one of Sage could be: of its company, not linked or linked to one that was deleted, and alike.
 
     The database finds what may fit, by the columns that are indexed for it; match decides.
     """
-    fields = remote.fields
-    alike = []
-    if fields["code"]:
-        alike.append(func.lower(Company.code) == fields["code"].lower())
-    if fields["tax_number"]:
-        alike.append(Company.tax_number == fields["tax_number"])
-    if fields["email"]:
-        alike.append(func.lower(Company.email) == fields["email"].lower())
-    alike.append(Company.name_key == func.fold(fields["name"]))
+    model = kind.model
     found: dict[int, dict[str, str]] = {}
-    for condition in alike:
-        rows = work.session.scalars(
-            select(Company)
-            .where(condition, (Company.sage_id.is_(None)) | (Company.sync_reason == Reason.DELETED_IN_SAGE))
-            .order_by(Company.id)
-            .limit(_CANDIDATES_AT_MOST)
+    for condition in kind.alike(remote.fields):
+        wanted = select(model).where(
+            condition, (model.sage_id.is_(None)) | (model.sync_reason == Reason.DELETED_IN_SAGE)
         )
-        found |= {company.id: fields_of(company) for company in rows}
+        if kind.company_id is not None:
+            wanted = wanted.where(kind.company_id == company_id)
+        rows = work.session.scalars(wanted.options(*kind.loads).order_by(model.id).limit(_CANDIDATES_AT_MOST))
+        found |= {record.id: fields_of(record) for record in rows}
     return list(found.items())
 
 
-def _link(work: UnitOfWork, company_id: int, remote: RemoteRecord, connection: Connection) -> int:
-    """Link a record to the customer that it is, and have the push compare the two. Returns how many were linked."""
-    company = _locked(work, company_id)
-    if company.sync_reason == Reason.UNLINKED:
+def _link(work: UnitOfWork, kind: Kind, record_id: int, remote: RemoteRecord, connection: Connection) -> int:
+    """Link a record to the one in Sage that it is, and have the push compare the two. Returns how many were linked."""
+    record = _locked(work, kind, record_id)
+    if record.sync_reason == Reason.UNLINKED:
         # A person took it out of synchronisation, and only a person brings it back.
         return 0
-    if company.sage_id is not None and company.sync_reason != Reason.DELETED_IN_SAGE:
+    if record.sage_id is not None and record.sync_reason != Reason.DELETED_IN_SAGE:
         return 0
-    company.sage_id = remote.id
-    company.sage_number = remote.number
-    company.sage_updated_at = remote.updated_at
-    company.agreed = None
-    company.type = CUSTOMER
-    queue(work, company, connection, cause="sage")
+    take_link(kind, record, remote, connection)
+    record.agreed = None
+    queue(work, record, connection, cause="sage")
     return 1
 
 
-def _new(remote: RemoteRecord, connection: Connection) -> Company:
-    return Company(
-        **remote.fields,
-        type=CUSTOMER,
-        connection_id=connection.id,
-        sage_id=remote.id,
-        sage_number=remote.number,
-        sage_updated_at=remote.updated_at,
-    )
-
-
-def _add(work: UnitOfWork, remote: RemoteRecord, connection: Connection) -> None:
-    """Add the company that a customer of Sage is."""
-    company = _new(remote, connection)
-    company.agreed = dict(remote.fields)
-    company.last_synchronised_at = datetime.now(UTC)
-    work.session.add(company)
+def _add(work: UnitOfWork, kind: Kind, remote: RemoteRecord, connection: Connection, company_id: int | None) -> None:
+    """Add the record that one of Sage is. Where it has something here that Sage lacks, such as a number, that is sent."""
+    record = new_record(kind, remote, connection, company_id)
+    record.agreed = dict(remote.fields)
+    work.session.add(record)
     work.session.flush()
-    move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="sage")
+    if fields_of(record) != remote.fields:
+        queue(work, record, connection, cause="sage")
+        return
+    record.last_synchronised_at = datetime.now(UTC)
+    move(work, record, Reason.IN_STEP, {"code": "in_step"}, cause="sage")
 
 
-def _add_doubtful(work: UnitOfWork, remote: RemoteRecord, connection: Connection, alike: Sequence[int]) -> None:
-    """Add a customer of Sage that may be one of several records of ours, and hold those back for a person."""
-    companies = work.session.scalars(
-        select(Company)
-        .where(Company.id.in_(alike))
-        .order_by(Company.id)
+def _add_doubtful(
+    work: UnitOfWork,
+    kind: Kind,
+    remote: RemoteRecord,
+    connection: Connection,
+    company_id: int | None,
+    alike: Sequence[int],
+) -> None:
+    """Add a record of Sage that may be one of several of ours, and hold those back for a person."""
+    model = kind.model
+    records = work.session.scalars(
+        select(model)
+        .where(model.id.in_(alike))
+        .order_by(model.id)
         .with_for_update()
         .execution_options(populate_existing=True)
     ).all()
-    names = [company.name for company in companies]
-    added = _new(remote, connection)
+    names = [record.shared(kind.title) for record in records]
+    added = new_record(kind, remote, connection, company_id)
     added.agreed = dict(remote.fields)
     work.session.add(added)
     work.session.flush()
     detail = {"code": "possible_duplicate", "names": names, "ids": list(alike)}
     move(work, added, Reason.POSSIBLE_DUPLICATE, detail, cause="sage")
-    for company in companies:
-        if company.sync_reason not in (Reason.EXCLUDED, Reason.UNLINKED):
-            detail = {"code": "possible_duplicate", "names": [remote.fields["name"]], "ids": [added.id]}
-            move(work, company, Reason.POSSIBLE_DUPLICATE, detail, cause="sage")
+    for record in records:
+        if record.sync_reason not in (Reason.EXCLUDED, Reason.UNLINKED):
+            detail = {"code": "possible_duplicate", "names": [remote.fields[kind.title]], "ids": [added.id]}
+            move(work, record, Reason.POSSIBLE_DUPLICATE, detail, cause="sage")

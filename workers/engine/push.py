@@ -11,32 +11,34 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, and_, func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm.interfaces import ORMOption
 
-from webapp.companies.models import Company
+from webapp.companies.models import PROSPECT, Company
 from webapp.connection.circuit import change_state
-from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, PAUSED, UNREACHABLE, Connection
+from webapp.connection.models import AUTHORISE_AGAIN, PAUSED, UNREACHABLE, Connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
-from webapp.status import Reason, Status
+from webapp.status import Reason
 from webapp.sync.conflicts import close_others
-from webapp.sync.models import Conflict, SyncCursor, WriteIntent
-from webapp.sync.transitions import move
+from webapp.sync.models import Conflict, Synced, WriteIntent
+from webapp.sync.sending import child_standing, is_in_sage
+from webapp.sync.transitions import move, queue
 from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
+from workers.engine.due import hold_children, is_anything_due, let_children_go, take_oldest
+from workers.engine.kinds import Kind, fields_of, not_stored
 from workers.engine.lease import Lease, LeaseLostError
-from workers.engine.match import plain
 from workers.engine.outcome import RETRY_SECONDS, verdict
 from workers.sage.connector import (
-    CUSTOMER_FIELDS,
     AuthoriseAgain,
     Connector,
     Fields,
@@ -47,7 +49,6 @@ from workers.sage.connector import (
     SageError,
     Transient,
     Unreachable,
-    tidied,
 )
 
 log = structlog.get_logger()
@@ -55,7 +56,6 @@ log = structlog.get_logger()
 # Opens Sage for a connection; the second argument is called right before each write, and may forbid it.
 Connect = Callable[[Services, int, Callable[[], None]], AbstractContextManager[Connector]]
 
-CUSTOMERS = "customers"
 # One job works at most this long and then makes way for the next one: a worker that is asked to stop waits for its job.
 LONGEST = timedelta(seconds=5)
 # Sage remembers an idempotency id for 7 days; a day is left for clocks that differ and for the time of the call.
@@ -65,22 +65,26 @@ _FUTURE = timedelta(hours=1)
 # Where Sage has no time for anybody, nothing is sent for as long as it asks, in seconds: this long where it asks for
 # nothing, and at most for a cycle, since Sage may be better by then.
 _REST, _LONGEST_REST = 10.0, 60.0
-# The classes of PostgreSQL's error codes that say that a value cannot be stored: its form, a constraint, its size.
-_VALUE_CLASSES = frozenset({"22", "23", "54"})
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """A company as it was when it was claimed, and the create that was begun for it and never answered, if any."""
+    """A record as it was when it was claimed, and the create that was begun for it and never answered, if any.
 
+    Of a contact or an order also its company, and the id of that company's customer.
+    """
+
+    kind: Kind
     id: int
     claim: int
-    version: int
+    connection_id: int
     attempts: int
     fields: dict[str, str]
     agreed: dict[str, str] | None
     sage_id: str | None
     known_until: datetime | None
+    company_id: int | None = None
+    parent: str = ""
     intent_id: int | None = None
     intent_key: str = ""
     intent_fields: dict[str, str] | None = None
@@ -88,19 +92,14 @@ class Claimed:
     intent_at: datetime | None = None
 
 
-def fields_of(company: Company) -> dict[str, str]:
-    """The part of a company that is kept in step, in the neutral shape."""
-    return tidied({name: getattr(company, name) for name in CUSTOMER_FIELDS})
-
-
 def drain(services: Services, connection_id: int, connect: Connect) -> None:
     """Bring every due record of a connection in step, until none is due.
 
-    Does nothing where another process does so already, where the connection does not work, or before the customers of
-    Sage were read for the first time: until then nobody knows which of ours Sage has already.
+    Does nothing where another process does so already. Contacts and orders whose company has reached Sage are let go
+    first.
     """
     until = datetime.now(UTC) + LONGEST
-    while _may_push(services, connection_id):
+    while _has_something_due(services, connection_id):
         lease = Lease.take(services.database, connection_id)
         if lease is None:
             return
@@ -129,6 +128,8 @@ def drain(services: Services, connection_id: int, connect: Connect) -> None:
 def _until_none_is_due(services: Services, connection_id: int, sage: Connector, lease: Lease, until: datetime) -> bool:
     """Bring due records in step. True where more may be due and the time is over."""
     succeeded = False
+    with services.database.unit_of_work() as work:
+        let_children_go(work, connection_id)
     try:
         while (done := _one(services, connection_id, sage, lease)) is not None:
             succeeded |= done
@@ -153,33 +154,9 @@ def connection_failed(services: Services, connection_id: int, error: SageError) 
         change_state(work, connection, PAUSED if connection.state == PAUSED else state)
 
 
-def _may_push(services: Services, connection_id: int) -> bool:
-    """Whether the connection works, its customers were read once, and something is due."""
+def _has_something_due(services: Services, connection_id: int) -> bool:
     with services.database.unit_of_work() as work:
-        return (
-            work.session.get(SyncCursor, (connection_id, CUSTOMERS)) is not None
-            and work.session.scalar(_due(connection_id).with_only_columns(Company.id)) is not None
-        )
-
-
-def _due(connection_id: int) -> Any:
-    """The next company of a connection that is due and that nobody has in hand, oldest first.
-
-    None is due while the connection does not work: a pause stops a drain at the next record.
-    """
-    state = select(Connection.state).where(Connection.id == connection_id).scalar_subquery()
-    return (
-        select(Company)
-        .where(
-            state == CONNECTED,
-            Company.connection_id == connection_id,
-            Company.sync_status == Status.PENDING,
-            Company.next_attempt_at <= func.now(),
-            or_(Company.claimed_until.is_(None), Company.claimed_until < func.now()),
-        )
-        .order_by(Company.next_attempt_at, Company.id)
-        .limit(1)
-    )
+        return is_anything_due(work.session, connection_id)
 
 
 def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) -> bool | None:
@@ -189,10 +166,14 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
     now.
     """
     lease.renew()
-    claimed = _claim(services, connection_id, lease)
+    with services.database.unit_of_work() as work:
+        oldest = take_oldest(work.session, connection_id)
+        if oldest is None:
+            return None
+        claimed = _claim(work, *oldest, lease)
     if claimed is None:
-        return None
-    bound = log.bind(company=claimed.id, connection=connection_id)
+        return False
+    bound = log.bind(kind=claimed.kind.name, record=claimed.id, connection=connection_id)
     try:
         _synchronise(services, sage, claimed)
         return True
@@ -219,55 +200,76 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
     return False
 
 
-def _claim(services: Services, connection_id: int, lease: Lease) -> Claimed | None:
-    """Take the next due record in hand: from here on its arrows turn."""
-    with services.database.unit_of_work() as work:
-        company = work.session.scalar(_due(connection_id).with_for_update(skip_locked=True))
-        if company is None:
-            return None
-        company.claim = work.session.scalar(text("SELECT nextval('claim_number')"))
-        # By the database's clock, as the lease: those of the machines may differ.
-        company.claimed_until = func.clock_timestamp() + timedelta(seconds=max(lease.left, 0))
-        company.last_attempt_at = datetime.now(UTC)
-        due = company.next_attempt_at
-        move(work, company, Reason.RUNNING, {"code": "running"}, cause="worker", due=due)
-        intent = None
-        if company.sage_id is None:
-            intent = work.session.scalar(
-                select(WriteIntent).where(
-                    WriteIntent.kind == Company.kind,
-                    WriteIntent.record_id == company.id,
-                    WriteIntent.operation == "create",
-                    WriteIntent.state.in_(["open", "unknown"]),
-                )
-            )
-        claim = company.claim
-        assert claim is not None
+def _claim(work: UnitOfWork, kind: Kind, record_id: int, claim: int, lease: Lease) -> Claimed | None:
+    """Take a record in hand that this transaction has locked, and commit: from here on its arrows turn.
+
+    A contact or an order whose company is not in Sage is put aside instead, and None returned.
+    """
+    record, intent, company = _load(work, kind, record_id)
+    if company is not None and (company.type == PROSPECT or not is_in_sage(company)):
+        reason, detail = child_standing(company, work.session.get_one(Connection, lease.connection_id))
+        move(work, record, reason, detail, cause="worker")
         work.commit()
-        return Claimed(
-            id=company.id,
-            claim=claim,
-            version=company.sync_version,
-            attempts=company.attempts,
-            fields=fields_of(company),
-            agreed=company.agreed,
-            sage_id=company.sage_id,
-            known_until=company.sage_updated_at,
-            intent_id=intent.id if intent else None,
-            intent_key=intent.idempotency_key if intent else "",
-            intent_fields=intent.fields if intent else None,
-            intent_body=intent.body if intent else None,
-            intent_at=intent.created_at if intent else None,
-        )
+        return None
+    record.claim = claim
+    # By the database's clock, as the lease: those of the machines may differ.
+    record.claimed_until = func.clock_timestamp() + timedelta(seconds=max(lease.left, 0))
+    record.last_attempt_at = datetime.now(UTC)
+    move(work, record, Reason.RUNNING, {"code": "running"}, cause="worker", due=record.next_attempt_at)
+    work.commit()
+    return Claimed(
+        kind=kind,
+        id=record.id,
+        claim=claim,
+        connection_id=lease.connection_id,
+        attempts=record.attempts,
+        fields=fields_of(record),
+        agreed=record.agreed,
+        sage_id=record.sage_id,
+        known_until=record.sage_updated_at,
+        company_id=company.id if company else None,
+        parent=(company.sage_id or "") if company else "",
+        intent_id=intent.id if intent else None,
+        intent_key=intent.idempotency_key if intent else "",
+        intent_fields=intent.fields if intent else None,
+        intent_body=intent.body if intent else None,
+        intent_at=intent.created_at if intent else None,
+    )
+
+
+def _load(work: UnitOfWork, kind: Kind, record_id: int) -> tuple[Synced, WriteIntent | None, Company | None]:
+    """A record with what it is decided by: the create that was begun for it and never answered, and its company."""
+    model = kind.model
+    begun = and_(
+        model.sage_id.is_(None),
+        WriteIntent.kind == kind.name,
+        WriteIntent.record_id == model.id,
+        WriteIntent.operation == "create",
+        WriteIntent.state.in_(["open", "unknown"]),
+    )
+    wanted = select(model, WriteIntent).outerjoin(WriteIntent, begun).where(model.id == record_id).options(*kind.loads)
+    if kind.company_id is None:
+        record, intent = work.session.execute(wanted).one()
+        return record, intent, None
+    record, intent, company = work.session.execute(
+        wanted.add_columns(Company).join(Company, Company.id == kind.company_id)
+    ).one()
+    return record, intent, company
 
 
 def _synchronise(services: Services, sage: Connector, claimed: Claimed) -> None:
     """Observe, decide, act and record for one record."""
     if claimed.sage_id is None:
-        _create(services, sage, claimed)
+        try:
+            _create(services, sage, claimed)
+        except NotFound as error:
+            if claimed.company_id is None:
+                raise
+            _compare_company(services, claimed, claimed.company_id)
+            raise Transient("Sage does not have the customer", error.raw) from error
         return
     try:
-        remote = sage.customers.read(claimed.sage_id)
+        remote = claimed.kind.collection(sage).read(claimed.sage_id)
     except NotFound:
         plan = decide(claimed.fields, Remote.DELETED, claimed.agreed)
     else:
@@ -301,16 +303,26 @@ def believable(moment: datetime | None) -> datetime | None:
     return moment if moment is not None and moment <= datetime.now(UTC) + _FUTURE else None
 
 
-def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
-    """Make the customer in Sage, or find out what became of the try before.
+def _compare_company(services: Services, claimed: Claimed, company_id: int) -> None:
+    """Have the company compared whose customer Sage does not find, before its contact or order is tried again."""
+    with services.database.unit_of_work() as work:
+        company = work.session.get_one(Company, company_id, with_for_update=True)
+        if company.sync_reason == Reason.IN_STEP:
+            queue(work, company, work.session.get_one(Connection, claimed.connection_id), cause="sage")
+        work.commit()
 
-    The same body with the same key gives the same customer and makes no second one, so an unanswered create is simply
+
+def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
+    """Make the record in Sage, or find out what became of the try before.
+
+    The same body with the same key gives the same record and makes no second one, so an unanswered create is simply
     sent again, as it was then; what has changed here since follows as an update.
     """
     remote: RemoteRecord | None
+    there = claimed.kind.collection(sage)
     intent_id, body = claimed.intent_id, claimed.intent_body
     if intent_id is not None and claimed.intent_at and claimed.intent_at < datetime.now(UTC) - KEY_REMEMBERED:
-        remote = _look_up(sage, claimed)
+        remote = _look_up(services, sage, claimed)
         if remote is None:
             # Sage no longer remembers the key: a person must look before anything is repeated.
             _finish_intent(services, claimed, intent_id, "unknown")
@@ -319,23 +331,23 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
     else:
         if intent_id is None or body is None:
             key = uuid.uuid4().hex
-            body = sage.customers.create_body(claimed.fields, key)
+            body = there.create_body(claimed.fields, key, claimed.parent)
             intent_id = _intend(services, claimed, "create", key, claimed.fields, body)
             if intent_id is None:
                 return
         try:
-            remote = sage.customers.create(body)
+            remote = there.create(body)
         except OutcomeUnknown:
             raise
         except SageError as error:
             # Of this sending Sage surely applied nothing. Of an earlier one under the same key nothing is known, and a
-            # refusal says nothing of it: it can be about a right that we had then. Where Sage has no customer of this
-            # key, a refused body is given up, and the next try begins anew, with what the record holds by then.
+            # refusal says nothing of it: it can be about a right that we had then. Where Sage has nothing that it made,
+            # a refused body is given up, and the next try begins anew, with what the record holds by then.
             remote = None
-            if claimed.intent_id is not None and isinstance(error, Rejected):
-                remote = _look_up(sage, claimed)
+            if claimed.intent_id is not None and isinstance(error, Rejected | NotFound):
+                remote = _look_up(services, sage, claimed)
             if remote is None:
-                if claimed.intent_id is None or isinstance(error, Rejected):
+                if claimed.intent_id is None or isinstance(error, Rejected | NotFound):
                     _finish_intent(services, claimed, intent_id, "refused")
                 raise
     if claimed.intent_fields is None:
@@ -344,24 +356,40 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
         _in_step(services, claimed, remote, intent_id, sent=claimed.intent_fields)
 
 
-def _look_up(sage: Connector, claimed: Claimed) -> RemoteRecord | None:
-    """The customer that an old, unanswered create made, if it made one: only the key of that create is proof.
+def _look_up(services: Services, sage: Connector, claimed: Claimed) -> RemoteRecord | None:
+    """The record that an old, unanswered create made, if it made one.
 
-    It is looked for by what that create said; the record may have been edited since.
+    It is looked for by what that create said; ours may have been edited since. Of a customer only the key of that
+    create is proof. A person or an order says nothing of its origin: there one that agrees in all that was looked for,
+    and that is linked to nothing else here, is what was made, and of several nobody knows which.
     """
+    kind = claimed.kind
     made = claimed.intent_fields or claimed.fields
-    found = sage.customers.find({"code": made["code"], "name": made["name"]})
-    return next((remote for remote in found if remote.origin == claimed.intent_key), None)
+    sought = {name: made[name] for name in kind.sought}
+    found = kind.collection(sage).find(sought, claimed.parent)
+    if kind.says_origin:
+        return next((remote for remote in found if remote.origin == claimed.intent_key), None)
+    same = [remote for remote in found if all(remote.fields[name] == value for name, value in sought.items())]
+    model = kind.model
+    with services.database.unit_of_work() as work:
+        linked = work.session.scalars(
+            select(model.sage_id).where(
+                model.connection_id == claimed.connection_id, model.sage_id.in_([remote.id for remote in same])
+            )
+        ).all()
+    free = [remote for remote in same if remote.id not in linked]
+    return free[0] if len(free) == 1 else None
 
 
 def _update(services: Services, sage: Connector, claimed: Claimed, remote: RemoteRecord, plan: Plan) -> None:
-    """Give the customer in Sage the merged state."""
-    body = sage.customers.update_body(plan.fields, remote)
+    """Give the record in Sage the merged state."""
+    there = claimed.kind.collection(sage)
+    body = there.update_body(plan.fields, remote)
     intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, plan.fields, body)
     if intent_id is None:
         return
     try:
-        after = sage.customers.update(remote.id, body)
+        after = there.update(remote.id, body)
     except OutcomeUnknown:
         # Sage is read before the next try, and that answers the question.
         _finish_intent(services, claimed, intent_id, "unknown")
@@ -380,27 +408,30 @@ def _intend(
     That is where another worker has the record now, and where somebody edited or linked it since it was claimed: what
     was decided is out of date then, and it goes round again.
     """
+    model = claimed.kind.model
+    values: dict[str, ColumnElement[Any]] = {
+        "connection_id": literal(claimed.connection_id),
+        "kind": literal(claimed.kind.name),
+        "record_id": literal(claimed.id),
+        "operation": literal(operation),
+        "idempotency_key": literal(key),
+        "fields": literal(dict(fields), JSONB),
+        "body": literal(body, JSONB),
+        "body_hash": literal(hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()),
+        "state": literal("open"),
+    }
+    still = select(*values.values()).where(
+        model.id == claimed.id, model.claim == claimed.claim, model.sync_reason == Reason.RUNNING
+    )
+    noted = insert(WriteIntent).from_select(list(values), still.with_for_update()).returning(WriteIntent.id)
     with services.database.unit_of_work() as work:
-        company = _claimed_row(work, claimed)
-        if company is None:
-            return None
-        if company.sync_reason != Reason.RUNNING:
-            _release(company)
-            work.commit()
-            return None
-        intent = WriteIntent(
-            connection_id=company.connection_id,
-            kind=Company.kind,
-            record_id=company.id,
-            operation=operation,
-            idempotency_key=key,
-            fields=dict(fields),
-            body=body,
-            body_hash=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
-        )
-        work.session.add(intent)
+        intent_id = work.session.scalar(noted)
+        if intent_id is None:
+            record = _claimed_row(work, claimed)
+            if record is not None:
+                _release(record)
         work.commit()
-        return intent.id
+        return intent_id
 
 
 def _finish_intent(services: Services, claimed: Claimed, intent_id: int, state: str) -> None:
@@ -419,13 +450,13 @@ def _end(work: UnitOfWork, intent_id: int, state: str, sage_id: str | None = Non
     )
 
 
-def _claimed_row(work: UnitOfWork, claimed: Claimed) -> Company | None:
+def _claimed_row(work: UnitOfWork, claimed: Claimed, loads: Sequence[ORMOption] = ()) -> Synced | None:
     """The record, locked, if it is still ours; None where it was claimed again by another worker since."""
-    company = work.session.get(Company, claimed.id, with_for_update=True)
-    if company is None or company.claim != claimed.claim:
-        log.warning("overtaken", company=claimed.id)
+    record = work.session.get(claimed.kind.model, claimed.id, with_for_update=True, options=loads)
+    if record is None or record.claim != claimed.claim:
+        log.warning("overtaken", kind=claimed.kind.name, record=claimed.id)
         return None
-    return company
+    return record
 
 
 def _in_step(
@@ -453,7 +484,7 @@ def _in_step(
     try:
         _take_over(services, claimed, remote, intent_id, wrote, sent)
     except DBAPIError as error:
-        raise Rejected(not_stored(error, remote)) from error
+        raise Rejected(not_stored(claimed.kind, error, remote)) from error
 
 
 def _take_over(
@@ -466,58 +497,50 @@ def _take_over(
 ) -> None:
     """See _in_step."""
     before = sent or claimed.fields
-    dropped = [name for name, value in (wrote or sent or {}).items() if plain(remote.fields[name]) != plain(value)]
+    is_spelling_of = claimed.kind.is_spelling_of
+    dropped = [
+        name for name, value in (wrote or sent or {}).items() if not is_spelling_of(name, value, remote.fields[name])
+    ]
     with services.database.unit_of_work() as work:
-        company = _claimed_row(work, claimed)
-        if company is None:
+        record = _claimed_row(work, claimed, claimed.kind.loads)
+        if record is None:
             return
         if intent_id is not None:
             _end(work, intent_id, "done", remote.id)
-        for name, value in fields_of(company).items():
+        for name, value in fields_of(record).items():
             if value == before[name] and value != remote.fields[name] and name not in dropped:
-                setattr(company, name, remote.fields[name])
-        company.sage_id = remote.id
-        company.sage_number = remote.number
-        company.sage_updated_at = remote.updated_at
-        company.attempts = 0
-        _release(company)
-        equal = fields_of(company) == remote.fields
-        company.agreed = dict(remote.fields)
+                record.take(name, remote.fields[name])
+        record.sage_id = remote.id
+        record.sage_number = remote.number
+        record.sage_updated_at = remote.updated_at
+        record.attempts = 0
+        _release(record)
+        equal = fields_of(record) == remote.fields
+        record.agreed = dict(remote.fields)
         if equal:
-            company.last_synchronised_at = datetime.now(UTC)
+            record.last_synchronised_at = datetime.now(UTC)
         elif sent:
-            company.agreed = {name: value for name, value in remote.fields.items() if name not in dropped}
-        if company.sync_reason != Reason.RUNNING:
-            work.touch(company)
+            record.agreed = {name: value for name, value in remote.fields.items() if name not in dropped}
+        if record.sync_reason != Reason.RUNNING:
+            work.touch(record)
         elif dropped and wrote:
-            move(work, company, Reason.REJECTED, {"code": "altered", "field": dropped[0]}, cause="worker")
+            move(work, record, Reason.REJECTED, {"code": "altered", "field": dropped[0]}, cause="worker")
         elif equal:
-            move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+            move(work, record, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
         else:
-            move(work, company, Reason.QUEUED, {"code": "queued"}, cause="worker")
+            move(work, record, Reason.QUEUED, {"code": "queued"}, cause="worker")
         work.commit()
-
-
-def not_stored(error: DBAPIError, remote: RemoteRecord) -> dict[str, Any]:
-    """The detail of a record that cannot hold what Sage has. Raises `error` where that is not the matter."""
-    code = str(getattr(error.orig, "sqlstate", None) or "")
-    if code[:2] not in _VALUE_CLASSES:
-        raise error
-    diagnosis = getattr(error.orig, "diag", None)
-    if getattr(diagnosis, "constraint_name", None) == "uq_company_code":
-        return {"code": "code_in_use", "field": "code", "value": remote.fields["code"]}
-    return {"code": "not_stored"}
 
 
 def _conflict(services: Services, claimed: Claimed, remote: RemoteRecord, plan: Plan) -> None:
     """Note what both sides changed, and leave it to a person. Nothing of it is written anywhere until then."""
     with services.database.unit_of_work() as work:
-        company = _claimed_row(work, claimed)
-        if company is not None:
+        record = _claimed_row(work, claimed)
+        if record is not None:
             for found in plan.conflicts:
                 values = {"base": found.base, "ours": found.ours, "theirs": found.theirs}
                 statement = insert(Conflict).values(
-                    kind=Company.kind, record_id=company.id, field=found.field, **values
+                    kind=claimed.kind.name, record_id=record.id, field=found.field, **values
                 )
                 work.session.execute(
                     statement.on_conflict_do_update(
@@ -526,37 +549,40 @@ def _conflict(services: Services, claimed: Claimed, remote: RemoteRecord, plan: 
                         set_=values,
                     )
                 )
-            close_others(work, company, [found.field for found in plan.conflicts])
-            company.sage_updated_at = remote.updated_at
-            _release(company)
-            if company.sync_reason == Reason.RUNNING:
+            close_others(work, record, [found.field for found in plan.conflicts])
+            record.sage_updated_at = remote.updated_at
+            _release(record)
+            if record.sync_reason == Reason.RUNNING:
                 fields = [found.field for found in plan.conflicts]
-                move(work, company, Reason.CONFLICT, {"code": "conflict", "fields": fields}, cause="worker")
+                move(work, record, Reason.CONFLICT, {"code": "conflict", "fields": fields}, cause="worker")
         work.commit()
 
 
-def _settle(services: Services, claimed: Claimed, reason: Reason, detail: dict[str, Any]) -> None:
+def _settle(
+    services: Services,
+    claimed: Claimed,
+    reason: Reason,
+    detail: dict[str, Any],
+    attempts: int | None = None,
+    due: datetime | None = None,
+) -> None:
     """End an attempt with this status, unless the record was edited since: then it goes round again."""
     with services.database.unit_of_work() as work:
-        company = _claimed_row(work, claimed)
-        if company is not None:
-            _release(company)
-            if company.sync_reason == Reason.RUNNING:
-                move(work, company, reason, detail, cause="worker")
+        record = _claimed_row(work, claimed)
+        if record is not None:
+            _release(record)
+            if record.sync_reason == Reason.RUNNING:
+                record.attempts = record.attempts if attempts is None else attempts
+                move(work, record, reason, detail, cause="worker", due=due)
+                if reason is Reason.DELETED_IN_SAGE and isinstance(record, Company):
+                    hold_children(work, record, "worker")
         work.commit()
 
 
 def _failed(services: Services, claimed: Claimed, error: SageError) -> None:
     """Record a failed attempt: tried again later, or shown to a person."""
     outcome = verdict(error, claimed.attempts, datetime.now(UTC), random.random())  # noqa: S311 - it spreads waits, no secret
-    with services.database.unit_of_work() as work:
-        company = _claimed_row(work, claimed)
-        if company is not None:
-            _release(company)
-            if company.sync_reason == Reason.RUNNING:
-                company.attempts = outcome.attempts
-                move(work, company, outcome.reason, outcome.detail, cause="worker", due=outcome.due)
-        work.commit()
+    _settle(services, claimed, outcome.reason, outcome.detail, outcome.attempts, outcome.due)
 
 
 def _let_go(services: Services, claimed: Claimed) -> None:
@@ -564,9 +590,9 @@ def _let_go(services: Services, claimed: Claimed) -> None:
     _settle(services, claimed, Reason.QUEUED, {"code": "queued"})
 
 
-def _release(company: Company) -> None:
-    company.claim = None
-    company.claimed_until = None
+def _release(record: Synced) -> None:
+    record.claim = None
+    record.claimed_until = None
 
 
 def _for_log(error: SageError) -> dict[str, Any]:

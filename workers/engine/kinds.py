@@ -1,0 +1,206 @@
+"""The three kinds of records that are kept in step, and in what they differ. Push and pull have one flow for all.
+
+Companies are customers in Sage, contacts their persons, orders their quotes. A contact and an order belong to a company
+and can be in Sage only while that company is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import ColumnElement, SQLColumnExpression, func
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import selectinload
+from sqlalchemy.orm.interfaces import ORMOption
+
+from webapp.companies.models import CUSTOMER, Company
+from webapp.connection.models import Connection
+from webapp.contacts.models import Contact
+from webapp.orders.models import CONFIRMED, Order
+from webapp.sync.models import Json, Synced
+from workers.engine.match import Keys, customer_keys, order_keys, person_keys, plain
+from workers.sage.connector import (
+    CUSTOMER_FIELDS,
+    ORDER_FIELDS,
+    PERSON_FIELDS,
+    Collection,
+    Connector,
+    Fields,
+    RemoteRecord,
+    tidied,
+)
+
+# The classes of PostgreSQL's error codes that say that a value cannot be stored: its form, a constraint, its size.
+_VALUE_CLASSES = frozenset({"22", "23", "54"})
+
+
+@dataclass(frozen=True)
+class Unique:
+    """A field whose value no two records here share: the constraint that says so, and the code of the sentence."""
+
+    field: str
+    constraint: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of records.
+
+    `cursor` names how far its changes were read from Sage; until they were read once, none of it is sent.
+    `names` are its fields in the neutral shape, `title` the one that people call it by, and `exact` those of which
+    another spelling is another value. `collection` picks the kind from a connector.
+    `keys` are what a stranger in Sage is recognised by, and `alike` gives conditions on indexed columns, of which a
+    record has to meet one to come into question.
+    `sought` are the fields that an unanswered create is looked up by. Sage says itself which create made a customer; of
+    the others (`says_origin` is False) all these fields have to agree.
+    `in_sage` is what a record is here because Sage has it.
+    `company_id` is the column of its company, None for companies themselves.
+    `read_whole` says that all of it is read now and then, to find what went without a tombstone.
+    """
+
+    model: type[Synced]
+    cursor: str
+    names: tuple[str, ...]
+    title: str
+    collection: Callable[[Connector], Collection]
+    keys: Keys
+    alike: Callable[[Fields], list[ColumnElement[bool]]]
+    sought: tuple[str, ...]
+    says_origin: bool = False
+    exact: frozenset[str] = frozenset()
+    in_sage: Mapping[str, str] = field(default_factory=dict)
+    unique: Unique | None = None
+    loads: tuple[ORMOption, ...] = ()
+    company_id: SQLColumnExpression[int] | None = None
+    read_whole: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name in keys and in the history: company, contact or order."""
+        return self.model.kind
+
+    def is_spelling_of(self, name: str, ours: str, theirs: str) -> bool:
+        """Whether Sage's value of a field is the one that was sent, perhaps in Sage's own spelling."""
+        return ours == theirs if name in self.exact else plain(ours) == plain(theirs)
+
+
+def _company_alike(fields: Fields) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [Company.name_key == func.fold(fields["name"])]
+    if fields["code"]:
+        found.append(func.lower(Company.code) == fields["code"].lower())
+    if fields["tax_number"]:
+        found.append(Company.tax_number == fields["tax_number"])
+    if fields["email"]:
+        found.append(func.lower(Company.email) == fields["email"].lower())
+    return found
+
+
+def _contact_alike(fields: Fields) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [Contact.name_key == func.fold(fields["name"])]
+    if fields["email"]:
+        found.append(func.lower(Contact.email) == fields["email"].lower())
+    return found
+
+
+def _order_alike(fields: Fields) -> list[ColumnElement[bool]]:
+    return [Order.number_key == func.fold(fields["number"])]
+
+
+COMPANIES = Kind(
+    model=Company,
+    cursor="customers",
+    names=CUSTOMER_FIELDS,
+    title="name",
+    collection=lambda sage: sage.customers,
+    keys=customer_keys,
+    alike=_company_alike,
+    sought=("code", "name"),
+    says_origin=True,
+    in_sage={"type": CUSTOMER},
+    unique=Unique("code", "uq_company_code", "code_in_use"),
+)
+CONTACTS = Kind(
+    model=Contact,
+    cursor="persons",
+    names=PERSON_FIELDS,
+    title="name",
+    collection=lambda sage: sage.persons,
+    keys=person_keys,
+    alike=_contact_alike,
+    sought=("email", "name"),
+    company_id=Contact.company_id,
+    read_whole=True,
+)
+ORDERS = Kind(
+    model=Order,
+    cursor="orders",
+    names=ORDER_FIELDS,
+    title="number",
+    collection=lambda sage: sage.orders,
+    keys=order_keys,
+    alike=_order_alike,
+    sought=("number",),
+    exact=frozenset({"ordered_on", "valid_until", "shipping", "lines"}),
+    in_sage={"phase": CONFIRMED},
+    unique=Unique("number", "uq_sales_order_number", "number_in_use"),
+    loads=(selectinload(Order.lines),),
+    company_id=Order.company_id,
+    read_whole=True,
+)
+# Parents first.
+KINDS = (COMPANIES, CONTACTS, ORDERS)
+CHILDREN = (CONTACTS, ORDERS)
+_OF_NAME = {kind.name: kind for kind in KINDS}
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of a name. Raises KeyError."""
+    return _OF_NAME[name]
+
+
+def fields_of(record: Synced) -> dict[str, str]:
+    """The part of a record that is kept in step, in the neutral shape. An order must have its lines loaded."""
+    names = _OF_NAME[record.kind].names
+    return tidied({name: record.shared(name) for name in names}, names)
+
+
+def new_record(
+    kind: Kind, remote: RemoteRecord, connection: Connection, company_id: int | None, without: str = ""
+) -> Synced:
+    """The record that a stranger in Sage becomes here, linked to it. `without` is a field to leave out.
+
+    An order without a number of ours has the one that Sage calls it by.
+    """
+    record = kind.model()
+    if company_id is not None:
+        setattr(record, "company_id", company_id)  # noqa: B010 - companies have no such column.
+    take_link(kind, record, remote, connection)
+    for name in kind.names:
+        value = remote.fields[name] or (remote.number if kind is ORDERS and name == "number" else "")
+        if name != without and (value or kind is not ORDERS):
+            record.take(name, value)
+    return record
+
+
+def take_link(kind: Kind, record: Synced, remote: RemoteRecord, connection: Connection) -> None:
+    """Link a record to the one in Sage that it is."""
+    record.connection_id = connection.id
+    record.sage_id = remote.id
+    record.sage_number = remote.number
+    record.sage_updated_at = remote.updated_at
+    for name, value in kind.in_sage.items():
+        setattr(record, name, value)
+
+
+def not_stored(kind: Kind, error: DBAPIError, remote: RemoteRecord) -> Json:
+    """The detail of a record that cannot hold what Sage has. Raises `error` where that is not the matter."""
+    code = str(getattr(error.orig, "sqlstate", None) or "")
+    if code[:2] not in _VALUE_CLASSES:
+        raise error
+    diagnosis = getattr(error.orig, "diag", None)
+    unique = kind.unique
+    if unique and getattr(diagnosis, "constraint_name", None) == unique.constraint:
+        return {"code": unique.code, "field": unique.field, "value": remote.fields[unique.field] or remote.number}
+    return {"code": "not_stored"}
