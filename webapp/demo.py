@@ -9,11 +9,12 @@ import secrets
 import sys
 from urllib.parse import parse_qs, urlsplit
 
-from sqlalchemy import select
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from webapp.config import Settings
-from webapp.connection.models import CONNECTING, Connection
+from webapp.connection.changes import add_connection, choose_business
+from webapp.connection.models import Connection
+from webapp.connection.queries import main_connection
 from webapp.logs import configure
 from webapp.run.up import DEMO_USERS, OTHER_PASSWORD, demo_password
 from webapp.services import Services
@@ -57,37 +58,36 @@ def connect(services: Services) -> None:
     """
     settings = services.settings
     with services.database.unit_of_work() as work:
-        connection = work.session.scalar(select(Connection).order_by(Connection.id).limit(1))
-        if connection is None:
-            connection = Connection(api_url=settings.sage_api_url, cycle_seconds=settings.cycle_seconds)
-            work.session.add(connection)
-            work.touch(connection)
-        elif connection.state != CONNECTING and connection.cycle_seconds == settings.cycle_seconds:
-            return
-        else:
+        connection = main_connection(work.session) or add_connection(work, settings)
+        if connection.cycle_seconds != settings.cycle_seconds:
             connection.cycle_seconds = settings.cycle_seconds
             work.touch(connection)
-        connection_id, state = connection.id, connection.state
+        # One that was disconnected has its business still, and stays as its admin left it.
+        is_new = connection.business_id is None
+        connection_id = connection.id
         work.commit()
-    if state != CONNECTING:
+    if not is_new:
         return
     redirect_uri = f"{settings.origin}/connection/callback"
     verifier = secrets.token_urlsafe(48)
     code = _consent(settings, redirect_uri, verifier)
     services.jobs.authorise(connection_id, code, redirect_uri, verifier)
 
-    def still_connecting() -> bool:
+    def chosen() -> bool:
         with services.database.unit_of_work() as work:
-            return work.session.get_one(Connection, connection_id).state == CONNECTING
+            connection = work.session.get_one(Connection, connection_id, with_for_update=True)
+            offered = connection.offered or [{"id": ""}]
+            return choose_business(work, connection, offered[0]["id"])
 
     try:
-        Retrying(
-            retry=retry_if_result(lambda connecting: connecting), stop=stop_after_delay(_PATIENCE), wait=wait_fixed(0.1)
-        )(still_connecting)
+        Retrying(retry=retry_if_result(lambda done: not done), stop=stop_after_delay(_PATIENCE), wait=wait_fixed(0.1))(
+            chosen
+        )
     except RetryError:
         raise DemoError(
             f"no worker connected the sandbox within {_PATIENCE} s; see {settings.var}/log/worker.log"
         ) from None
+    services.jobs.pull(connection_id)
 
 
 def _consent(settings: Settings, redirect_uri: str, verifier: str) -> str:

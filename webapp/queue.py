@@ -53,6 +53,10 @@ class Jobs:
         """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once."""
         self._enqueue(self._push, "workers.jobs.authorise", connection_id, code, redirect_uri, code_verifier)
 
+    def disconnect(self, connection_id: int) -> None:
+        """Have the tokens of a connection given back to Sage and forgotten."""
+        self._enqueue(self._push, "workers.jobs.disconnect", connection_id)
+
     def _enqueue_once(
         self, queue: Queue, name: str, connection_id: int, *args: object, timeout: int = _TIMEOUT
     ) -> None:

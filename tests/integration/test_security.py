@@ -44,6 +44,9 @@ ADMINS = {
     "connection.pause",
     "connection.resume",
     "connection.fetch",
+    "connection.add",
+    "connection.choose",
+    "connection.disconnect",
     "connection.authorise",
     "connection.callback",
 }

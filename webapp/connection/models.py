@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, LargeBinary, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.db import Base
@@ -22,6 +23,9 @@ class Connection(Base):
     `state` is connecting (never yet authorised), connected, unreachable, authorise_again or paused; `state_since` says
     since when.
     `tokens` are encrypted with a key that only workers hold; the column is loaded only where it is asked for.
+    `offered` are the companies in Sage that an admin who has just authorised may choose from, [{"id", "name"}, ...];
+    None where nothing is to be chosen. `problem` is a code of webapp.connection.sentences that says why the last
+    authorisation was not taken, None where it was.
     `writer` and `writer_until` are the lease of the one process that may write to this business: whoever holds a number
     that is no longer there writes nothing.
     """
@@ -43,6 +47,8 @@ class Connection(Base):
     tokens: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True, deferred_raiseload=True)
     writer: Mapped[int | None] = mapped_column(BigInteger)
     writer_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    offered: Mapped[list[dict[str, str]] | None] = mapped_column(JSONB(none_as_null=True))
+    problem: Mapped[str | None] = mapped_column(Text)
     own_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
 

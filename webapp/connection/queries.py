@@ -8,6 +8,10 @@ from sqlalchemy.orm import Session
 from webapp.connection.models import Connection
 
 
-def main_connection(session: Session) -> Connection | None:
-    """The connection that new records belong to: the first one; None while Sage is not connected."""
-    return session.scalar(select(Connection).order_by(Connection.id).limit(1))
+def main_connection(session: Session, *, lock: bool = False) -> Connection | None:
+    """The connection that new records belong to: the first one; None while there is none.
+
+    With `lock`, nobody else changes it until this transaction ends.
+    """
+    found = select(Connection).order_by(Connection.id).limit(1)
+    return session.scalar(found.with_for_update() if lock else found)

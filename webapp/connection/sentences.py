@@ -16,11 +16,22 @@ STATE_TEXT = {
 }
 PRODUCT_NAMES = {"accounting": "Sage Accounting"}
 
+# Why an authorisation was not taken, and what to do.
+PROBLEMS = {
+    "not_authorised": "Sage did not accept the authorisation. Begin once more.",
+    "no_answer": "Sage did not answer the authorisation in time. Begin once more.",
+    "no_business": "The person who authorised has no company in Sage. Authorise with a login that has one.",
+    "other_business": (
+        "The person who authorised has no access to the company in Sage that this connection belongs to. Nothing was "
+        "sent. Authorise with a login of that company."
+    ),
+}
+
 
 def summary(cycle_seconds: int) -> str:
     """The type of synchronisation in one sentence."""
     return (
-        "Two-way: companies saved here are sent to Sage at once, "
+        "Two-way: companies, contacts and orders saved here are sent to Sage at once, "
         f"and changes made in Sage arrive every {every(cycle_seconds)}."
     )
 

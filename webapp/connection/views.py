@@ -7,9 +7,11 @@ from flask.typing import ResponseReturnValue
 
 from webapp.companies.models import Company
 from webapp.connection.authorising import Errand
+from webapp.connection.changes import add_connection, choose_business, end_connection
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, PAUSED, Connection
 from webapp.connection.queries import main_connection
+from webapp.connection.sentences import PROBLEMS
 from webapp.db import UnitOfWork
 from webapp.services import services
 from webapp.sync.queries import read_surroundings
@@ -29,7 +31,12 @@ def page() -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         connection = main_connection(work.session)
         around = read_surroundings(work.session, Company.module, glance())
-    return render_template("connection/page.html", connection=connection, around=around)
+    return render_template(
+        "connection/page.html",
+        connection=connection,
+        around=around,
+        problem=PROBLEMS.get(connection.problem or "") if connection else None,
+    )
 
 
 @blueprint.post("/pause")
@@ -70,6 +77,43 @@ def fetch() -> ResponseReturnValue:
     return redirect(url_for("connection.page"), 303)
 
 
+@blueprint.post("/new")
+@admin_required
+def add() -> ResponseReturnValue:
+    """Add the connection where there is none, so that it can be authorised."""
+    with services().database.unit_of_work() as work:
+        if main_connection(work.session) is None:
+            add_connection(work, services().settings)
+            work.commit()
+    return redirect(url_for("connection.page"), 303)
+
+
+@blueprint.post("/choose")
+@admin_required
+def choose() -> ResponseReturnValue:
+    """Begin with the chosen company in Sage: read its customers, then send what waits."""
+    with services().database.unit_of_work() as work:
+        connection = _connection(work, lock=True)
+        if choose_business(work, connection, request.form.get("business", "")):
+            services().jobs.pull(connection.id, signed_in_user().id)
+            flash(f"Connected to {connection.business_name}. Its customers are read now.", "ok")
+        else:
+            flash("Choose one of the companies in Sage, then start.", "error")
+    return redirect(url_for("connection.page"), 303)
+
+
+@blueprint.post("/disconnect")
+@admin_required
+def disconnect() -> ResponseReturnValue:
+    """End the access to Sage. What people save meanwhile waits until it is authorised again."""
+    with services().database.unit_of_work() as work:
+        connection = _connection(work, lock=True)
+        end_connection(work, connection)
+        services().jobs.disconnect(connection.id)
+        flash("Disconnected: nothing is sent to Sage or read from it until an admin connects it again.", "ok")
+    return redirect(url_for("connection.page"), 303)
+
+
 @blueprint.get("/authorise")
 @admin_required
 def authorise() -> ResponseReturnValue:
@@ -103,8 +147,8 @@ def _callback() -> str:
     return f"{services().settings.origin}{url_for('connection.callback')}"
 
 
-def _connection(work: UnitOfWork) -> Connection:
-    connection = main_connection(work.session)
+def _connection(work: UnitOfWork, *, lock: bool = False) -> Connection:
+    connection = main_connection(work.session, lock=lock)
     if connection is None:
         abort(404)
     return connection

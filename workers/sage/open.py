@@ -88,6 +88,21 @@ def keep(services: Services, connection_id: int, grant: Grant) -> None:
     token_store.keep(services.database, connection_id, worker.cipher, grant.tokens)
 
 
+def give_back(services: Services, connection_id: int) -> None:
+    """Have Sage end the consent for a connection, and forget its tokens. Does nothing where there are none.
+
+    Raises AuthoriseAgain, Transient or Unreachable; the tokens are forgotten all the same.
+    """
+    worker = WorkerSettings.load(services.settings)
+    query = select(Connection.api_url).where(Connection.id == connection_id)
+    with services.database.engine.connect() as database:
+        base_url = allowed_address(database.execute(query).scalar_one(), services.settings)
+    tokens = token_store.forget(services.database, connection_id, worker.cipher)
+    if tokens is not None:
+        with closing(_endpoint(base_url, services.settings, worker)) as endpoint:
+            endpoint.revoke(tokens.refresh_token)
+
+
 def allowed_address(api_url: str, settings: Settings) -> str:
     """The base URL of a connection, if it is Sage's own or the one in the settings.
 

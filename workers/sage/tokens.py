@@ -101,20 +101,33 @@ class TokenEndpoint:
             log.warning("token_answer_lost")
             return self._ask(asked)
 
+    def revoke(self, refresh_token: str) -> None:
+        """End the consent that a refresh token belongs to: it stands beside this endpoint, at /revoke.
+
+        The access token lives out its minutes. Raises AuthoriseAgain, Transient or Unreachable.
+        """
+        reply = self._send(f"{self._target.rpartition('/')[0]}/revoke", {"token": refresh_token})
+        log.info("sage_revoke_call", status=reply.status)
+        if reply.status != 200:
+            raise _refusal(reply)
+
     def close(self) -> None:
         """Close the connection to it."""
         self._wire.close()
 
-    def _ask(self, asked: Mapping[str, str]) -> TokenSet:
+    def _send(self, target: str, asked: Mapping[str, str]) -> Reply:
         body = urlencode({**self._client, **asked}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        began = time.time()
         try:
-            reply = self._wire.send("POST", self._target, headers, body)
+            return self._wire.send("POST", target, headers, body)
         except NotSent as error:
             raise Unreachable(str(error)) from error
         except NoAnswer as error:
             raise _LostError(str(error)) from error
+
+    def _ask(self, asked: Mapping[str, str]) -> TokenSet:
+        began = time.time()
+        reply = self._send(self._target, asked)
         log.info("sage_token_call", grant=asked["grant_type"], status=reply.status)
         if reply.status != 200:
             raise _refusal(reply)
@@ -242,6 +255,18 @@ def keep(database: Database, connection_id: int, cipher: MultiFernet, tokens: To
         _store(connection, connection_id, sealed(tokens, cipher))
 
 
+def forget(database: Database, connection_id: int, cipher: MultiFernet) -> TokenSet | None:
+    """Take the tokens of a connection out of the database. Returns them, None where there are none that can be opened."""
+    with database.engine.begin() as connection:
+        _lock(connection, connection_id)
+        stored = connection.execute(select(_ROW.c.tokens).where(_ROW.c.id == connection_id)).scalar()
+        _store(connection, connection_id, None)
+    try:
+        return None if stored is None else opened(bytes(stored), cipher)
+    except AuthoriseAgain:
+        return None
+
+
 def _lock(connection: DatabaseConnection, connection_id: int) -> None:
     """Wait until nobody else renews these tokens; the end of the transaction lets the next one in."""
     connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
@@ -250,6 +275,6 @@ def _lock(connection: DatabaseConnection, connection_id: int) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 
 
-def _store(connection: DatabaseConnection, connection_id: int, stored: bytes) -> None:
+def _store(connection: DatabaseConnection, connection_id: int, stored: bytes | None) -> None:
     """Past the model on purpose: new tokens are no change that a browser or another writer of the row must see."""
     connection.execute(update(_ROW).where(_ROW.c.id == connection_id).values(tokens=stored))

@@ -1,0 +1,169 @@
+"""Connecting Sage as an admin does: authorise, choose the company in Sage, start; disconnect and connect again.
+
+The web app and the workers' part are the real ones, and Sage is the sandbox over HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from cryptography.fernet import Fernet
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from tests.accounting import BUSINESS, OTHER_BUSINESS
+from tests.people import add_admin, add_person, post, sign_in
+from tests.sandbox_process import REDIRECT_URI, SandboxProcess
+from webapp.connection.models import CONNECTED, CONNECTING, Connection
+from webapp.services import Services
+from workers.engine.authorise import authorise, disconnect
+from workers.sage.connector import AuthoriseAgain
+from workers.sage.open import connect
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    with SandboxProcess().start(var=tmp_path_factory.mktemp("sandbox")) as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(box: SandboxProcess) -> SandboxProcess:
+    box.reset()
+    return box
+
+
+@pytest.fixture
+def worker(services: Services, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch) -> Services:
+    monkeypatch.setenv("SYNCLIGHT_TOKEN_KEYS", Fernet.generate_key().decode())
+    return replace(services, settings=services.settings.model_copy(update={"sage_base_url": sandbox.base_url}))
+
+
+@pytest.fixture
+def admin(app: Flask, services: Services) -> FlaskClient:
+    client = app.test_client()
+    assert sign_in(client, add_admin(services)).status_code == 303
+    return client
+
+
+def stored(services: Services) -> Connection:
+    with services.database.unit_of_work() as work:
+        return work.session.scalars(select(Connection)).one()
+
+
+def tokens(services: Services) -> bytes | None:
+    with services.database.engine.connect() as database:
+        return database.execute(select(Connection.tokens)).scalar_one()
+
+
+@pytest.fixture
+def connection_id(admin: FlaskClient, worker: Services, sandbox: SandboxProcess) -> int:
+    """A connection that an admin has added, to the sandbox."""
+    assert post(admin, "/connection/new").status_code == 303
+    with worker.database.unit_of_work() as work:
+        connection = work.session.scalars(select(Connection)).one()
+        connection.api_url = sandbox.base_url
+        work.commit()
+        return connection.id
+
+
+def consent(worker: Services, sandbox: SandboxProcess, connection_id: int) -> None:
+    """A person agrees in Sage, and a worker gets the code."""
+    given = sandbox.authorise()
+    authorise(worker, connection_id, given["code"], REDIRECT_URI, given["verifier"])
+
+
+def test_a_new_connection_begins_with_the_company_that_an_admin_chooses(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    consent(worker, sandbox, connection_id)
+    page = admin.get("/connection").text
+    assert "Choose the company in Sage" in page
+    assert "Northwind Traders Ltd" in page
+    assert "Southwind Wholesale Ltd" in page
+    assert stored(worker).state == CONNECTING
+    assert worker.redis.llen("rq:queue:pull") == 0, "nothing is read before that"
+
+    assert post(admin, "/connection/choose", {"business": OTHER_BUSINESS}).status_code == 303
+    connection = stored(worker)
+    assert (connection.state, connection.business_id, connection.offered) == (CONNECTED, OTHER_BUSINESS, None)
+    assert connection.business_name == "Southwind Wholesale Ltd"
+    assert worker.redis.llen("rq:queue:pull") == 1
+    with connect(worker, connection_id) as sage:
+        assert sage.check().id == OTHER_BUSINESS
+
+
+@pytest.mark.parametrize("business", ["", "f" * 32])
+def test_only_what_was_offered_can_be_chosen(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int, business: str
+) -> None:
+    post(admin, "/connection/choose", {"business": BUSINESS})
+    assert stored(worker).state == CONNECTING, "nothing was offered yet"
+    consent(worker, sandbox, connection_id)
+    post(admin, "/connection/choose", {"business": business})
+    assert stored(worker).state == CONNECTING
+    assert "Choose one of the companies in Sage, then start." in admin.get("/connection").text
+
+
+def test_a_choice_stands(admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int) -> None:
+    consent(worker, sandbox, connection_id)
+    post(admin, "/connection/choose", {"business": BUSINESS})
+    post(admin, "/connection/choose", {"business": OTHER_BUSINESS})
+    assert stored(worker).business_id == BUSINESS
+
+
+def test_disconnecting_gives_the_tokens_back(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    consent(worker, sandbox, connection_id)
+    post(admin, "/connection/choose", {"business": BUSINESS})
+    assert post(admin, "/connection/disconnect").status_code == 303
+    disconnect(worker, connection_id)
+    assert tokens(worker) is None
+    assert stored(worker).state == CONNECTING
+    with connect(worker, connection_id) as sage, pytest.raises(AuthoriseAgain):
+        sage.check()
+    # The next consent goes on with the same company, and nobody has to choose it.
+    consent(worker, sandbox, connection_id)
+    assert (stored(worker).state, stored(worker).business_id) == (CONNECTED, BUSINESS)
+
+
+def test_disconnecting_works_while_sage_is_away(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    consent(worker, sandbox, connection_id)
+    sandbox.fault("offline")
+    disconnect(worker, connection_id)
+    assert tokens(worker) is None
+
+
+def test_consent_for_another_company_is_not_taken_and_said(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    with worker.database.unit_of_work() as work:
+        work.session.get_one(Connection, connection_id).business_id = "0" * 32
+        work.commit()
+    consent(worker, sandbox, connection_id)
+    assert tokens(worker) is None
+    assert stored(worker).state == CONNECTING
+    assert "has no access to the company in Sage" in admin.get("/connection").text
+
+
+def test_a_code_that_is_worth_nothing_is_said(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    authorise(worker, connection_id, "GB/nonsense", REDIRECT_URI, "x" * 43)
+    assert "Sage did not accept the authorisation. Begin once more." in admin.get("/connection").text
+    consent(worker, sandbox, connection_id)
+    assert "Begin once more." not in admin.get("/connection").text
+
+
+def test_sales_staff_connect_nothing(app: Flask, services: Services, connection_id: int) -> None:
+    sam = app.test_client()
+    sign_in(sam, add_person(services))
+    for path in ("/connection/new", "/connection/choose", "/connection/disconnect"):
+        assert post(sam, path, {"business": BUSINESS}).status_code == 403
+    assert "Choose the company" not in sam.get("/connection").text
