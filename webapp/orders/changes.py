@@ -23,7 +23,7 @@ STAYING = ("contact_id", "owner_id", "internal_notes")
 EDITABLE = ("number", "ordered_on", "valid_until", "shipping", "notes", *STAYING)
 
 # A create is under way or may have been applied: an edit could no longer stop it.
-_MAY_BE_THERE = (Reason.RUNNING, Reason.OUTCOME_UNKNOWN)
+MAY_BE_THERE = (Reason.RUNNING, Reason.OUTCOME_UNKNOWN)
 
 # What is sent when an admin says so, and not by saving.
 _STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
@@ -31,7 +31,7 @@ _STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
 
 def is_closed(order: Order) -> bool:
     """Whether only what stays here can be edited."""
-    return order.sage_id is not None or order.sync_reason in _MAY_BE_THERE
+    return order.sage_id is not None or order.sync_reason in MAY_BE_THERE
 
 
 def create_order(
