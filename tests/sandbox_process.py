@@ -94,19 +94,23 @@ class SandboxProcess:
 
     def contacts(self, business: str | None = None) -> list[dict[str, Any]]:
         """Every live contact, in full."""
-        return self._json("GET", "/_sandbox/contacts", params={"business": business} if business else {})  # type: ignore[no-any-return]
+        return self.records("contacts", business)
 
-    def add(self, **fields: Any) -> dict[str, Any]:
-        """Add a customer as a person in Sage would."""
-        return self._json("POST", "/_sandbox/contacts", json=fields)  # type: ignore[no-any-return]
+    def records(self, name: str, business: str | None = None) -> list[dict[str, Any]]:
+        """Every live record of contacts, contact_persons or sales_quotes, in full."""
+        return self._json("GET", f"/_sandbox/{name}", params={"business": business} if business else {})  # type: ignore[no-any-return]
 
-    def edit(self, key: str, **fields: Any) -> dict[str, Any]:
-        """Change a customer as a person in Sage would: `edit(id, city="Berlin")`."""
-        return self._json("POST", f"/_sandbox/contacts/{key}", json=fields)  # type: ignore[no-any-return]
+    def add(self, name_of_list: str = "contacts", /, **fields: Any) -> dict[str, Any]:
+        """Add a customer as a person in Sage would, or a record of another list: `add("sales_quotes", ...)`."""
+        return self._json("POST", f"/_sandbox/{name_of_list}", json=fields)  # type: ignore[no-any-return]
 
-    def delete(self, key: str) -> None:
-        """Delete a customer as a person in Sage would."""
-        self._json("DELETE", f"/_sandbox/contacts/{key}")
+    def edit(self, key: str, name_of_list: str = "contacts", /, **fields: Any) -> dict[str, Any]:
+        """Change a customer as a person in Sage would: `edit(id, city="Berlin")`, or a record of another list."""
+        return self._json("POST", f"/_sandbox/{name_of_list}/{key}", json=fields)  # type: ignore[no-any-return]
+
+    def delete(self, key: str, name_of_list: str = "contacts") -> None:
+        """Delete a customer as a person in Sage would, or a record of another list."""
+        self._json("DELETE", f"/_sandbox/{name_of_list}/{key}")
 
     def fault(self, kind: str, match: Mapping[str, str] | None = None, times: int | None = None, **options: Any) -> str:
         """Switch a fault on. Returns its id."""

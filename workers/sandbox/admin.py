@@ -9,7 +9,7 @@ from flask import Flask, Response, abort, jsonify, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from workers.sandbox.businesses import LEAD
-from workers.sandbox.sandbox import Sandbox
+from workers.sandbox.sandbox import PEOPLES, Sandbox
 
 View = str | Response | AnyResponse | tuple[Any, int]
 """What a view may return."""
@@ -22,28 +22,30 @@ def add_admin(app: Flask, sandbox: Sandbox) -> None:
     def ledger() -> View:
         return jsonify(sandbox.store.ledger(after=request.args.get("after", 0, type=int)))
 
-    @app.get("/_sandbox/contacts")
-    def contacts() -> View:
-        return jsonify(sandbox.contacts(request.args.get("business")))
+    peoples = f"/_sandbox/<any({', '.join(PEOPLES)}):name>"
 
-    @app.post("/_sandbox/contacts")
-    def create_contact() -> View:
+    @app.get(peoples)
+    def records(name: str) -> View:
+        return jsonify(sandbox.all(name, request.args.get("business")))
+
+    @app.post(peoples)
+    def create(name: str) -> View:
         fields = _fields()
-        record = sandbox.create_contact(fields.pop("business", LEAD.id), fields)
-        return jsonify(sandbox.contact(record.id)), 201
+        record = sandbox.create(name, fields.pop("business", LEAD.id), fields)
+        return jsonify(sandbox.one(name, record.id)), 201
 
-    @app.get("/_sandbox/contacts/<key>")
-    def contact(key: str) -> View:
-        return jsonify(sandbox.contact(key))
+    @app.get(f"{peoples}/<key>")
+    def record(name: str, key: str) -> View:
+        return jsonify(sandbox.one(name, key))
 
-    @app.post("/_sandbox/contacts/<key>")
-    def edit_contact(key: str) -> View:
-        sandbox.edit_contact(key, _fields())
-        return jsonify(sandbox.contact(key))
+    @app.post(f"{peoples}/<key>")
+    def edit(name: str, key: str) -> View:
+        sandbox.edit(name, key, _fields())
+        return jsonify(sandbox.one(name, key))
 
-    @app.delete("/_sandbox/contacts/<key>")
-    def delete_contact(key: str) -> View:
-        sandbox.delete_contact(key)
+    @app.delete(f"{peoples}/<key>")
+    def delete(name: str, key: str) -> View:
+        sandbox.delete(name, key)
         return Response(status=204)
 
     @app.get("/_sandbox/faults")

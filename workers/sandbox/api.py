@@ -145,23 +145,18 @@ class Api:
         query = request.query
         number = whole_parameter(query, "page", 1, 10**9)
         size = whole_parameter(query, "items_per_page", DEFAULT_PER_PAGE, MOST_PER_PAGE)
-        is_contacts = resource.name == "contacts"
         narrowed = Filter(
             business,
             resource.name,
             changed_since=time_parameter(query, "updated_or_created_since"),
-            deleted_since=time_parameter(query, "deleted_since"),
-            type_id=query.get("contact_type_id") if is_contacts else None,
-            search=query.get("search") if is_contacts else None,
-            email=query.get("email") if is_contacts else None,
+            deleted_since=time_parameter(query, "deleted_since") if resource.tombstones else None,
             **{name: query.get(name) for name in resource.filters},
         )
         page = page_of(self._store.total(narrowed), number, size)
         offset = max(0, page.offset + (shift if page.number > 1 else 0))
         records = self._store.page(narrowed, offset, page.size)
-        items = self._shown().items(
-            records, names_parameter(query, "attributes"), names_parameter(query, "nested_attributes")
-        )
+        nested = names_parameter(query, "nested_attributes") if resource.nested_in_lists else None
+        items = self._shown().items(records, names_parameter(query, "attributes"), nested)
         return self._envelope(request, resource.name, self._store.total(narrowed), page.number, page.size, items, echo)
 
     def _about_list(self, request: Request, collection: str, key: str, echo: dict[str, str]) -> Answer:
@@ -171,8 +166,12 @@ class Api:
         if key:
             if key not in entries:
                 raise not_found()
-            return _json(200, reference.base(collection, key), echo)
-        return self._page_of_all(request, collection, [reference.base(collection, one) for one in entries], echo)
+            return _json(200, reference.in_full(collection, key), echo)
+        names = names_parameter(request.query, "attributes")
+        items = [
+            chosen(reference.in_full(collection, one), names) for one in reference.narrowed(collection, request.query)
+        ]
+        return self._page_of_all(request, collection, items, echo)
 
     def _about_user(self, request: Request, granted: list[Business], collection: str, key: str) -> Answer:
         if request.method != "GET":

@@ -6,21 +6,23 @@ Writes raise rules.Refused where Sage refuses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
-from workers.sandbox import reference
+from workers.sandbox import quotes, reference
 from workers.sandbox.resources import (
     ADDRESS_PART,
     ADDRESSES,
     CONTACT_PERSONS,
     CONTACTS,
     PERSON_PART,
+    SALES_QUOTES,
     Fields,
     Resource,
 )
-from workers.sandbox.rules import Problem, Refused, chosen, clean, invalid, iso
+from workers.sandbox.rules import Problem, Refused, chosen, clean, invalid, iso, money
 from workers.sandbox.store import Record, Store, new_id
 from workers.sandbox.switches import Switches
 
@@ -52,6 +54,8 @@ class Books:
             return self._create_contact(values)
         if resource is ADDRESSES:
             return self._create_address(values)
+        if resource is SALES_QUOTES:
+            return self._create_quote(values)
         return self._create_person(values)
 
     def update(self, record: Record, resource: Resource, body: Mapping[str, Any]) -> Record:
@@ -62,6 +66,8 @@ class Books:
         if resource is CONTACTS:
             return self._update_contact(record, body)
         values = self._checked(resource.fields, body, creating=False)
+        if resource is SALES_QUOTES:
+            return self._update_quote(record, values)
         if resource is ADDRESSES and values.get("contact_id", record.contact_id) != record.contact_id:
             raise invalid("An address stays with its contact.", "contact_id")
         if resource is CONTACT_PERSONS and "address_id" in values:
@@ -76,16 +82,17 @@ class Books:
         return changed
 
     def delete(self, record: Record) -> None:
-        """Leave a tombstone; a contact's addresses and persons go with it, and an address's persons.
+        """Leave a tombstone; a contact's addresses, persons and quotes go with it, and an address's persons.
+
+        Whether Sage lets a contact go that has quotes is not documented.
 
         Raises Refused (422) for a main address.
         """
         gone = [record]
         if record.resource == CONTACTS.name:
-            gone += self._store.of_contact(record.id, "addresses") + self._store.of_contact(
-                record.id, "contact_persons"
-            )
-        elif record.contact_id:
+            for collection in ("addresses", "contact_persons", "sales_quotes"):
+                gone += self._store.of_contact(record.id, collection)
+        elif record.contact_id and record.resource != SALES_QUOTES.name:
             contact = self._store.many([record.contact_id])[record.contact_id]
             if contact.state.get("main_address_id") == record.id:
                 raise invalid("The main address of a contact cannot be deleted.")
@@ -186,6 +193,40 @@ class Books:
         self._touch_contact(person)
         return person
 
+    def _create_quote(self, values: dict[str, Any]) -> Record:
+        contact = self._customer(values["contact_id"])
+        counter = f"quotes of {self._business}"
+        number = (self._store.setting(counter) or 0) + 1
+        self._store.keep_setting(counter, number)
+        named = {"quote_number": f"SQ-{number}", "contact_name": contact.state["name"], "status_id": "DRAFT"}
+        return self._insert(SALES_QUOTES.name, self._settled({**values, **named}, ()), contact.id)
+
+    def _update_quote(self, record: Record, values: dict[str, Any]) -> Record:
+        contact_id = values.get("contact_id", record.state["contact_id"])
+        if contact_id != record.contact_id:
+            values["contact_name"] = self._customer(contact_id).state["name"]
+        whole = self._settled({**record.state, **values}, record.state["quote_lines"])
+        return self._change(replace(record, contact_id=contact_id), whole)
+
+    def _settled(self, quote: dict[str, Any], before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        problems = quotes.problems(quote)
+        if problems:
+            raise Refused(422, *problems)
+        return {**quote, "quote_lines": quotes.settled(quote["quote_lines"], before, new_id)}
+
+    def _customer(self, contact_id: str) -> Record:
+        """The contact that a sales document is for."""
+        contact = self._store.many([contact_id])[contact_id]
+        if "CUSTOMER" not in contact.state["contact_type_ids"]:
+            raise invalid("A sales document needs a contact that is a customer.", "contact_id")
+        if contact.state.get("gdpr_obfuscated"):
+            raise invalid("The data of this contact were made unrecognisable.", "contact_id")
+        return contact
+
+    def obfuscate(self, contact: Record) -> Record:
+        """Mark a contact as one whose data were made unrecognisable: it gets no new documents."""
+        return self._change(contact, {"gdpr_obfuscated": True})
+
     def _refuse_foreign_address(self, address_id: str, contact_id: str | None) -> None:
         if self._store.many([address_id])[address_id].contact_id != contact_id:
             raise invalid("This address belongs to another contact.", "address_id")
@@ -251,6 +292,15 @@ _CONTACT_BLANKS: dict[str, Any] = dict.fromkeys(
         "cis_settings",
     )
 )
+_QUOTE_TEXTS = (
+    "quote_number",
+    "contact_name",
+    "date",
+    "expiry_date",
+    "reference",
+    "notes",
+    "terms_and_conditions",
+)
 _NO_BANK = dict.fromkeys(("account_name", "account_number", "sort_code", "bic", "iban"))
 
 
@@ -294,6 +344,10 @@ class Shown:
         }
         if record.resource == "contacts":
             self._add_contact(shown, state, inside, known)
+        elif record.resource == "sales_quotes":
+            del shown["deleted_at"]
+            shown["contact"] = inside(record.contact_id)
+            self._add_quote(shown, state, nested)
         elif record.resource == "addresses":
             contact = known.get(record.contact_id) if record.contact_id else None
             shown |= {
@@ -350,9 +404,9 @@ class Shown:
             shown[name] = inside(state.get(f"{name}_id"))
         shown["bank_account_details"] = dict(_NO_BANK)
         shown |= {"deletable": True, "is_active": True, "gb_based": country == "GB"}
+        shown["gdpr_obfuscated"] = bool(state.get("gdpr_obfuscated"))
         shown |= dict.fromkeys(
             (
-                "gdpr_obfuscated",
                 "system",
                 "has_unfinished_recurring_invoices",
                 "cis_registered",
@@ -361,6 +415,64 @@ class Shown:
             ),
             False,
         )
+
+    def _add_quote(self, shown: dict[str, Any], state: Mapping[str, Any], nested: frozenset[str] | None) -> None:
+        lines, shipping, total = state["quote_lines"], quotes.shipping_of(state), quotes.total_of(state)
+        quantity = sum((Decimal(line["quantity"]) for line in lines), Decimal(0))
+        discount = sum((Decimal(line.get("discount_amount") or 0) for line in lines), Decimal(0))
+        amounts = {
+            "shipping_net_amount": shipping.net,
+            "shipping_tax_amount": shipping.tax,
+            "shipping_total_amount": shipping.total,
+            "total_discount_amount": discount,
+            "net_amount": total.net,
+            "tax_amount": total.tax,
+            "total_amount": total.total,
+        }
+        shown |= {name: state.get(name) for name in _QUOTE_TEXTS}
+        shown |= {name: self._amount(amount) for name, amount in amounts.items()}
+        # All quotes are in the currency of the business.
+        shown |= {f"base_currency_{name}": self._amount(amount) for name, amount in amounts.items()}
+        shown |= {
+            "links": [{"href": f"{self._origin}/quotes/{shown['id']}", "rel": "alternate", "type": "text/html"}],
+            "quote_number_prefix": "SQ-",
+            "shipping_tax_rate": reference.base("tax_rates", state.get("shipping_tax_rate_id")),
+            "total_quantity": self._amount(quantity),
+            "currency": reference.base("currencies", "GBP"),
+            "exchange_rate": self._money("1.0"),
+            "inverse_exchange_rate": self._money("1.0"),
+            "status": {"id": state["status_id"], "displayed_as": state["status_id"].capitalize()},
+            "quote_lines": [self._line(line, nested) for line in lines],
+            "editable": True,
+            "sent": False,
+            "sent_by_email": False,
+            "invoice": None,
+        }
+
+    def _line(self, line: Mapping[str, Any], nested: frozenset[str] | None) -> dict[str, Any]:
+        shown = {"id": line["id"], "displayed_as": line["description"]}
+        if nested is None:
+            return shown
+        amounts = quotes.amounts_of(line)
+        whole = {
+            **shown,
+            "description": line["description"],
+            "product": None,
+            "service": None,
+            "ledger_account": reference.base("ledger_accounts", line["ledger_account_id"]),
+            "quantity": self._money(line["quantity"]),
+            "unit_price": self._money(line["unit_price"]),
+            "unit_price_includes_tax": False,
+            "discount_amount": self._money(line.get("discount_amount") or "0.0"),
+            "net_amount": self._amount(amounts.net),
+            "tax_rate": reference.base("tax_rates", line.get("tax_rate_id")),
+            "tax_amount": self._amount(amounts.tax),
+            "total_amount": self._amount(amounts.total),
+        }
+        return chosen(whole, nested)
+
+    def _amount(self, amount: Decimal) -> str | float | None:
+        return self._money(money(amount))
 
     def _money(self, amount: str | None) -> str | float | None:
         return amount if amount is None or self._switches.money == "string" else float(amount)
@@ -378,7 +490,7 @@ def _types(collection: str, state: Mapping[str, Any]) -> list[dict[str, str] | N
 
 def _base(record: Record) -> dict[str, Any]:
     state = record.state
-    shown = state.get("name") or ""
+    shown = state.get("name") or state.get("quote_number") or ""
     if record.resource == "contacts" and state.get("reference"):
         shown = f"{shown} ({state['reference']})"
     return {"id": record.id, "displayed_as": shown, "$path": f"/{record.resource}/{record.id}"}

@@ -170,7 +170,7 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
     def create_customer() -> View:
         business = request.form.get("business", LEAD.id)
         try:
-            sandbox.create_contact(business, _of_form())
+            sandbox.create("contacts", business, _of_form())
         except Refused as error:
             return _form_again(error, None)
         return redirect(url_for("home", business=business, done="created"))
@@ -190,7 +190,7 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
         # Only what the person changed, so that a field changed elsewhere meanwhile is not put back.
         changes = {name: value for name, value in _of_form().items() if value != before.get(name)}
         try:
-            sandbox.edit_contact(key, changes)
+            sandbox.edit("contacts", key, changes)
         except Refused as error:
             return _form_again(error, shown)
         return redirect(url_for("home", business=shown["business"], done="saved"))
@@ -198,7 +198,7 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
     @app.post("/customers/<key>/delete")
     def delete_customer(key: str) -> View:
         shown = _found(sandbox, key)
-        sandbox.delete_contact(key)
+        sandbox.delete("contacts", key)
         return redirect(url_for("home", business=shown["business"], done="deleted"))
 
     @app.post("/faults")
@@ -238,7 +238,7 @@ def _last_change(shown: dict[str, Any]) -> str:
 
 def _found(sandbox: Sandbox, key: str) -> dict[str, Any]:
     try:
-        return sandbox.contact(key)
+        return sandbox.one("contacts", key)
     except Refused:
         abort(404)
 
@@ -281,7 +281,7 @@ def _countries() -> list[tuple[str, str]]:
     return list(reference.lists()["countries"].items())
 
 
-_NOUNS = {"contacts": "Customer", "addresses": "Address", "contact_persons": "Contact person"}
+_NOUNS = {"contacts": "Customer", "addresses": "Address", "contact_persons": "Contact person", "sales_quotes": "Quote"}
 _VERBS = {"create": "created", "update": "changed", "delete": "deleted"}
 
 

@@ -85,7 +85,22 @@ class Part:
     required: bool = False
 
 
-Kind = Text | Email | Choice | Whole | Money | Flag | Id | Ids | Part
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A date without a time, as ISO 8601 writes it."""
+
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """One or more objects, each checked as the body of a create: a write replaces all of them."""
+
+    fields: Fields
+    required: bool = False
+
+
+Kind = Text | Email | Choice | Whole | Money | Flag | Id | Ids | Part | Day | Lines
 Fields = Mapping[str, Kind]
 
 
@@ -94,7 +109,8 @@ class Resource:
     """A collection that can be written.
 
     `namespace` is the one key of a write's body. `sequential` collections take one POST at a time, because Sage
-    numbers them. `filters` are the query parameters of its list that compare with a column of the store.
+    numbers them. `filters` are the query parameters of its list that the store has an answer to. Without `tombstones`
+    nothing tells what was deleted. Only some lists take `nested_attributes`.
     """
 
     name: str
@@ -102,6 +118,8 @@ class Resource:
     fields: Fields
     sequential: bool = False
     filters: tuple[str, ...] = ()
+    tombstones: bool = True
+    nested_in_lists: bool = False
 
 
 _ADDRESS_LINES: dict[str, Kind] = {
@@ -173,6 +191,8 @@ CONTACTS = Resource(
         }
     ),
     sequential=True,
+    filters=("search", "email", "contact_type_id"),
+    nested_in_lists=True,
 )
 
 ADDRESSES = Resource(
@@ -204,4 +224,40 @@ CONTACT_PERSONS = Resource(
     filters=("contact_id", "address_id"),
 )
 
-RESOURCES: Mapping[str, Resource] = MappingProxyType({one.name: one for one in (CONTACTS, ADDRESSES, CONTACT_PERSONS)})
+QUOTE_LINE: Fields = MappingProxyType(
+    {
+        # Sage's file names no length; a description is a text of the database.
+        "description": Text(2000, required=True),
+        "ledger_account_id": Id("ledger_accounts", required=True),
+        "quantity": Money(required=True),
+        "unit_price": Money(required=True),
+        "discount_amount": Money(),
+        "tax_rate_id": Id("tax_rates"),
+        "tax_amount": Money(),
+    }
+)
+
+SALES_QUOTES = Resource(
+    "sales_quotes",
+    "sales_quote",
+    MappingProxyType(
+        {
+            "contact_id": Id("contacts", required=True),
+            "date": Day(required=True),
+            "expiry_date": Day(required=True),
+            "reference": Text(25),
+            "notes": Text(2000),
+            "terms_and_conditions": Text(2000),
+            "shipping_net_amount": Money(),
+            "shipping_tax_rate_id": Id("tax_rates"),
+            "quote_lines": Lines(QUOTE_LINE, required=True),
+        }
+    ),
+    sequential=True,
+    filters=("contact_id", "search"),
+    tombstones=False,
+)
+
+RESOURCES: Mapping[str, Resource] = MappingProxyType(
+    {one.name: one for one in (CONTACTS, ADDRESSES, CONTACT_PERSONS, SALES_QUOTES)}
+)

@@ -10,12 +10,12 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
 
-from workers.sandbox.resources import Choice, Email, Fields, Flag, Id, Ids, Kind, Money, Part, Text, Whole
+from workers.sandbox.resources import Choice, Day, Email, Fields, Flag, Id, Ids, Kind, Lines, Money, Part, Text, Whole
 
 MOST_PER_PAGE = 200
 DEFAULT_PER_PAGE = 20
@@ -103,6 +103,10 @@ def clean(
             else:
                 values[name] = None
             continue
+        if isinstance(kind, Lines):
+            values[name], found = _clean_lines(kind, value, is_known, source)
+            problems.extend(found)
+            continue
         values[name], complaint = _clean_value(kind, value, is_known)
         if complaint:
             problems.append(Problem("RecordInvalid", complaint, source))
@@ -132,6 +136,18 @@ def _clean_part(
     problems.extend(found)
 
 
+def _clean_lines(kind: Lines, value: Any, is_known: IsKnown, source: str) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The lines to store, without what is empty, and every problem found. Sage does not say in which line one is."""
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        return [], [Problem("RecordInvalid", "This field must be a list of objects.", source)]
+    lines, problems = [], []
+    for one in value:
+        line, found = clean(kind.fields, one, is_known, creating=True, prefix=f"{source}.")
+        lines.append({name: inner for name, inner in line.items() if inner is not None})
+        problems.extend(found)
+    return lines, problems
+
+
 def _clean_value(kind: Kind, value: Any, is_known: IsKnown) -> tuple[Any, str | None]:
     """The value to store and what is wrong with it, if anything."""
     match kind:
@@ -152,8 +168,8 @@ def _clean_value(kind: Kind, value: Any, is_known: IsKnown) -> tuple[Any, str | 
                 return None, f"This field must be a whole number from {low} to {high}."
             return value, None
         case Money():
-            amount = _amount(value)
-            return (None, "This field must be an amount of zero or more.") if amount is None else (money(amount), None)
+            read = amount(value)
+            return (None, "This field must be an amount of zero or more.") if read is None else (money(read), None)
         case Flag():
             return (value, None) if isinstance(value, bool) else (None, "This field must be true or false.")
         case Id(of):
@@ -163,23 +179,36 @@ def _clean_value(kind: Kind, value: Any, is_known: IsKnown) -> tuple[Any, str | 
             if not isinstance(value, list) or not all(isinstance(one, str) and is_known(of, one) for one in value):
                 return None, "The record that this field names could not be found."
             return list(dict.fromkeys(value)), None
-        case Part():
+        case Day():
+            if isinstance(value, str) and _DATE.fullmatch(value) and _is_day(value):
+                return value, None
+            return None, "This field must be a date, such as 2026-11-02."
+        case Part() | Lines():
             raise AssertionError("a part is checked as a body of its own")
 
 
-def _amount(value: Any) -> Decimal | None:
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def amount(value: Any) -> Decimal | None:
+    """A number or the text of one as an amount of zero or more, None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         return None
     try:
-        amount = Decimal(value)
+        number = Decimal(value)
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() and 0 <= amount < _MOST_MONEY else None
+    return number if number.is_finite() and 0 <= number < _MOST_MONEY else None
 
 
-def money(amount: Decimal) -> str:
+def money(number: Decimal) -> str:
     """An amount as Sage writes it in JSON: a string with at least one decimal, "2000.0"."""
-    text = f"{amount.normalize():f}"
+    text = f"{number.normalize():f}"
     return text if "." in text else f"{text}.0"
 
 

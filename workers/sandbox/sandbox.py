@@ -6,22 +6,34 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from workers.sandbox import faults
+from workers.sandbox import faults, quotes, reference
 from workers.sandbox.api import Answer, Api, Request
 from workers.sandbox.books import Books, Shown
 from workers.sandbox.businesses import BY_ID
 from workers.sandbox.faults import Fault
 from workers.sandbox.oauth import OAuth, TokenError
-from workers.sandbox.resources import ADDRESS_PART, CONTACTS, PERSON_PART
+from workers.sandbox.resources import (
+    ADDRESS_PART,
+    CONTACT_PERSONS,
+    CONTACTS,
+    PERSON_PART,
+    RESOURCES,
+    SALES_QUOTES,
+    Resource,
+)
 from workers.sandbox.rules import invalid, not_found
 from workers.sandbox.store import Filter, Record, Store
 from workers.sandbox.switches import Switches
 
 EVERYTHING = frozenset({"all"})
+PEOPLES = (CONTACTS.name, CONTACT_PERSONS.name, SALES_QUOTES.name)
+"""The collections that people write as well, on the page or through /_sandbox."""
 
 # A person edits one form; Sage keeps its fields in three records.
 _FLAT = {
@@ -104,60 +116,101 @@ class Sandbox:
 
     # --- what a person does in Sage -----------------------------------------------------------------------------------
 
-    def create_contact(self, business: str, fields: Mapping[str, Any]) -> Record:
-        """Add a customer as a person would: the type is customer and the country the business's unless it is said.
+    def create(self, name: str, business: str, fields: Mapping[str, Any]) -> Record:
+        """Add a record to a collection of PEOPLES as a person would.
 
-        Takes the fields of Sage's body or, flat, those of the form (`city`, `email`, `contact_name` for the person's
-        name). Raises Refused (404 for an unknown business, 422).
+        Takes the fields of Sage's body. A customer also takes, flat, those of the form (`city`, `email`,
+        `contact_name` for the person's name); the type is customer and the country the business's unless it is said. A
+        contact person takes `contact_id` in place of an address, and a quote needs no more than that and its lines.
+        Raises Refused (404 for an unknown business, 422).
         """
         if business not in BY_ID:
             raise not_found()
-        body = {"contact_type_ids": ["CUSTOMER"], **_grouped(fields)}
-        body["main_address"] = {"country_id": BY_ID[business].country_id, **(body.get("main_address") or {})}
+        resource = RESOURCES[name]
+        body = self._of_person(business, resource, fields, None)
         with self.store.transaction():
-            record = self._books(business).create(CONTACTS, body)
-            self.store.record_write(record, "create", "person", {"contact": body})
+            record = self._books(business).create(resource, body)
+            self.store.record_write(record, "create", "person", {resource.namespace: body})
         return record
 
-    def edit_contact(self, key: str, fields: Mapping[str, Any]) -> Record:
-        """Change a customer as a person would; fields as in `create_contact`. Raises Refused (404 or 422)."""
-        record = self._contact(key)
-        body = _grouped(fields)
+    def edit(self, name: str, key: str, fields: Mapping[str, Any]) -> Record:
+        """Change a record as a person would; fields as in `create`.
+
+        The lines of a quote are given in their order, each with what changes of it. A contact may be made
+        unrecognisable with `gdpr_obfuscated`. Raises Refused (404 or 422).
+        """
+        resource, record = RESOURCES[name], self._live(name, key)
+        body = self._of_person(record.business, resource, fields, record)
+        obfuscated = body.pop("gdpr_obfuscated", False)
         with self.store.transaction():
-            changed = self._books(record.business).update(record, CONTACTS, body)
-            self.store.record_write(changed, "update", "person", {"contact": body})
+            books = self._books(record.business)
+            changed = books.update(record, resource, body)
+            if obfuscated:
+                changed = books.obfuscate(changed)
+            self.store.record_write(changed, "update", "person", {resource.namespace: body})
         return changed
 
-    def delete_contact(self, key: str) -> None:
-        """Delete a customer as a person would. Raises Refused (404)."""
-        record = self._contact(key)
+    def delete(self, name: str, key: str) -> None:
+        """Delete a record as a person would. Raises Refused (404)."""
+        record = self._live(name, key)
         with self.store.transaction():
             self._books(record.business).delete(record)
             self.store.record_write(record, "delete", "person", {})
 
-    def contact(self, key: str) -> dict[str, Any]:
-        """A customer in full, with its address and person, and its business. Raises Refused (404)."""
-        return self.in_full([self._contact(key)])[0]
+    def one(self, name: str, key: str) -> dict[str, Any]:
+        """A record in full, with all that belongs to it, and its business. Raises Refused (404)."""
+        return self.in_full([self._live(name, key)])[0]
 
-    def contacts(self, business: str | None = None) -> list[dict[str, Any]]:
-        """Every live contact of a business, or of all, in the order of creation, each as `contact` gives it."""
-        chosen = [business] if business else list(BY_ID)
+    def all(self, name: str, business: str | None = None) -> list[dict[str, Any]]:
+        """Every live record of a collection in a business, or in all, in the order of creation, each as `one`."""
         return [
             shown
-            for one in chosen
-            for shown in self.in_full(self.store.page(Filter(one, CONTACTS.name), offset=0, limit=-1))
+            for chosen in ([business] if business else BY_ID)
+            for shown in self.in_full(self.store.page(Filter(chosen, name), offset=0, limit=-1))
         ]
 
+    def of_contact(self, key: str, name: str) -> list[dict[str, Any]]:
+        """The live records of a collection that belong to a contact, oldest first, each as `one`."""
+        return self.in_full(self.store.of_contact(key, name))
+
     def in_full(self, records: list[Record]) -> list[dict[str, Any]]:
-        """Contacts as `contact` gives them."""
+        """Records as `one` gives them."""
         items = Shown(self.store, self.switches, self.origin).items(records, EVERYTHING, EVERYTHING)
         return [{**item, "business": record.business} for item, record in zip(items, records, strict=True)]
 
-    def _contact(self, key: str) -> Record:
+    def _live(self, name: str, key: str) -> Record:
         record = self.store.many([key]).get(key)
-        if record is None or record.deleted_at is not None or record.resource != CONTACTS.name:
+        if record is None or record.deleted_at is not None or record.resource != name:
             raise not_found()
         return record
+
+    def _of_person(
+        self, business: str, resource: Resource, fields: Mapping[str, Any], record: Record | None
+    ) -> dict[str, Any]:
+        """The body of a write from what a person gave; `record` is what is changed, None for a new one."""
+        if resource is CONTACTS:
+            body = _grouped(fields)
+            if record is None:
+                country = {"country_id": BY_ID[business].country_id}
+                body = {
+                    "contact_type_ids": ["CUSTOMER"],
+                    **body,
+                    "main_address": {**country, **(body.get("main_address") or {})},
+                }
+            return body
+        if resource is CONTACT_PERSONS:
+            return dict(fields) if record else self._new_person(fields)
+        return _quote(fields, record, datetime.fromtimestamp(self.now(), UTC).date())
+
+    def _new_person(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        contact = self._live(CONTACTS.name, str(fields.get("contact_id")))
+        given = {name: value for name, value in fields.items() if name != "contact_id"}
+        return {
+            "address_id": contact.state["main_address_id"],
+            "contact_person_type_ids": ["CUSTOMER_MAIN"],
+            "is_main_contact": False,
+            **given,
+        }
 
     def _books(self, business: str) -> Books:
         return Books(self.store, business, self.now, self.switches)
@@ -181,6 +234,26 @@ class Sandbox:
 
 def _oauth(status: int, value: Mapping[str, Any]) -> Answer:
     return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json", "Cache-Control": "no-store"})
+
+
+def _quote(fields: Mapping[str, Any], record: Record | None, today: date) -> dict[str, Any]:
+    """The body of a quote. Sage's own form fills in today, a month, the ledger account of sales and each line's tax."""
+    body = {} if record else {"date": today.isoformat(), "expiry_date": (today + timedelta(days=30)).isoformat()}
+    body |= json.loads(json.dumps(fields), parse_float=Decimal)
+    given = body.get("quote_lines")
+    if isinstance(given, list) and all(isinstance(one, dict) for one in given):
+        before = record.state["quote_lines"] if record else []
+        body["quote_lines"] = [
+            _line(one, before[position] if position < len(before) else {}) for position, one in enumerate(given)
+        ]
+    return body
+
+
+def _line(given: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    whole = {"ledger_account_id": reference.account_id(4000), **before, **given}
+    line = {name: value for name, value in whole.items() if name != "id"}
+    same = all(line.get(name) == before.get(name) for name in quotes.TAXED)
+    return line if same or "tax_amount" in given else quotes.with_tax(line)
 
 
 def _grouped(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Filter:
     resource: str
     changed_since: float | None = None
     deleted_since: float | None = None
-    type_id: str | None = None
+    contact_type_id: str | None = None
     search: str | None = None
     email: str | None = None
     contact_id: str | None = None
@@ -133,8 +133,8 @@ class Filter:
             add("deleted_at > ?", self.deleted_since)
         if self.changed_since is not None:
             add("updated_at >= ?", self.changed_since)
-        if self.type_id is not None:
-            add("instr(types, ?)", f" {self.type_id} ")
+        if self.contact_type_id is not None:
+            add("instr(types, ?)", f" {self.contact_type_id} ")
         if self.search is not None:
             add("instr(search, ?)", self.search.casefold())
         if self.email is not None:
@@ -287,7 +287,7 @@ class Store:
         return [record for record in map(self._seen, rows) if record is not None]
 
     def of_contact(self, contact_id: str, resource: str) -> list[Record]:
-        """The live addresses or persons of a contact, oldest first."""
+        """The live addresses, persons or quotes of a contact, oldest first."""
         rows = self._sql.execute(
             f"SELECT {_COLUMNS} FROM record "  # noqa: S608 - a constant
             "WHERE contact_id = ? AND resource = ? AND deleted_at IS NULL ORDER BY seq",
@@ -307,16 +307,18 @@ class Store:
         """Insert the record or replace the one with its id, keeping the version before for stale reads."""
         self._read.pop(record.id, None)
         state = record.state
+        # Any two quotes may have the same reference; only contacts are known by theirs.
         reference, email = state.get("reference"), state.get("email")
+        taken = reference.casefold() if reference and record.resource == "contacts" else None
         columns = {
             "business": record.business,
             "resource": record.resource,
             "contact_id": record.contact_id,
             "address_id": state.get("address_id"),
-            "reference": reference.casefold() if reference else None,
+            "reference": taken,
             "email": email.casefold() if email else None,
             "types": " ".join(["", *state.get("contact_type_ids", ()), ""]),
-            "search": f"{state.get('name') or ''}\n{reference or ''}".casefold(),
+            "search": f"{state.get('name') or state.get('contact_name') or ''}\n{reference or ''}".casefold(),
             "created_at": record.created_at,
             "updated_at": record.updated_at,
             "deleted_at": record.deleted_at,

@@ -183,10 +183,11 @@ def _amount(sage_id: str, holder: Mapping[str, Any], key: str) -> Decimal:
 
 def _decimal(value: object) -> Decimal | None:
     """A number or the text of one, None for anything else. workers.sage.http.parsed makes Decimals of fractions."""
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
-        number = Decimal(value)
+        # A float is one of `_number`, in a body of ours: its text has the digits that were put in.
+        number = Decimal(str(value))
     except InvalidOperation:
         return None
     # A number beyond any amount would need more digits than a Decimal keeps.
