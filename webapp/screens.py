@@ -150,7 +150,8 @@ def form_page(
 
     `record` is None for a new one. `before` is what the fields were when the person opened the form. `choices` has for
     each field that is chosen the values with their words, at least of those that the form holds. `?focus=country` begins
-    at that field.
+    at that field. `own` is what the module's template needs; where a field is a company, `finder` is what its search has
+    found (webapp.companies.queries.search_companies).
     """
     errors = form.errors if form else {}
     page = render_template(

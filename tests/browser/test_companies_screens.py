@@ -10,26 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
-from redis import Redis
-from sqlalchemy import URL, text
+from sqlalchemy import URL
 
-from tests.people import PASSWORD, add_admin
-from tests.sandbox_process import free_port
-from tests.web_processes import WebProcesses
+from tests.accessibility import faults
+from tests.screens import LONG_ENOUGH, Web, be_live, fits, running_web
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
-from webapp.config import Settings
 from webapp.connection.models import CONNECTED, Connection
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.transitions import move
 
-LONG_ENOUGH = 30_000  # ms; many things may share the machine with the browser
 CITIES = ["Århus", "Berlin", "Łódź", "Malmö", "São Paulo"]
 
 # The first of the seventy companies, one for each kind of status that a record's page shows.
@@ -44,19 +38,18 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Product:
-    """The web app with its data: where it is, and what no person can make happen at will."""
+    """The web app with seventy companies."""
 
-    url: str
-    services: Services
+    web: Web
     ids: dict[str, int]
+
+    @property
+    def url(self) -> str:
+        return self.web.url
 
     def set_status(self, name: str, reason: Reason, detail: dict[str, Any]) -> int:
         """Give a company a status, as a worker does. Returns its version after that."""
-        with self.services.database.unit_of_work() as work:
-            company = work.session.get_one(Company, self.ids[name])
-            move(work, company, reason, detail, cause="worker")
-            work.commit()
-            return company.sync_version
+        return self.web.set_status(f"company:{self.ids[name]}", reason, detail)
 
     def page_of(self, name: str) -> str:
         """The address of a company."""
@@ -64,39 +57,15 @@ class Product:
 
     def sign_in(self, page: Page) -> Page:
         """Sign an admin in. Returns the page, on the list."""
-        page.goto(f"{self.url}/login")
-        page.fill("[name=email]", "admin@example.com")
-        page.fill("[name=password]", PASSWORD)
-        page.press("[name=password]", "Enter")
-        page.wait_for_url(re.compile("/companies"))
-        return page
+        return self.web.sign_in(page)
 
 
 @pytest.fixture(scope="module")
 def running(
     database_server: URL, template_database: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Product]:
-    name = f"synclight_screens_{uuid4().hex[:12]}"
-    own = database_server.set(database=name).render_as_string(hide_password=False)
-    settings = Settings(
-        DATABASE_URL=own,
-        REDIS_URL=redis_url,
-        PORT=free_port(),
-        var=tmp_path_factory.mktemp("screens"),
-        secret_key="only for tests",
-    )
-    server = Services.open(Settings(DATABASE_URL=database_server.render_as_string(hide_password=False)))
-    with server.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as outside:
-        outside.execute(text(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy"))
-        with Redis.from_url(redis_url) as redis:
-            redis.flushdb()
-        services = Services.open(settings)
-        add_admin(services)
-        with WebProcesses(settings) as web:
-            yield Product(web.url, services, _seventy(services))
-        services.database.engine.dispose()
-        outside.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.database.engine.dispose()
+    with running_web(database_server, template_database, redis_url, tmp_path_factory.mktemp("screens")) as web:
+        yield Product(web, _seventy(web.services))
 
 
 def _seventy(services: Services) -> dict[str, int]:
@@ -133,14 +102,9 @@ def _seventy(services: Services) -> dict[str, int]:
 @pytest.fixture
 def product(running: Product) -> Iterator[Product]:
     """The product; the statuses are put back after the test."""
-    expect.set_options(timeout=LONG_ENOUGH)
     yield running
     for name, (reason, detail) in STATUSES.items():
         running.set_status(name, reason, detail)
-
-
-def be_live(page: Page) -> None:
-    expect(page.locator("body")).to_have_attribute("data-live", "live")
 
 
 def mark(page: Page) -> None:
@@ -159,11 +123,6 @@ def rows(page: Page) -> Locator:
 
 def path(page: Page) -> str:
     return re.sub(r"^https?://[^/]+", "", page.url)
-
-
-def fits(page: Page) -> bool:
-    """Whether nothing makes the page scroll sideways."""
-    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth && innerWidth <= screen.width"))
 
 
 @pytest.fixture
@@ -426,7 +385,7 @@ def test_who_leaves_with_unsaved_text_is_asked(desk: Page, product: Product) -> 
         dialog.dismiss()
 
     desk.on("dialog", stay)
-    desk.locator("[data-nav]").click()
+    desk.locator("[data-nav]", has_text="Companies").click()
     expect(desk.locator("[name=city]")).to_have_value("Half typ")
     desk.go_back()
     expect(desk).to_have_url(re.compile("/edit$"))
@@ -435,7 +394,7 @@ def test_who_leaves_with_unsaved_text_is_asked(desk: Page, product: Product) -> 
     assert "Leave without saving?" in asked[0]
     desk.remove_listener("dialog", stay)
     desk.on("dialog", lambda dialog: dialog.accept())
-    desk.locator("[data-nav]").click()
+    desk.locator("[data-nav]", has_text="Companies").click()
     expect(rows(desk)).to_have_count(50)
     assert never_reloaded(desk)
 
@@ -646,12 +605,7 @@ def test_every_action_works_without_scripts(plain: Page, product: Product) -> No
 # ---- For everybody --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 768, 375])
-def test_axe_finds_nothing(browser: Browser, product: Product, theme: Any, width: int) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    context.set_default_timeout(LONG_ENOUGH)
-    page = product.sign_in(context.new_page())
+def test_axe_finds_nothing(desk: Page, product: Product) -> None:
     found = {}
     for address in (
         "/companies",
@@ -663,18 +617,13 @@ def test_axe_finds_nothing(browser: Browser, product: Product, theme: Any, width
         "/connection",
         "/companies/999999",
     ):
-        page.goto(f"{product.url}{address}")
-        be_live(page)
-        result = Axe().run(page)
-        if result.violations_count:
-            found[address] = result.generate_report()
-    page.goto(f"{product.url}/companies")
-    page.locator("[data-role=connection]").click()
-    result = Axe().run(page)
-    if result.violations_count:
-        found["pop-up"] = result.generate_report()
-    context.close()
-    assert found == {}
+        desk.goto(f"{product.url}{address}")
+        be_live(desk)
+        found[address] = faults(desk)
+    desk.goto(f"{product.url}/companies?status=review")
+    desk.locator("[data-role=connection]").click()
+    found["pop-up"] = faults(desk)
+    assert {address: report for address, report in found.items() if report} == {}
 
 
 def test_the_first_visit_is_light_and_asks_nobody_else(browser: Browser, product: Product) -> None:

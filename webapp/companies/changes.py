@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from webapp.companies.models import PROSPECT, Company
 from webapp.connection.models import Connection
 from webapp.db import UnitOfWork
-from webapp.status import Reason
-from webapp.sync.conflicts import choose
+from webapp.sync.saving import STAYS, put_values, send_saved
 from webapp.sync.sending import have_sent, type_changed
-
-# What a person decides by a word of its own, and not by saving.
-STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
 
 # Of these columns a company consists, as far as people can edit it.
 EDITABLE = (
@@ -61,18 +57,9 @@ def edit_company(
     A company that a person must review is sent again even where nothing changed: saving is the remedy that the
     sentences name. What was unlinked, or may be a duplicate, is sent when an admin resyncs it, and not by saving.
     """
-    changed = [name for name in EDITABLE if name in values and getattr(company, name) != values[name]]
-    if company.sync_reason == Reason.CONFLICT:
-        # Whoever saves keeps what is here: the page says so.
-        fields = company.sync_detail.get("fields", [])
-        choose(work, company, dict.fromkeys(fields, "ours"), user_id)
-    for name in changed:
-        setattr(company, name, values[name])
+    changed = put_values(work, company, values, EDITABLE, user_id=user_id)
     if "type" in changed:
         type_changed(work, company, user_id=user_id)
     stays = company.sync_reason in STAYS and company.type != PROSPECT
-    if (changed or company.sync_status == "review") and not stays:
-        have_sent(work, company, connection, cause=cause, user_id=user_id)
-    elif changed:
-        work.touch(company)
+    send_saved(work, company, changed, connection, user_id=user_id, cause=cause, stays=stays)
     return changed

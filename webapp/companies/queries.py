@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Table, func, select, text
 from sqlalchemy.orm import Session
+from werkzeug.datastructures import MultiDict
 
-from webapp.companies.forms import NOBODY, CompanyQuery
+from webapp.companies.forms import NOBODY, CompanyQuery, read_query
 from webapp.companies.models import PROSPECT, Company
 from webapp.listing.pages import Listing, Page, is_down, last_synchronised_key, read_page
 from webapp.users.models import User
@@ -78,6 +80,35 @@ _LISTING = Listing(
 def list_companies(session: Session, query: CompanyQuery) -> Page[ListRow]:
     """One page of the companies that `query` asks for; see webapp.listing.pages.read_page."""
     return read_page(session, _LISTING, query)
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A search for a company to choose: what was asked, and the first of what it found."""
+
+    search: str
+    found: Sequence[ListRow]
+
+
+# As many companies as a form can show under its search.
+_FOUND = 8
+
+
+def search_companies(session: Session, words: str) -> Finder:
+    """The first companies by name that have all these words; none where there is no word of two letters."""
+    query = read_query(MultiDict({"q": words}), {}, ())
+    found = list_companies(session, query).rows[:_FOUND] if query.words else []
+    return Finder(query.search, found)
+
+
+def company_names(session: Session, ids: Iterable[str]) -> dict[str, str]:
+    """The names of those of these companies that there are, by their ids as texts; any text may be among `ids`."""
+    # Eighteen digits always fit a bigint.
+    numbers = {int(one) for one in ids if one.isascii() and one.isdigit() and len(one) <= 18}
+    if not numbers:
+        return {}
+    found = session.execute(select(Company.id, Company.name).where(Company.id.in_(numbers)))
+    return {str(row.id): row.name for row in found}
 
 
 def find_company(session: Session, company_id: int, *, lock: bool = False) -> Company | None:

@@ -26,6 +26,7 @@ from webapp.companies.queries import (
     list_companies,
     owner_names,
 )
+from webapp.companies.related import related_to
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
@@ -77,11 +78,12 @@ def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[
 @blueprint.get(_ONE)
 @login_required
 def record_page(record_id: int) -> ResponseReturnValue:
-    """One company: its status, its fields and the history of its synchronisation."""
+    """One company: its status, its fields, its contacts and orders, and the history of its synchronisation."""
     with services().database.unit_of_work() as work:
         company = _company(work.session, record_id)
         screen = record_screen(work.session, COMPANIES, company, forms.FIELDS)
-    return render_template("companies/record.html", **screen)
+        related = related_to(work.session, company, glance())
+    return render_template("companies/record.html", **screen, related=related)
 
 
 @blueprint.get("/new")

@@ -1,0 +1,77 @@
+"""The web app with its data for tests of the screens: web processes in earnest, and no worker.
+
+A status changes when a test says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, expect
+from redis import Redis
+from sqlalchemy import URL
+
+from tests.people import PASSWORD, add_admin
+from tests.web_processes import WebProcesses, own_settings
+from webapp.services import Services
+from webapp.status import Reason
+from webapp.sync.records import find_record
+from webapp.sync.transitions import move
+
+LONG_ENOUGH = 30_000  # ms; many things may share the machine with the browser
+
+
+@dataclass(frozen=True)
+class Web:
+    """The web app: where it is, and what no person can make happen at will."""
+
+    url: str
+    services: Services
+
+    def set_status(self, key: str, reason: Reason, detail: dict[str, Any]) -> int:
+        """Give a record a status, as a worker does. Returns its version after that."""
+        with self.services.database.unit_of_work() as work:
+            record = find_record(work.session, key, lock=True)
+            assert record is not None
+            move(work, record, reason, detail, cause="worker")
+            work.commit()
+            return record.sync_version
+
+    def sign_in(self, page: Page) -> Page:
+        """Sign an admin in. Returns the page, on the list of companies."""
+        page.set_default_timeout(LONG_ENOUGH)
+        page.goto(f"{self.url}/login")
+        page.fill("[name=email]", "admin@example.com")
+        page.fill("[name=password]", PASSWORD)
+        page.press("[name=password]", "Enter")
+        page.wait_for_url(re.compile("/companies"))
+        return page
+
+
+@contextmanager
+def running_web(database_server: URL, template_database: str, redis_url: str, folder: Path) -> Iterator[Web]:
+    """The web app on a database of its own in which there is one admin."""
+    expect.set_options(timeout=LONG_ENOUGH)
+    with own_settings(database_server, template_database, redis_url, folder) as settings:
+        with Redis.from_url(redis_url) as redis:
+            redis.flushdb()
+        services = Services.open(settings)
+        add_admin(services)
+        with WebProcesses(settings) as web:
+            yield Web(web.url, services)
+        services.database.engine.dispose()
+
+
+def be_live(page: Page) -> None:
+    """Wait until the page gets what changes."""
+    expect(page.locator("body")).to_have_attribute("data-live", "live")
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing makes the page scroll sideways."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth && innerWidth <= screen.width"))

@@ -1,0 +1,102 @@
+"""What the pages of contacts are asked for: the list's query, whose state is the address, and the form of one contact.
+
+Pure: text of a request goes in, typed values and messages come out. No database and no network is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from werkzeug.datastructures import MultiDict
+
+from webapp.companies.clean import Cleaned
+from webapp.contacts.clean import LIMITS, clean_contact
+from webapp.forms import Field, Form, Groups, by_name
+from webapp.forms import read_form as read_any_form
+from webapp.listing.query import TIME, ListQuery, Sort, read_list_query
+
+# The orders that the list can have, as the address names them.
+SORTS = {
+    "name": Sort("Name"),
+    "company": Sort("Company"),
+    "last_synchronised_at": Sort("Last synchronisation", TIME, highest_first=True),
+}
+
+
+@dataclass(frozen=True)
+class ContactQuery(ListQuery):
+    """What the list of contacts shows; `company` is a company's id as text."""
+
+    SORTS: ClassVar[Mapping[str, Sort]] = SORTS
+    SORT: ClassVar[str] = "name"
+
+    company: str = ""
+
+
+def read_query(args: MultiDict[str, str], companies: Collection[str]) -> ContactQuery:
+    """The query that an address asks for.
+
+    `companies` has the id of the company that the address names, if there is such a company. Never raises: what cannot
+    be is left out and becomes a problem.
+    """
+    return read_list_query(ContactQuery, args, {"company": companies})
+
+
+# The form in groups, in the order in which people fill it in.
+GROUPS: Groups = (
+    (
+        "Contact",
+        (
+            Field("name", "Name", "name", limit=LIMITS["name"], needed=True),
+            Field("role", "Role", "organization-title", hint="What the person does there.", limit=LIMITS["role"]),
+            Field("company_id", "Company", kind="company", needed=True, live="company_name"),
+        ),
+    ),
+    (
+        "Contact details",
+        (
+            Field("email", "E-mail", "email", kind="email", limit=LIMITS["email"]),
+            Field("phone", "Phone", "tel", kind="tel", limit=LIMITS["phone"]),
+            Field("mobile", "Mobile", "tel", kind="tel", limit=LIMITS["mobile"]),
+        ),
+    ),
+    (
+        "Notes",
+        (
+            Field(
+                "notes",
+                "Notes",
+                kind="long",
+                hint="For colleagues only. Notes are not sent to Sage.",
+                limit=LIMITS["notes"],
+            ),
+        ),
+    ),
+)
+FIELDS = by_name(GROUPS)
+
+# The fields of a contact that is not there yet.
+NOTHING: dict[str, str] = dict.fromkeys(FIELDS, "")
+
+STAYS_WITH_COMPANY = "Sage knows this contact at its company, so it stays there."
+
+
+def read_form(
+    form: Mapping[str, str], companies: Collection[str], stored: Mapping[str, str], *, stays: bool = False
+) -> Form:
+    """A form as it was sent, cleaned. `companies` are those of the ids that the form names, as texts, that there are.
+
+    `stored` is what the fields are now, for what the form does not hold: a field that was not sent stays as it is.
+    With `stays`, the company can no longer be changed.
+    """
+
+    def clean(typed: dict[str, str]) -> Cleaned:
+        cleaned = clean_contact({name: value for name, value in typed.items() if name != "company_id"})
+        company, errors = typed["company_id"].strip(), dict(cleaned.errors)
+        if company not in companies:
+            errors["company_id"] = "Every contact belongs to a company: search for it, then choose it."
+        return Cleaned({**cleaned.values, "company_id": company}, errors)
+
+    return read_any_form(FIELDS, form, stored, clean, {"company_id": STAYS_WITH_COMPANY} if stays else None)

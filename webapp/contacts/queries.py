@@ -1,0 +1,85 @@
+"""What is read about contacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Table, select
+from sqlalchemy.orm import Session, joinedload
+
+from webapp.contacts.forms import ContactQuery
+from webapp.contacts.models import Contact
+from webapp.listing.pages import Listing, Page, last_synchronised_key, read_page
+from webapp.sync.models import WriteIntent
+
+_CONTACT: Table = Contact.__table__  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class ListRow:
+    """A contact as a row of the list."""
+
+    id: int
+    sync_version: int
+    sync_reason: str
+    sync_detail: dict[str, Any]
+    name: str
+    role: str
+    company_id: int
+    company_name: str
+    email: str
+    phone: str
+    last_synchronised_at: datetime | None
+
+
+def _filters(query: ContactQuery, of: FromClause) -> list[ColumnElement[bool]]:
+    return [of.c.company_id == int(query.company)] if query.company else []
+
+
+def _beginning(query: ContactQuery) -> list[ColumnElement[bool]]:
+    return _filters(query, _CONTACT)
+
+
+_LISTING = Listing(
+    table=_CONTACT,
+    row=ListRow,
+    # As the indexes of migration 0004 have them.
+    keys={
+        "name": _CONTACT.c.name_key,
+        "company": _CONTACT.c.company_key,
+        "last_synchronised_at": last_synchronised_key(_CONTACT),
+    },
+    by_status=frozenset({"name", "last_synchronised_at"}),
+    filters=_filters,
+    beginning=_beginning,
+)
+
+
+def list_contacts(session: Session, query: ContactQuery) -> Page[ListRow]:
+    """One page of the contacts that `query` asks for; see webapp.listing.pages.read_page."""
+    return read_page(session, _LISTING, query)
+
+
+def find_contact(session: Session, contact_id: int, *, lock: bool = False) -> Contact | None:
+    """A contact with its company, by its id; with `lock`, nobody else changes it until this transaction ends."""
+    # The company is only shown, and a lock on it would hold up all others that belong to it.
+    locked = {"of": Contact} if lock else None
+    return session.get(Contact, contact_id, options=[joinedload(Contact.company)], with_for_update=locked)
+
+
+def may_be_in_sage(session: Session, contact: Contact) -> bool:
+    """Whether Sage has the contact, or may have got it by a create that nobody has seen the answer of."""
+    asked = select(WriteIntent.id).where(
+        WriteIntent.kind == Contact.kind,
+        WriteIntent.record_id == contact.id,
+        WriteIntent.operation == "create",
+        WriteIntent.state.in_(("open", "unknown")),
+    )
+    return contact.sage_id is not None or session.scalar(asked.limit(1)) is not None
+
+
+def find_by_form(session: Session, once: str) -> int | None:
+    """The id of the contact that the form with this mark has made."""
+    return session.scalar(select(Contact.id).where(Contact.made_by_form == once)) if once else None

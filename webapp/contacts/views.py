@@ -1,0 +1,186 @@
+"""The pages of contacts: the list, one contact, and the forms to add and edit one.
+
+Each address answers the whole page, and each action is a POST that redirects; htmx takes of it what it swaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from secrets import token_urlsafe
+from typing import Any
+
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from webapp.companies.queries import company_names, search_companies
+from webapp.connection.queries import main_connection
+from webapp.contacts import forms
+from webapp.contacts.changes import create_contact, edit_contact
+from webapp.contacts.models import Contact
+from webapp.contacts.queries import ListRow, find_by_form, find_contact, list_contacts, may_be_in_sage
+from webapp.db import UnitOfWork
+from webapp.forms import Form, merged
+from webapp.modules import CONTACTS
+from webapp.screens import form_page, list_screen, live_row, record_screen, saved_sentence, texts
+from webapp.services import services
+from webapp.sync.queries import read_surroundings
+from webapp.users.access import login_required, signed_in_user
+from webapp.zone import Glance, glance
+
+blueprint = Blueprint(CONTACTS.name, __name__, url_prefix=f"/{CONTACTS.name}")
+
+_ONE = "/<int(max=9223372036854775807):record_id>"
+
+
+@blueprint.get("")
+@login_required
+def list_page() -> ResponseReturnValue:
+    """The list. Its state is the address: see webapp.contacts.forms.read_query."""
+    reader = glance()
+    with services().database.unit_of_work() as work:
+        companies = company_names(work.session, [request.args.get("company", "").strip()])
+        query = forms.read_query(request.args, companies)
+        page = list_contacts(work.session, query)
+        around = read_surroundings(work.session, Contact.module, reader)
+    return render_template(
+        "contacts/list.html",
+        **list_screen(CONTACTS, query, page, around),
+        company_name=companies.get(query.company, ""),
+        rows=[_shown_row(row, reader) for row in page.rows],
+    )
+
+
+def _shown_row(row: ListRow, reader: Glance) -> dict[str, Any]:
+    return live_row(row, reader) | {
+        "name": row.name,
+        "role": row.role,
+        "company_id": row.company_id,
+        "company_name": row.company_name,
+        "email": row.email,
+        "phone": row.phone,
+    }
+
+
+@blueprint.get(_ONE)
+@login_required
+def record_page(record_id: int) -> ResponseReturnValue:
+    """One contact: its status, its fields, its company and the history of its synchronisation."""
+    with services().database.unit_of_work() as work:
+        contact = _contact(work.session, record_id)
+        screen = record_screen(work.session, CONTACTS, contact, forms.FIELDS, contact.company)
+    return render_template("contacts/record.html", **screen)
+
+
+@blueprint.get("/new")
+@login_required
+def new_page() -> ResponseReturnValue:
+    """The form for a new contact, of the company `?company=42` where the address names one.
+
+    `?find=words` searches for a company; the search sends the choice that was made before as `company_id`.
+    """
+    asked = request.args.get("company_id") or request.args.get("company", "")
+    with services().database.unit_of_work() as work:
+        typed = forms.NOTHING | {"company_id": next(iter(company_names(work.session, [asked])), "")}
+        return _form_page(work.session, None, typed, once=token_urlsafe(16))
+
+
+@blueprint.post("/new")
+@login_required
+def create() -> ResponseReturnValue:
+    """Add a contact. The same form sent twice makes one: its mark is kept with the contact that it made."""
+    with services().database.unit_of_work() as work:
+        form = forms.read_form(request.form, _named(work.session), forms.NOTHING)
+        if form.errors:
+            return _form_page(work.session, None, form.typed, form=form)
+        made = find_by_form(work.session, form.once)
+        if made is None:
+            try:
+                made = _create(work, form)
+            except IntegrityError:
+                # The first of two equal forms was quicker.
+                work.session.rollback()
+                made = find_by_form(work.session, form.once)
+                if made is None:
+                    raise
+            else:
+                flash("The contact was added.", "ok")
+    return redirect(url_for("contacts.record_page", record_id=made), 303)
+
+
+def _create(work: UnitOfWork, form: Form) -> int:
+    connection = main_connection(work.session)
+    values = _stored(form.values) | {"made_by_form": form.once or None}
+    contact = create_contact(work, values, connection, user_id=signed_in_user().id, cause="edit")
+    work.commit()
+    return contact.id
+
+
+@blueprint.get(f"{_ONE}/edit")
+@login_required
+def edit_page(record_id: int) -> ResponseReturnValue:
+    """The form to edit a contact. `?focus=email` begins at that field; `?find=words` searches for another company."""
+    with services().database.unit_of_work() as work:
+        contact = _contact(work.session, record_id)
+        typed = texts(contact, forms.FIELDS)
+        chosen = next(iter(company_names(work.session, [request.args.get("company_id", "")])), "")
+        return _form_page(work.session, contact, typed | ({"company_id": chosen} if chosen else {}))
+
+
+@blueprint.post(f"{_ONE}/edit")
+@login_required
+def edit(record_id: int) -> ResponseReturnValue:
+    """Save a contact. What others changed meanwhile stands, unless both changed the same field: then the person chooses."""
+    with services().database.unit_of_work() as work:
+        contact = _contact(work.session, record_id, lock=True)
+        stored = texts(contact, forms.FIELDS)
+        stays = may_be_in_sage(work.session, contact)
+        form = forms.read_form(request.form, _named(work.session, stored), stored, stays=stays)
+        if form.errors:
+            return _form_page(work.session, contact, form.typed, form=form)
+        values, both, theirs = merged(form, stored)
+        if both:
+            return _form_page(work.session, contact, form.typed | values, both=both)
+        edit_contact(work, contact, _stored(values), main_connection(work.session), user_id=signed_in_user().id)
+        work.commit()
+    flash(saved_sentence(theirs, forms.FIELDS), "ok")
+    return redirect(url_for("contacts.record_page", record_id=record_id), 303)
+
+
+def _named(session: Session, stored: Mapping[str, str] = forms.NOTHING) -> dict[str, str]:
+    """The names of the companies that the form and the contact name, by id."""
+    ids = (request.form.get("company_id", ""), request.form.get("was-company_id", ""), stored["company_id"])
+    return company_names(session, ids)
+
+
+def _form_page(
+    session: Session, contact: Contact | None, typed: Mapping[str, str], **shown: Any
+) -> ResponseReturnValue:
+    """The form with these texts; for what else it may show, see webapp.screens.form_page."""
+    before = texts(contact, forms.FIELDS) if contact else {}
+    names = _named(session, typed) | company_names(session, [before.get("company_id", "")])
+    stays = contact is not None and may_be_in_sage(session, contact)
+    return form_page(
+        CONTACTS,
+        contact,
+        forms.GROUPS,
+        typed,
+        {"company_id": list(names.items())},
+        before=before,
+        fixed={"company_id": forms.STAYS_WITH_COMPANY} if stays else {},
+        finder=search_companies(session, request.args.get("find", "")),
+        **shown,
+    )
+
+
+def _contact(session: Session, contact_id: int, *, lock: bool = False) -> Contact:
+    contact = find_contact(session, contact_id, lock=lock)
+    if contact is None:
+        abort(404)
+    return contact
+
+
+def _stored(values: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a form as a contact holds them."""
+    return {**values, "company_id": int(values["company_id"])}
