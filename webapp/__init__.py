@@ -25,8 +25,10 @@ def create_app(settings: Settings) -> Flask:
     from webapp import assets, errors, frame, security
     from webapp.companies.views import blueprint as companies
     from webapp.connection.views import blueprint as connection
+    from webapp.contacts.views import blueprint as contacts
     from webapp.health import blueprint as health
     from webapp.live import gateway
+    from webapp.orders.views import blueprint as orders
     from webapp.services import Services
     from webapp.sync.views import blueprint as sync
     from webapp.users import access
@@ -43,7 +45,7 @@ def create_app(settings: Settings) -> Flask:
     access.init_app(app)
     assets.init_app(app, ROOT / "static")
     frame.init_app(app)
-    for blueprint in (companies, sync, connection, users, health):
+    for blueprint in (companies, contacts, orders, sync, connection, users, health):
         app.register_blueprint(blueprint)
     gateway.init_app(app)
 

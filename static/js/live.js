@@ -83,6 +83,15 @@
     element.replaceChildren(template.content.cloneNode(true));
   }
 
+  // The entries of a list of steps: those that are done, the one that it has come to, those to come. The last is an end.
+  function showStep(list, step) {
+    const last = list.children.length - 1;
+    [...list.children].forEach((entry, index) => {
+      entry.dataset.place = index < step || step === last ? "done" : index === step ? "now" : "next";
+      index === step ? entry.setAttribute("aria-current", "step") : entry.removeAttribute("aria-current");
+    });
+  }
+
   function show(view, state) {
     view.dataset.version = state.version;
     const wanted = filterOf(view.closest("[data-list]"));
@@ -97,6 +106,7 @@
     }
     for (const part of own(view, "[data-text]")) if (part.dataset.text in state) put(part, state[part.dataset.text]);
     for (const part of own(view, "[data-value]")) part.textContent = state.values?.[part.dataset.value] ?? "";
+    for (const list of own(view, "[data-step]")) showStep(list, Number(state.values?.[list.dataset.step]));
     for (const part of own(view, "[data-count]")) put(part, state.counts?.[part.dataset.count]);
     for (const time of own(view, "time[data-time]")) {
       time.setAttribute("datetime", state[time.dataset.time] ?? "");

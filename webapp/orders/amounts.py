@@ -90,15 +90,18 @@ def price_problem(lines: Sequence[Line]) -> PriceProblem | None:
 
 
 def lines_text(lines: Sequence[Line]) -> str:
-    """Lines as the one text by which both sides are compared: JSON in which equal lines are equal letter by letter."""
+    """Lines as the one text by which both sides are compared: JSON in which equal lines are equal letter by letter.
+
+    The products are not in it, because only this side has them.
+    """
     return json.dumps(
         [
             {
                 "description": line.description,
-                "quantity": _plain(line.quantity),
+                "quantity": plain(line.quantity),
                 "unit_price": f"{rounded(line.unit_price):f}",
                 "discount": f"{rounded(line.discount):f}",
-                "tax_rate": _plain(line.tax_rate),
+                "tax_rate": plain(line.tax_rate),
             }
             for line in lines
         ],
@@ -123,7 +126,7 @@ def read_lines(text: str) -> list[LineValues]:
         raise ValueError("not the lines of an order") from error
 
 
-def _plain(number: Decimal) -> str:
+def plain(number: Decimal) -> str:
     """A number without the zeros that say nothing: 12, 0.5."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -14,6 +14,7 @@ from webapp.db import UnitOfWork
 from webapp.orders.amounts import Line, LineValues, lines_text, price_problem
 from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderLine
 from webapp.status import Reason
+from webapp.sync.saving import STAYS, send_saved
 from webapp.sync.sending import have_sent
 
 # What stays here, and can be edited as long as the order exists.
@@ -24,9 +25,6 @@ EDITABLE = ("number", "ordered_on", "valid_until", "shipping", "notes", *STAYING
 
 # A create is under way or may have been applied: an edit could no longer stop it.
 MAY_BE_THERE = (Reason.RUNNING, Reason.OUTCOME_UNKNOWN)
-
-# What is sent when an admin says so, and not by saving.
-_STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
 
 
 def is_closed(order: Order) -> bool:
@@ -88,11 +86,8 @@ def edit_order(
         changed.append("lines")
     order.add_up()
     order.phase = _phase(order.phase, order.lines)
-    is_new_to_sage = any(name not in STAYING for name in changed) or order.sync_status == "review"
-    if is_new_to_sage and not (order.sync_reason in _STAYS and order.phase == CONFIRMED):
-        have_sent(work, order, connection, cause="edit", user_id=user_id)
-    elif changed:
-        work.touch(order)
+    stays = order.sync_reason in STAYS and order.phase == CONFIRMED
+    send_saved(work, order, changed, connection, user_id=user_id, cause="edit", here_only=STAYING, stays=stays)
     return changed
 
 

@@ -101,6 +101,8 @@ class CleanedLines:
 def clean_order_lines(raw: Sequence[Mapping[str, str]], shipping: Decimal = Decimal(0)) -> CleanedLines:
     """Make the lines of an order clean. `raw` has the texts of each line by the names of LineValues.
 
+    `product_id` is the id of a product that is there, or empty.
+
     A line without a price or with too high a discount is no error here: the order is kept and waits until it is mended.
     """
     lines: list[LineValues] = []
@@ -155,6 +157,7 @@ def _clean_line(raw: Mapping[str, str]) -> tuple[LineValues, dict[str, str]]:
         number("unit_price", "price", 2, _HIGHEST_AMOUNT),
         number("discount", "discount", 2, _HIGHEST_AMOUNT),
         number("tax_rate", "tax", 3, Decimal(100)),
+        int(raw["product_id"]) if raw.get("product_id") else None,
     )
     return line, errors
 
@@ -167,41 +170,39 @@ def _places(number: Decimal) -> int:
 
 @dataclass(frozen=True)
 class CleanedHeader:
-    """What an order has beside its lines, as it can be stored, and what is wrong with it.
+    """What an order has beside its lines, and what is wrong with it.
 
-    `values` has number, ordered_on, valid_until, shipping, notes and internal_notes; a field with an error is not among
-    them. `errors` maps a field to a sentence that says what to do.
+    `values` has number, ordered_on, valid_until, shipping, notes and internal_notes as texts: days in ISO 8601, the
+    amount with two places; a field with an error keeps what was written. `errors` maps a field to a sentence that says
+    what to do.
     """
 
-    values: dict[str, object]
+    values: dict[str, str]
     errors: dict[str, str]
 
 
 def clean_order_header(raw: Mapping[str, str]) -> CleanedHeader:
     """Make the fields of an order clean that need no database. An empty number is one that the database gives."""
-    values: dict[str, object] = {
-        "number": clean_line(raw.get("number", "")),
-        "notes": "\n".join(clean_lines(raw.get("notes", ""))),
-        "internal_notes": "\n".join(clean_lines(raw.get("internal_notes", ""))),
-    }
+    values = {name: clean_line(raw.get(name, "")) for name in ("number", "ordered_on", "valid_until", "shipping")}
+    values |= {name: "\n".join(clean_lines(raw.get(name, ""))) for name in ("notes", "internal_notes")}
     errors = {
         name: f"It has {len(text):,} characters: shorten it to {LIMITS[name]:,}."
         for name, text in values.items()
-        if isinstance(text, str) and len(text) > LIMITS[name]
+        if len(text) > LIMITS.get(name, len(text))
     }
     for name, words in (("ordered_on", "date of the order"), ("valid_until", "last day on which it holds")):
-        day = read_day(raw.get(name, ""))
+        day = read_day(values[name])
         if day is None:
             errors[name] = f"Enter the {words} as a day, such as 31/12/2026."
-        values[name] = day
-    first, last = values["ordered_on"], values["valid_until"]
-    if isinstance(first, date) and isinstance(last, date) and last < first:
+        else:
+            values[name] = day.isoformat()
+    if not {"ordered_on", "valid_until"} & errors.keys() and values["valid_until"] < values["ordered_on"]:
         errors["valid_until"] = "It would end before the date of the order: choose a later day."
-    typed = clean_line(raw.get("shipping", ""))
-    shipping = read_number(typed) if typed else Decimal(0)
+    shipping = read_number(values["shipping"]) if values["shipping"] else Decimal(0)
     if shipping is None or not 0 <= shipping <= _HIGHEST_AMOUNT:
         errors["shipping"] = "Enter the shipping as an amount from 0, or leave it empty."
     elif _places(shipping) > 2:
         errors["shipping"] = "Enter the shipping with two decimals at most."
-    values["shipping"] = shipping
-    return CleanedHeader({name: value for name, value in values.items() if name not in errors}, errors)
+    else:
+        values["shipping"] = f"{shipping:.2f}"
+    return CleanedHeader(values, errors)

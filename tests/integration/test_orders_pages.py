@@ -1,0 +1,646 @@
+"""The pages of orders over HTTP: what they show, what they refuse, and what they change in the database."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from decimal import Decimal
+from html import unescape
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from werkzeug.test import TestResponse
+
+from tests.people import add_admin, add_person, csrf_token, sign_in
+from webapp.companies.changes import create_company
+from webapp.companies.models import Company
+from webapp.connection.models import CONNECTED, Connection
+from webapp.contacts.models import Contact
+from webapp.orders.amounts import LineValues, lines_text
+from webapp.orders.changes import create_order
+from webapp.orders.models import Order, Product
+from webapp.orders.queries import find_order
+from webapp.services import Services
+from webapp.status import Reason
+from webapp.sync.models import Conflict
+from webapp.sync.transitions import move
+from webapp.users.models import User
+
+CHAI = LineValues("Chai", Decimal(2), Decimal(18), tax_rate=Decimal(20))
+FREE = LineValues("Free sample", Decimal(1), Decimal(0))
+
+
+@pytest.fixture
+def sam(services: Services) -> User:
+    return add_person(services)
+
+
+@pytest.fixture
+def browser_of_sam(client: FlaskClient, sam: User) -> FlaskClient:
+    assert sign_in(client, sam).status_code == 303
+    return client
+
+
+@pytest.fixture
+def browser_of_admin(app: Flask, services: Services) -> FlaskClient:
+    client = app.test_client()
+    assert sign_in(client, add_admin(services)).status_code == 303
+    return client
+
+
+@pytest.fixture
+def connection(services: Services) -> Connection:
+    with services.database.unit_of_work() as work:
+        made = Connection(api_url="http://127.0.0.1:1", business_name="Northwind Ltd", state=CONNECTED)
+        work.session.add(made)
+        work.commit()
+    return made
+
+
+@pytest.fixture
+def company(services: Services, connection: Connection) -> Company:
+    """A company that Sage has."""
+    return add_company(services, connection, "Alfreds Futterkiste")
+
+
+@pytest.fixture
+def maria(services: Services, company: Company) -> Contact:
+    with services.database.unit_of_work() as work:
+        made = Contact(company_id=company.id, name="Maria Anders")
+        work.session.add(made)
+        work.commit()
+    return made
+
+
+@pytest.fixture
+def products(services: Services) -> dict[str, int]:
+    """Products by their names; Chai is sold by two codes, Tofu no longer."""
+    made = [
+        Product(code="1", name="Chai", unit_price=Decimal(18)),
+        Product(code="2", name="Chang", unit_price=Decimal(19)),
+        Product(code="38", name="Côte de Blaye", unit_price=Decimal("263.50")),
+        Product(code="14", name="Tofu", unit_price=Decimal(23), discontinued=True),
+    ]
+    with services.database.unit_of_work() as work:
+        work.session.add_all(made)
+        work.commit()
+    return {one.name: one.id for one in made}
+
+
+@pytest.fixture
+def order(services: Services, company: Company, connection: Connection) -> Order:
+    """An order with valid prices that nobody has had sent."""
+    return add(services, company, connection, CHAI)
+
+
+def add_company(services: Services, connection: Connection, name: str) -> Company:
+    with services.database.unit_of_work() as work:
+        made = create_company(work, {"name": name}, connection, user_id=None, cause="import")
+        made.sage_id = f"id of {name}"
+        move(work, made, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+        work.commit()
+    return made
+
+
+def add(services: Services, company: Company, connection: Connection | None, *lines: LineValues, **more: Any) -> Order:
+    values = {
+        "company_id": company.id,
+        "ordered_on": date(2026, 11, 22),
+        "valid_until": date(2026, 12, 22),
+        "notes": "",
+        "internal_notes": "",
+        **more,
+    }
+    with services.database.unit_of_work() as work:
+        made = create_order(work, values, lines, connection, user_id=None, cause="edit")
+        work.commit()
+    return made
+
+
+def put(services: Services, order: Order, reason: Reason, sage_id: str | None = None, **detail: Any) -> None:
+    """Give an order a status, as a worker does, and what Sage calls it."""
+    with services.database.unit_of_work() as work:
+        found = work.session.get_one(Order, order.id)
+        found.phase, found.sage_id = "confirmed", sage_id
+        move(work, found, reason, {"code": str(reason), **detail}, cause="worker")
+        work.commit()
+
+
+def stored(services: Services, order_id: int) -> Order:
+    with Session(services.database.engine) as session:
+        found = find_order(session, order_id)
+        assert found is not None
+        return found
+
+
+def count(services: Services) -> int:
+    with Session(services.database.engine) as session:
+        return session.scalar(select(func.count()).select_from(Order)) or 0
+
+
+def numbers(page: str) -> list[str]:
+    """The numbers in the list, in its order."""
+    return [unescape(one) for one in re.findall(r'data-row="order:\d+".*?data-value="number">([^<]*)<', page, re.S)]
+
+
+def line(description: str, quantity: str = "1", unit_price: str = "", discount: str = "", tax: str = "") -> list[str]:
+    return ["", description, quantity, unit_price, discount, tax]
+
+
+def send(client: FlaskClient, path: str, *lines: list[str], **fields: str) -> TestResponse:
+    """Send the form of an order with these lines. `fields` has `lines` where the form has room for lines."""
+    form: dict[str, Any] = {"csrf_token": csrf_token(client, "/me"), **fields}
+    names = ("product_id", "description", "quantity", "unit_price", "discount", "tax_rate")
+    for position, name in enumerate(names):
+        form[name] = [one[position] for one in lines]
+    return client.post(path, data=form)
+
+
+def opened(client: FlaskClient, path: str) -> dict[str, str]:
+    """What the form at `path` holds, as a browser would send it, but its lines."""
+    page = client.get(path).text.split('data-role="order-form"')[1]
+    fields = dict(re.findall(r'<input [^>]*?name="([a-z_-]+)"[^>]*? value="([^"]*)"', page))
+    fields |= dict(re.findall(r'<textarea [^>]*?name="([a-z_]+)"[^>]*>\n?([^<]*)</textarea>', page))
+    for name, options in re.findall(r'<select [^>]*?name="([a-z_]+)"[^>]*>(.*?)</select>', page, re.S):
+        chosen = re.search(r'value="([^"]*)" selected', options)
+        fields[name] = chosen[1] if chosen else ""
+    gone = {"csrf_token", "find", "product_id", "description", "quantity", "unit_price", "discount", "tax_rate"}
+    return {name: unescape(value) for name, value in fields.items() if name not in gone}
+
+
+def new(company: Company, **fields: str) -> dict[str, str]:
+    """A form for a new order."""
+    return {
+        "company_id": str(company.id),
+        "ordered_on": "2026-11-22",
+        "valid_until": "2026-12-22",
+        "once": "form-1",
+        "lines": "typed",
+        **fields,
+    }
+
+
+# ---- The list -------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_module_says_how_to_begin(browser_of_sam: FlaskClient) -> None:
+    assert 'data-role="no-orders"' in browser_of_sam.get("/orders").text
+
+
+def test_the_list_shows_the_newest_first(
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection, sam: User
+) -> None:
+    other = add_company(services, connection, "Berglunds snabbköp")
+    add(services, company, connection, CHAI, number="A-1", ordered_on=date(2026, 1, 5), owner_id=sam.id)
+    add(services, other, connection, number="B-2", ordered_on=date(2026, 3, 5), notes="Rear entrance")
+    add(services, company, connection, CHAI, CHAI, number="C-3", ordered_on=date(2026, 2, 5))
+    page = browser_of_sam.get("/orders").text
+    assert numbers(page) == ["B-2", "C-3", "A-1"]
+    assert 'data-value="ordered_on">5 Mar 2026<' in page
+    assert 'data-value="total">86.40<' in page
+    assert f'href="/companies/{company.id}"' in page
+    for address, found in (
+        ("sort=ordered_on", ["A-1", "C-3", "B-2"]),
+        ("sort=number", ["A-1", "B-2", "C-3"]),
+        ("sort=-company", ["B-2", "C-3", "A-1"]),
+        ("sort=total", ["B-2", "A-1", "C-3"]),
+        ("sort=-last_synchronised_at", ["C-3", "B-2", "A-1"]),
+        (f"company={company.id}", ["C-3", "A-1"]),
+        (f"owner={sam.id}", ["A-1"]),
+        ("owner=none", ["B-2", "C-3"]),
+        ("phase=validating", ["B-2"]),
+        ("phase=validated", ["C-3", "A-1"]),
+        ("phase=synchronising", []),
+        ("ordered_from=2026-02-05", ["B-2", "C-3"]),
+        ("ordered_from=2026-02-05&ordered_to=2026-02-05", ["C-3"]),
+        ("status=not_synchronised&ordered_to=5/2/2026", ["C-3", "A-1"]),
+        ("q=bergl", ["B-2"]),
+        ("q=rear", ["B-2"]),
+        ("q=c-3", ["C-3"]),
+    ):
+        page = browser_of_sam.get(f"/orders?{address}").text
+        assert numbers(page) == found, address
+        assert 'data-role="query-problem"' not in page, address
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("phase=done", "There is no phase “done”."),
+        ("owner=77", "There is no owner “77”."),
+        ("company=99", "There is no company “99”."),
+        ("company=x", "There is no company “x”."),
+        ("ordered_from=soon", "The first day cannot be read"),
+        ("ordered_to=31/02/2026", "The last day cannot be read"),
+        ("ordered_from=2026-02-01&ordered_to=2026-01-01", "ends before it begins"),
+        ("sort=weight", "It is sorted by date."),
+        ("status=green", "There is no status “green”."),
+        ("after=nonsense", "does not exist"),
+    ],
+)
+def test_an_impossible_address_is_a_message_and_not_an_error(
+    browser_of_sam: FlaskClient, order: Order, address: str, words: str
+) -> None:
+    answer = browser_of_sam.get(f"/orders?{address}")
+    assert answer.status_code == 200
+    assert words in unescape(answer.text)
+    assert numbers(answer.text) == [order.number]
+
+
+@pytest.mark.parametrize("sort", ["-ordered_on", "number", "-company", "total", "-last_synchronised_at"])
+def test_paging_meets_every_order_once(
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection, sort: str
+) -> None:
+    with services.database.unit_of_work() as work:
+        for index in range(60):
+            values = {"company_id": company.id, "number": f"N-{index}", "ordered_on": date(2026, 1, 1 + index % 20)}
+            values["valid_until"] = date(2026, 12, 31)
+            one = LineValues("Tea", Decimal(1 + index % 7), Decimal("3.33"))
+            create_order(work, values, [one], connection, user_id=None, cause="import")
+        work.commit()
+    first = browser_of_sam.get(f"/orders?sort={sort}").text
+    following = re.search(r'rel="next" href="([^"]+)"', first)
+    assert following
+    second = browser_of_sam.get(unescape(following[1])).text
+    assert (len(numbers(first)), len(numbers(second))) == (50, 10)
+    assert {*numbers(first), *numbers(second)} == {f"N-{index}" for index in range(60)}
+
+
+# ---- One order ------------------------------------------------------------------------------------------------------
+
+
+def steps(page: str) -> list[str]:
+    return re.findall(r'<li data-place="(\w+)"', page)
+
+
+def test_the_four_phases(browser_of_sam: FlaskClient, services: Services, order: Order) -> None:
+    address = f"/orders/{order.id}"
+    page = browser_of_sam.get(address).text
+    assert steps(page) == ["done", "now", "next", "next"]
+    assert re.search(r'aria-current="step">.{1,200}Prices validated', page, re.S)
+    assert 'data-role="confirm"' in page
+    assert "goes to Sage as a sales quote" in page
+    put(services, order, Reason.RUNNING)
+    page = browser_of_sam.get(address).text
+    assert steps(page) == ["done", "done", "now", "next"]
+    assert 'data-role="confirm"' not in page
+    put(services, order, Reason.IN_STEP, "q1")
+    page = browser_of_sam.get(address).text
+    assert steps(page) == ["done"] * 4
+    assert "Sage has this order: its lines, dates, number and notes are changed there." in page
+
+
+def test_prices_that_are_not_valid_say_what_to_mend(
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection
+) -> None:
+    made = add(services, company, connection, CHAI, FREE)
+    page = browser_of_sam.get(f"/orders/{made.id}").text
+    assert steps(page) == ["now", "next", "next", "next"]
+    assert "Line 2 has no price. Enter the price and save" in page
+    assert 'data-role="confirm"' not in page
+
+
+def test_lines_and_totals_are_shown_to_the_cent(
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection
+) -> None:
+    wine = LineValues("Wine <b>", Decimal("1.5"), Decimal("1234.50"), Decimal("10.25"), Decimal("5.5"))
+    made = add(services, company, connection, CHAI, wine, shipping=Decimal("32.38"))
+    page = browser_of_sam.get(f"/orders/{made.id}").text
+    lines = page[page.index('id="lines"') :]
+    assert "Wine &lt;b&gt;" in lines
+    assert [">1.5<" in lines, ">1,234.50<" in lines, ">10.25<" in lines, ">5.5 %<" in lines] == [True] * 4
+    assert ">1,841.50<" in lines, "1.5 of it less the discount"
+    assert 'data-value="net_total">1,909.88<' in lines
+    assert 'data-value="tax_total">108.48<' in lines
+    assert 'data-value="total">2,018.36<' in lines
+
+
+def test_confirming_sends_it_once(browser_of_sam: FlaskClient, services: Services, order: Order) -> None:
+    for words in ("It is sent to Sage now.", "It was sent before."):
+        answer = send(browser_of_sam, f"/orders/{order.id}/confirm")
+        assert (answer.status_code, answer.location) == (303, f"/orders/{order.id}")
+        assert words in browser_of_sam.get(answer.location).text
+    after = stored(services, order.id)
+    assert (after.phase, after.sync_reason) == ("confirmed", "queued")
+
+
+def test_an_order_whose_prices_are_not_valid_is_not_sent(
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection
+) -> None:
+    made = add(services, company, connection)
+    answer = send(browser_of_sam, f"/orders/{made.id}/confirm")
+    assert "Its prices are not valid yet." in browser_of_sam.get(answer.location).text
+    assert stored(services, made.id).phase == "validating"
+
+
+def test_a_conflict_of_lines_shows_both_as_tables(
+    browser_of_admin: FlaskClient, services: Services, order: Order
+) -> None:
+    theirs = lines_text([LineValues("Chai", Decimal(5), Decimal("17.00")), LineValues("Tea", Decimal(1), Decimal(3))])
+    with services.database.unit_of_work() as work:
+        work.session.add(
+            Conflict(kind="order", record_id=order.id, field="lines", base=None, ours=lines_text([CHAI]), theirs=theirs)
+        )
+        work.commit()
+    put(services, order, Reason.CONFLICT, "q1", fields=["lines"])
+    page = browser_of_admin.get(f"/orders/{order.id}").text
+    choices = page[page.index('data-role="choices"') : page.index("Keep these")]
+    assert choices.count("<table") == 2
+    assert "{" not in choices
+    assert ">17.00<" in choices
+    answer = send(browser_of_admin, f"/orders/{order.id}/choose")
+    assert answer.status_code == 303
+    form = {"csrf_token": csrf_token(browser_of_admin, "/me"), "lines": "theirs"}
+    browser_of_admin.post(f"/orders/{order.id}/choose", data=form)
+    after = stored(services, order.id)
+    assert [one.description for one in after.lines] == ["Chai", "Tea"]
+    assert after.total == Decimal("88.00")
+
+
+# ---- A new order ----------------------------------------------------------------------------------------------------
+
+
+def test_an_order_is_made(
+    browser_of_sam: FlaskClient, services: Services, company: Company, maria: Contact, sam: User
+) -> None:
+    fields = new(company, contact_id=str(maria.id), owner_id=str(sam.id), notes="Rear\r\nentrance", shipping="£4,50")
+    answer = send(
+        browser_of_sam, "/orders/new", line("Coffee", "2,5", "£1,046.00", "9", "20%"), line("", "1"), **fields
+    )
+    assert answer.status_code == 303
+    made = stored(services, int(answer.location.rsplit("/", 1)[1]))
+    assert (made.company_id, made.contact_id, made.owner_id) == (company.id, maria.id, sam.id)
+    assert (made.notes, made.ordered_on, made.valid_until) == ("Rear\nentrance", date(2026, 11, 22), date(2026, 12, 22))
+    assert [(one.description, one.quantity, one.discount) for one in made.lines] == [("Coffee", Decimal("2.5"), 9)]
+    assert made.total == Decimal("3131.70")
+    assert (made.phase, made.sync_reason) == ("validated", "never_sent")
+
+
+def test_a_new_form_begins_with_what_its_address_says(
+    browser_of_sam: FlaskClient, company: Company, maria: Contact, sam: User
+) -> None:
+    form = opened(browser_of_sam, f"/orders/new?company={company.id}&contact={maria.id}")
+    assert (form["company_id"], form["contact_id"], form["owner_id"]) == (
+        str(company.id),
+        str(maria.id),
+        str(sam.id),
+    )
+    days = date.fromisoformat(form["valid_until"]) - date.fromisoformat(form["ordered_on"])
+    assert days.days == 30
+
+
+def test_each_mistake_is_said_and_what_was_typed_is_kept(
+    browser_of_sam: FlaskClient, services: Services, company: Company
+) -> None:
+    lines = (line("Coffee", "none", "12"), line("", "1", "abc"))
+    answer = send(browser_of_sam, "/orders/new", *lines, **new(company, ordered_on="", shipping="much"))
+    assert answer.status_code == 422
+    page = unescape(answer.text)
+    for sentence in (
+        "Line 1: enter the quantity as a number above 0.",
+        "Line 2: choose a product or write what is ordered.",
+        "Line 2: enter the price as a number from 0.",
+        "Enter the date of the order as a day",
+        "Enter the shipping as an amount from 0",
+    ):
+        assert page.count(sentence) == 2, sentence
+    assert 'href="#quantity-1"' in page
+    assert re.search(r'id="quantity-1"[^>]* value="none"[^>]* aria-invalid="true"', page)
+    assert re.search(r'id="unit_price-2"[^>]* value="abc"', page)
+    assert re.search(r'id="shipping"[^>]* value="much"', page)
+    assert count(services) == 0
+
+
+def test_an_order_needs_a_company_and_a_contact_of_it(
+    browser_of_sam: FlaskClient, services: Services, connection: Connection, company: Company, maria: Contact
+) -> None:
+    answer = send(browser_of_sam, "/orders/new", **new(company, company_id=""))
+    assert answer.status_code == 422
+    assert "Search for the company of the order, then choose it." in answer.text
+    other = add_company(services, connection, "Other")
+    answer = send(browser_of_sam, "/orders/new", **new(other, contact_id=str(maria.id)))
+    assert answer.status_code == 422
+    assert "This is no contact of the company." in answer.text
+    assert count(services) == 0
+
+
+def test_a_number_that_is_taken_is_said_at_its_field(
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection, order: Order
+) -> None:
+    answer = send(browser_of_sam, "/orders/new", line("Tea", "1", "3"), **new(company, number=order.number))
+    assert answer.status_code == 422
+    assert "Another order has this number." in answer.text
+    other = add(services, company, connection, CHAI)
+    path = f"/orders/{other.id}/edit"
+    answer = send(browser_of_sam, path, **opened(browser_of_sam, path) | {"number": order.number})
+    assert "Another order has this number." in answer.text
+
+
+def test_the_same_form_sent_twice_makes_one_order(
+    browser_of_sam: FlaskClient, services: Services, company: Company
+) -> None:
+    first, second = (send(browser_of_sam, "/orders/new", line("Tea", "1", "3"), **new(company)) for _ in range(2))
+    assert (first.status_code, first.location) == (second.status_code, second.location)
+    assert count(services) == 1
+
+
+def test_two_equal_forms_at_the_same_moment_make_one_order(
+    app: Flask, browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection
+) -> None:
+    """The second one gets as far as the insert while the first has not committed yet, and waits for it there."""
+
+    def blocked() -> int:
+        with services.database.engine.connect() as other:
+            return int(other.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) or 0)
+
+    with ThreadPoolExecutor(1) as second, services.database.unit_of_work() as work:
+        values = {
+            "company_id": company.id,
+            "made_by_form": "form-1",
+            "ordered_on": date(2026, 1, 1),
+            "valid_until": date(2026, 1, 1),
+        }
+        first = create_order(work, values, [CHAI], connection, user_id=None, cause="edit")
+        sent = second.submit(send, browser_of_sam, "/orders/new", line("Tea", "1", "3"), **new(company))
+        Retrying(retry=retry_if_result(lambda n: n == 0), stop=stop_after_delay(30), wait=wait_fixed(0.02))(blocked)
+        work.commit()
+        answer = sent.result(timeout=30)
+    assert (answer.status_code, answer.location) == (303, f"/orders/{first.id}")
+    assert count(services) == 1
+
+
+# ---- Lines ----------------------------------------------------------------------------------------------------------
+
+
+def descriptions(page: str) -> list[str]:
+    return [unescape(one) for one in re.findall(r'name="description" value="([^"]*)"', page)]
+
+
+def test_a_line_is_added_and_removed_without_saving(
+    browser_of_sam: FlaskClient, services: Services, company: Company
+) -> None:
+    two = (line("Tea", "2", "3", "", "20"), line("Milk", "1", "x"))
+    answer = send(browser_of_sam, "/orders/new", *two, **new(company, add="1", notes="Kept"))
+    assert answer.status_code == 200
+    assert descriptions(answer.text) == ["Tea", "Milk", ""]
+    assert re.search(r'id="description-3"[^>]* autofocus', answer.text)
+    assert 'value="x"' in answer.text
+    assert ">\nKept</textarea>" in answer.text
+    assert 'name="once" value="form-1"' in answer.text
+    answer = send(browser_of_sam, "/orders/new", *two, **new(company, remove="1"))
+    assert descriptions(answer.text) == ["Milk"]
+    answer = send(browser_of_sam, "/orders/new", two[0], **new(company, remove="1"))
+    assert descriptions(answer.text) == [""], "there is always a line to type in"
+    assert count(services) == 0
+
+
+def test_totals_are_made_while_typing(browser_of_sam: FlaskClient, company: Company) -> None:
+    lines = (line("Tea", "2", "3.50", "1", "20"), line("Milk", "1", "x"))
+    page = send(browser_of_sam, "/orders/new", *lines, **new(company, again="1", shipping="4")).text
+    assert '<output id="net-1" class="amount">6.00</output>' in page
+    assert '<output id="net-2" class="amount"></output>' in page
+    sums = page[page.index('data-role="sums"') :]
+    assert re.findall(r"<dd>([^<]*)</dd>", sums)[:3] == ["10.00", "1.20", "11.20"]
+
+
+def test_a_product_fills_its_description_and_price(
+    browser_of_sam: FlaskClient, services: Services, company: Company, products: dict[str, int]
+) -> None:
+    lines = (line("chang", "1"), line("38", "1"), line("Chai", "1", "9.99"), line("Something else", "1", "5"))
+    page = send(browser_of_sam, "/orders/new", *lines, **new(company, again="1")).text
+    assert descriptions(page) == ["Chang", "Côte de Blaye", "Chai", "Something else"]
+    assert re.findall(r'name="unit_price" value="([^"]*)"', page) == ["19.00", "263.50", "9.99", "5"]
+    chosen = [str(products[name]) for name in ("Chang", "Côte de Blaye", "Chai")]
+    assert re.findall(r'name="product_id" value="([^"]*)"', page) == [*chosen, ""]
+    # Another product in the same line brings its own price; other words for it do not.
+    again = [chosen[0], "Chai", "1", "19.00", "", ""], [chosen[1], "Côte de Blaye 1996", "1", "263.50", "", ""]
+    page = send(browser_of_sam, "/orders/new", *again, **new(company, again="1")).text
+    assert re.findall(r'name="unit_price" value="([^"]*)"', page) == ["18.00", "263.50"]
+    assert re.findall(r'name="product_id" value="([^"]*)"', page) == [chosen[2], chosen[1]]
+    answer = send(browser_of_sam, "/orders/new", line("Chai", "3"), line("Tofu", "1", "2"), **new(company))
+    made = stored(services, int(answer.location.rsplit("/", 1)[1]))
+    assert [one.product_id for one in made.lines] == [products["Chai"], None], "Tofu can no longer be ordered"
+    assert made.total == Decimal("56.00")
+
+
+def test_products_are_found_by_name_and_code(browser_of_sam: FlaskClient, products: dict[str, int]) -> None:
+    def found(typed: str) -> list[str]:
+        page = browser_of_sam.get("/orders/new", query_string={"description": typed}).text
+        return [unescape(one) for one in re.findall(r'<option value="([^"]*)">', page.split('id="products"')[1])]
+
+    assert found("") == ["Chai", "Chang", "Côte de Blaye"]
+    assert found("cote") == ["Côte de Blaye"]
+    assert found("38") == ["Côte de Blaye"]
+    assert found("cha") == ["Chai", "Chang"]
+    assert found("tofu") == []
+    assert found("%") == []
+
+
+# ---- Editing --------------------------------------------------------------------------------------------------------
+
+
+def typed_of(order: Order) -> list[list[str]]:
+    return [
+        [str(one.product_id or ""), one.description, str(one.quantity), str(one.unit_price), "", str(one.tax_rate)]
+        for one in order.lines
+    ]
+
+
+def test_an_edit_is_stored_and_validated_anew(browser_of_sam: FlaskClient, services: Services, order: Order) -> None:
+    path = f"/orders/{order.id}/edit"
+    form = opened(browser_of_sam, path)
+    assert json.loads(form["was-lines"]) == [["", "Chai", "2", "18.00", "", "20"]]
+    answer = send(browser_of_sam, path, line("Chai", "2"), **form | {"notes": "New"})
+    assert (answer.status_code, answer.location) == (303, f"/orders/{order.id}")
+    after = stored(services, order.id)
+    assert (after.notes, after.phase, after.sync_detail["code"]) == ("New", "validating", "no_price")
+    assert len(send(browser_of_sam, path, **opened(browser_of_sam, path)).headers["Location"]) > 1
+    assert stored(services, order.id).lines == [], "all lines were removed"
+
+
+def test_what_others_saved_meanwhile_is_kept(browser_of_sam: FlaskClient, services: Services, order: Order) -> None:
+    path = f"/orders/{order.id}/edit"
+    form = opened(browser_of_sam, path)
+    send(browser_of_sam, path, line("Tea", "9", "9"), **form)
+    answer = send(browser_of_sam, path, *typed_of(order), **form | {"notes": "Mine"})
+    assert answer.status_code == 303
+    after = stored(services, order.id)
+    assert (after.notes, [one.description for one in after.lines]) == ("Mine", ["Tea"])
+    assert "Meanwhile somebody else changed lines; that was kept." in browser_of_sam.get(answer.location).text
+
+
+@pytest.mark.parametrize(("side", "kept"), [("yours", "Milk"), ("theirs", "Tea")])
+def test_both_changed_the_lines_and_the_person_chooses(
+    browser_of_sam: FlaskClient, services: Services, order: Order, side: str, kept: str
+) -> None:
+    path = f"/orders/{order.id}/edit"
+    form = opened(browser_of_sam, path)
+    send(browser_of_sam, path, line("Tea", "9", "9"), **form)
+    answer = send(browser_of_sam, path, line("Milk", "1", "2"), **form)
+    assert answer.status_code == 409
+    page = answer.text
+    assert 'data-role="form-differences"' in page
+    assert descriptions(page) == ["Milk"], "what was typed is kept"
+    theirs = page[page.index('data-role="difference"') :]
+    assert theirs.index("Tea") < theirs.index('id="lines"')
+    seen = re.search(r'name="was-lines" value="([^"]*)"', page)
+    assert seen
+    form |= {"was-lines": unescape(seen[1]), "take-lines": side}
+    assert send(browser_of_sam, path, line("Milk", "1", "2"), **form).status_code == 303
+    assert [one.description for one in stored(services, order.id).lines] == [kept]
+
+
+def test_what_sage_has_can_only_be_edited_where_it_stays_here(
+    browser_of_sam: FlaskClient, services: Services, order: Order, sam: User
+) -> None:
+    put(services, order, Reason.IN_STEP, "q1")
+    path = f"/orders/{order.id}/edit"
+    page = browser_of_sam.get(path).text
+    assert "Sage has this order" in page
+    assert 'name="description"' not in page
+    assert 'name="number"' not in page
+    form = opened(browser_of_sam, path) | {"internal_notes": "Pays late", "owner_id": str(sam.id)}
+    assert send(browser_of_sam, path, **form).status_code == 303
+    after = stored(services, order.id)
+    assert (after.internal_notes, after.owner_id, after.sync_reason) == ("Pays late", sam.id, "in_step")
+    assert (after.phase, len(after.lines), after.total) == ("confirmed", 1, order.total)
+
+
+def test_who_was_editing_when_it_went_to_sage_loses_no_word(
+    browser_of_sam: FlaskClient, services: Services, order: Order
+) -> None:
+    path = f"/orders/{order.id}/edit"
+    form = opened(browser_of_sam, path) | {"notes": "Rear entrance", "internal_notes": "Ours"}
+    put(services, order, Reason.IN_STEP, "q1")
+    answer = send(browser_of_sam, path, line("Milk", "1", "2"), **form)
+    assert answer.status_code == 409
+    assert "Meanwhile this order went to Sage" in answer.text
+    lost = answer.text[answer.text.index('data-role="form-lost"') :]
+    assert "Rear entrance" in lost
+    assert "Milk" in lost
+    assert ">\nOurs</textarea>" in answer.text
+    after = stored(services, order.id)
+    assert (after.notes, after.internal_notes) == ("", "")
+
+
+@pytest.mark.parametrize("order_id", ["999", "0", "9223372036854775808", "x"])
+def test_an_order_that_is_not_there(browser_of_admin: FlaskClient, order_id: str) -> None:
+    for path in (f"/orders/{order_id}", f"/orders/{order_id}/edit"):
+        assert browser_of_admin.get(path).status_code == 404
+    assert send(browser_of_admin, f"/orders/{order_id}/confirm").status_code == 404
+
+
+def test_no_page_writes_styles_or_scripts_into_itself(
+    browser_of_admin: FlaskClient, order: Order, products: dict[str, int]
+) -> None:
+    for path in ("/orders", f"/orders/{order.id}", f"/orders/{order.id}/edit", "/orders/new"):
+        page = browser_of_admin.get(path).text
+        assert not re.search(r"\sstyle=|\son\w+=|hx-on|<style|javascript:|js:", page), path
+        assert not re.search(r"<script(?![^>]* src=)", page), path

@@ -1,0 +1,356 @@
+"""What the pages of orders are asked for: the list's query, whose state is the address, and the form with its lines.
+
+Pure: text of a request goes in, typed values and messages come out. No database and no network is asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import ClassVar, Protocol, Self
+
+from werkzeug.datastructures import MultiDict
+
+from webapp.forms import Field, Form, Groups, by_name, read_form
+from webapp.listing.query import AMOUNT, DAY, TIME, ListQuery, Sort, read_list_query
+from webapp.orders.amounts import Line, LineValues, amount_text, line_amounts, plain, totals
+from webapp.orders.changes import EDITABLE, STAYING
+from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines, read_day
+from webapp.orders.models import Order
+from webapp.orders.phases import STEPS
+from webapp.text import letters
+
+# The owner of orders that have none, as the address names it.
+NOBODY = "none"
+
+# The phases as the address names them, in the order in which an order goes through them.
+PHASES = dict(zip(("validating", "validated", "synchronising", "synchronised"), STEPS, strict=True))
+
+# The orders that the list can have, as the address names them.
+SORTS = {
+    "number": Sort("Number"),
+    "company": Sort("Company"),
+    "ordered_on": Sort("Date", DAY, highest_first=True),
+    "total": Sort("Total", AMOUNT, highest_first=True),
+    "last_synchronised_at": Sort("Last synchronisation", TIME, highest_first=True),
+}
+
+
+@dataclass(frozen=True)
+class OrderQuery(ListQuery):
+    """What the list of orders shows.
+
+    `phase` is one of PHASES, `owner` a person's id as text or NOBODY, `company` a company's id as text; `ordered_from`
+    and `ordered_to` are days in ISO 8601, both included.
+    """
+
+    SORTS: ClassVar[Mapping[str, Sort]] = SORTS
+    SORT: ClassVar[str] = "-ordered_on"
+
+    phase: str = ""
+    owner: str = ""
+    company: str = ""
+    ordered_from: str = ""
+    ordered_to: str = ""
+
+
+def read_query(args: MultiDict[str, str], owners: Mapping[int, str], companies: Collection[str]) -> OrderQuery:
+    """The query that an address asks for.
+
+    `owners` are the names of all people by id; `companies` has the id of the company that the address names, if there is
+    such a company. Never raises: what cannot be is left out and becomes a problem.
+    """
+    problems: list[str] = []
+    days: dict[str, str] = {}
+    for name, word in (("ordered_from", "first"), ("ordered_to", "last")):
+        typed = args.get(name, "").strip()
+        day = read_day(typed)
+        if day is not None:
+            days[name] = day.isoformat()
+        elif typed:
+            problems.append(f"The {word} day cannot be read: write it like 31/12/2026. The list is shown without it.")
+    if days.get("ordered_from", "") > days.get("ordered_to", "9999-12-31"):
+        problems.append("The range of days ends before it begins. The list is shown without its end.")
+        del days["ordered_to"]
+    readable = MultiDict([pair for pair in args.items(multi=True) if pair[0] not in ("ordered_from", "ordered_to")])
+    readable.update(days)
+    choices = {
+        "phase": PHASES,
+        "owner": {NOBODY, *map(str, owners)},
+        "company": companies,
+        **{name: {days.get(name, "")} for name in ("ordered_from", "ordered_to")},
+    }
+    query = read_list_query(OrderQuery, readable, choices)
+    return replace(query, problems=(*query.problems, *problems))
+
+
+# The form in groups, in the order in which people fill it in. All lines together are one field: what others made of
+# them is kept or taken as a whole.
+_COMPANY = Field("company_id", "Company", kind="company", needed=True, live=None)
+_CONTACT = Field("contact_id", "Contact", kind="choice", hint="One of the company's contacts.", live=None)
+_OWNER = Field("owner_id", "Owner", kind="choice", live="owner")
+_INTERNAL_NOTES = Field(
+    "internal_notes",
+    "Internal notes",
+    kind="long",
+    hint="For colleagues only. They are not sent to Sage.",
+    limit=LIMITS["internal_notes"],
+    live=None,
+)
+GROUPS: Groups = (
+    (
+        "Order",
+        (
+            _COMPANY,
+            _CONTACT,
+            _OWNER,
+            Field("number", "Number", hint="Unique. Left empty, it becomes the next one.", limit=LIMITS["number"]),
+            Field("ordered_on", "Date", kind="date", live="ordered_on"),
+            Field(
+                "valid_until", "Valid until", kind="date", hint="The last day on which it holds.", live="valid_until"
+            ),
+        ),
+    ),
+    ("Lines", (Field("lines", "Lines", kind="lines", live="total"), Field("shipping", "Shipping", live="shipping"))),
+    (
+        "Notes",
+        (
+            Field("notes", "Notes", kind="long", hint="Sage shows them on the document.", limit=LIMITS["notes"]),
+            _INTERNAL_NOTES,
+        ),
+    ),
+)
+FIELDS = by_name(GROUPS)
+
+# Why another company cannot be chosen later.
+STAYS_WITH_COMPANY = "An order stays with its company."
+
+# What can still be edited when Sage has the order.
+STAYING_GROUPS: Groups = (("Only here", (_CONTACT, _OWNER, _INTERNAL_NOTES)),)
+
+# A line as it stands in the form: a text for each of these names, which the form repeats for each line.
+LINE_FIELDS = ("product_id", "description", "quantity", "unit_price", "discount", "tax_rate")
+TypedLine = dict[str, str]
+
+
+def blank_line(lines: Sequence[TypedLine] = ()) -> TypedLine:
+    """A line to be filled in. Its tax is that of the line before: most orders have one rate."""
+    return dict.fromkeys(LINE_FIELDS, "") | {"quantity": "1", "tax_rate": lines[-1]["tax_rate"] if lines else ""}
+
+
+class Catalogued(Protocol):
+    """What is read of a product: see webapp.orders.models.Product."""
+
+    id: int
+    code: str
+    name: str
+    unit_price: Decimal
+
+
+def read_typed_lines(form: MultiDict[str, str]) -> list[TypedLine]:
+    """The lines of a form as they were typed, without the one to be removed and with one more where that was asked for."""
+    columns = {name: form.getlist(name) for name in LINE_FIELDS}
+    number = len(columns["description"])
+    padded = {name: (texts + [""] * number)[:number] for name, texts in columns.items()}
+    lines = [{name: padded[name][index] for name in LINE_FIELDS} for index in range(number)]
+    removed = form.get("remove", "")
+    if removed.isascii() and removed.isdigit() and len(removed) < 6 and 0 < int(removed) <= number:
+        del lines[int(removed) - 1]
+    if "add" in form:
+        lines.append(blank_line(lines))
+    return lines
+
+
+def with_products(lines: Sequence[TypedLine], products: Sequence[Catalogued]) -> list[TypedLine]:
+    """Lines with their products: a description that is a product's name or code stands for that product.
+
+    The product's price is filled in where none was typed, or where the price is that of the product before. A line keeps
+    its product when its description is worded differently. Products that are not among `products` are not there.
+    """
+    by_id = {str(one.id): one for one in products}
+    named: dict[str, list[Catalogued]] = {}
+    for one in products:
+        for text in {letters(one.name), letters(one.code)}:
+            named.setdefault(text, []).append(one)
+    made = []
+    for line in lines:
+        before = by_id.get(line["product_id"])
+        meant = named.get(letters(line["description"]), [])
+        # Where two products share a name, nobody can tell which one is meant, unless it was chosen before.
+        now = meant[0] if len(meant) == 1 else before
+        price = line["unit_price"]
+        if now is not None and now is not before:
+            old = "" if before is None else f"{before.unit_price:.2f}"
+            if price.strip() in ("", old):
+                price = f"{now.unit_price:.2f}"
+        description = line["description"] if now is None or now is before else now.name
+        made.append(
+            line | {"product_id": "" if now is None else str(now.id), "description": description, "unit_price": price}
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What lines come to as they are typed, as texts: the net of each, empty where it cannot be told, and the totals."""
+
+    nets: list[str]
+    net: str
+    tax: str
+    total: str
+
+
+def sums(lines: Sequence[TypedLine], shipping: str) -> Sums:
+    """What lines come to as they are typed. Those that are not complete yet do not count."""
+    nets, whole = [], []
+    for line in lines:
+        cleaned = clean_order_lines([line])
+        whole += [] if cleaned.errors else cleaned.lines
+        nets.append("" if cleaned.errors or not cleaned.lines else amount_text(line_amounts(cleaned.lines[0]).net))
+    made = totals(whole, _amount(shipping))
+    return Sums(nets, amount_text(made.net), amount_text(made.tax), amount_text(made.total))
+
+
+def typed_lines(lines: Sequence[Line]) -> list[TypedLine]:
+    """Lines that are stored, as a form holds them: nothing where there is no price, and none of the zeros that say nothing."""
+    return [
+        {
+            "product_id": str(getattr(line, "product_id", None) or ""),
+            "description": line.description,
+            "quantity": plain(line.quantity),
+            "unit_price": f"{line.unit_price:.2f}" if line.unit_price else "",
+            "discount": f"{line.discount:.2f}" if line.discount else "",
+            "tax_rate": plain(line.tax_rate) if line.tax_rate else "",
+        }
+        for line in lines
+    ]
+
+
+def lines_value(lines: Sequence[Line]) -> str:
+    """Lines as the one text of the field `lines`, equal letter by letter where the lines are."""
+    return json.dumps([list(line.values()) for line in typed_lines(lines)], ensure_ascii=False)
+
+
+def read_lines_value(text: str) -> list[LineValues]:
+    """The lines of such a text; of a text that is none, as only somebody sends who made up the form, no lines."""
+    try:
+        typed = [dict(zip(LINE_FIELDS, map(str, one), strict=True)) for one in json.loads(text)]
+        cleaned = clean_order_lines(typed)
+    except (ValueError, TypeError):
+        return []
+    return [] if cleaned.errors else cleaned.lines
+
+
+@dataclass(frozen=True)
+class OrderForm:
+    """A form of an order as it was sent.
+
+    `fields` is its fields, of which `lines` is one; `lines` are the lines exactly as they were typed, and `line_errors`
+    what is wrong with them, by index and field. `lost` are the fields, with the words that were typed, that can no
+    longer be changed since the form was opened.
+    """
+
+    fields: Form
+    lines: list[TypedLine]
+    line_errors: dict[tuple[int, str], str]
+    lost: tuple[tuple[Field, str], ...] = ()
+
+    def with_error(self, name: str, sentence: str) -> Self:
+        """This form with an error that only the database could find."""
+        return replace(self, fields=self.fields.with_error(name, sentence))
+
+
+@dataclass(frozen=True)
+class _Cleaned:
+    values: dict[str, str]
+    errors: dict[str, str]
+
+
+def read_order_form(
+    form: MultiDict[str, str],
+    lines: list[TypedLine],
+    stored: Mapping[str, str],
+    *,
+    companies: Collection[str],
+    contacts: Collection[int],
+    owners: Collection[int],
+    is_closed: bool = False,
+) -> OrderForm:
+    """A form as it was sent, cleaned. `lines` are its lines with their products.
+
+    `companies`, `contacts` and `owners` are the ids that may be chosen. `stored` is what the fields are now: see `texts`.
+    Of an order that `is_closed`, what Sage has stays as it is.
+    """
+    # What is not in the form stays: a closed order's has no lines.
+    kept = form.get("take-lines") == "theirs" or "lines" not in form
+    cleaned = CleanedLines([], [], {}) if kept else clean_order_lines(lines, _amount(form.get("shipping", "")))
+    typed_as = {} if kept else {"lines": lines_value(cleaned.lines)}
+    sent = {name: text for name, text in form.items() if name != "lines"} | typed_as
+
+    def clean(typed: dict[str, str]) -> _Cleaned:
+        header = clean_order_header(typed)
+        values, errors = {**header.values, "lines": typed["lines"]}, dict(header.errors)
+        for name, allowed, sentence in (
+            ("company_id", companies, "Search for the company of the order, then choose it."),
+            ("contact_id", {0, *contacts}, "This is no contact of the company. Choose another one, or nobody."),
+            ("owner_id", {0, *owners}, "This person no longer uses Synclight. Choose another owner."),
+        ):
+            values[name] = typed[name].strip()
+            if (values[name] or "0") not in {str(one) for one in allowed}:
+                errors[name] = sentence
+        if stored["number"] and not values["number"]:
+            errors["number"] = f"Every order needs a number. It was {stored['number']}."
+        if cleaned.problem or cleaned.errors:
+            errors["lines"] = cleaned.problem or "Some lines are not complete."
+        return _Cleaned(values, errors)
+
+    read = read_form(FIELDS, sent, stored, clean, {"company_id": STAYS_WITH_COMPANY} if stored["company_id"] else None)
+    if is_closed:
+        return _without_what_sage_has(read, lines, stored)
+    return OrderForm(read, lines, cleaned.errors)
+
+
+def _without_what_sage_has(read: Form, lines: list[TypedLine], stored: Mapping[str, str]) -> OrderForm:
+    closed = [name for name in FIELDS if name not in STAYING]
+    lost = tuple(
+        (FIELDS[name], read.typed[name])
+        for name in closed
+        if name in read.errors or read.values[name] not in (read.before[name], stored[name])
+    )
+    kept = {name: stored[name] for name in closed}
+    errors = {name: sentence for name, sentence in read.errors.items() if name in STAYING}
+    return OrderForm(
+        replace(read, typed=read.typed | kept, values=read.values | kept, before=read.before | kept, errors=errors),
+        lines,
+        {},
+        lost,
+    )
+
+
+def _amount(text: str) -> Decimal:
+    header = clean_order_header({"shipping": text})
+    return Decimal(0) if "shipping" in header.errors else Decimal(header.values["shipping"])
+
+
+def texts(order: Order) -> dict[str, str]:
+    """The fields of an order as a form holds them. Its lines must be loaded."""
+    names = ("company_id", *EDITABLE)
+    found = {name: "" if (value := getattr(order, name)) is None else str(value) for name in names}
+    return found | {"shipping": f"{order.shipping:.2f}", "lines": lines_value(order.lines)}
+
+
+def nothing(today: date) -> dict[str, str]:
+    """The fields of an order that is not there yet. It holds for thirty days."""
+    days = {"ordered_on": today.isoformat(), "valid_until": (today + timedelta(days=30)).isoformat()}
+    return dict.fromkeys(FIELDS, "") | days | {"shipping": "0.00", "lines": "[]"}
+
+
+def stored_values(values: Mapping[str, str]) -> dict[str, object]:
+    """The fields of a form, but its lines, as an order holds them."""
+    made: dict[str, object] = {name: values[name] for name in ("number", "notes", "internal_notes")}
+    made |= {name: date.fromisoformat(values[name]) for name in ("ordered_on", "valid_until")}
+    made |= {name: int(values[name]) if values[name] else None for name in ("company_id", "contact_id", "owner_id")}
+    return made | {"shipping": Decimal(values["shipping"])}

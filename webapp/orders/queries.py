@@ -1,0 +1,149 @@
+"""What is read about orders and products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Table, func, or_, select
+from sqlalchemy.orm import Session, selectinload
+
+from webapp.contacts.models import Contact
+from webapp.listing.pages import Listing, Page, last_synchronised_key, read_page
+from webapp.orders.forms import NOBODY, OrderQuery, TypedLine
+from webapp.orders.models import CONFIRMED, Order, OrderLine, Product
+from webapp.status import Status
+
+_ORDER: Table = Order.__table__  # type: ignore[assignment]
+
+# As many products as a list under a field can show at once.
+MOST_PRODUCTS = 20
+
+
+@dataclass(frozen=True)
+class ListRow:
+    """An order as a row of the list."""
+
+    id: int
+    sync_version: int
+    sync_reason: str
+    sync_detail: dict[str, Any]
+    number: str
+    company_id: int
+    company_name: str
+    ordered_on: date
+    total: Decimal
+    owner_id: int | None
+    last_synchronised_at: datetime | None
+
+
+def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
+    limits: list[ColumnElement[bool]] = []
+    match query.phase:
+        case "":
+            pass
+        case "synchronising":
+            limits += [of.c.sync_status != Status.SYNCHRONISED, of.c.phase == CONFIRMED]
+        case "synchronised":
+            limits.append(of.c.sync_status == Status.SYNCHRONISED)
+        case phase:
+            # Nothing of it was sent, so that the index of the statuses leads to the few of them.
+            limits += [of.c.sync_status == Status.NOT_SYNCHRONISED, of.c.phase == phase]
+    if query.owner:
+        limits.append(of.c.owner_id.is_(None) if query.owner == NOBODY else of.c.owner_id == int(query.owner))
+    if query.company:
+        limits.append(of.c.company_id == int(query.company))
+    if query.ordered_from:
+        limits.append(of.c.ordered_on >= date.fromisoformat(query.ordered_from))
+    if query.ordered_to:
+        limits.append(of.c.ordered_on <= date.fromisoformat(query.ordered_to))
+    return limits
+
+
+def _beginning(query: OrderQuery) -> list[ColumnElement[bool]]:
+    if query.sort != "ordered_on":
+        return []
+    if query.company:
+        return [_ORDER.c.company_id == int(query.company)]
+    days = OrderQuery(ordered_from=query.ordered_from, ordered_to=query.ordered_to)
+    return _filters(days, _ORDER)
+
+
+_LISTING = Listing(
+    table=_ORDER,
+    row=ListRow,
+    # As the indexes of migration 0004 have them.
+    keys={
+        "number": _ORDER.c.number_key,
+        "company": _ORDER.c.company_key,
+        "ordered_on": _ORDER.c.ordered_on,
+        "total": _ORDER.c.total,
+        "last_synchronised_at": last_synchronised_key(_ORDER),
+    },
+    by_status=frozenset({"ordered_on", "last_synchronised_at"}),
+    filters=_filters,
+    looked_at=("phase",),
+    beginning=_beginning,
+)
+
+
+def list_orders(session: Session, query: OrderQuery) -> Page[ListRow]:
+    """One page of the orders that `query` asks for; see webapp.listing.pages.read_page."""
+    return read_page(session, _LISTING, query)
+
+
+def find_order(session: Session, order_id: int, *, lock: bool = False) -> Order | None:
+    """An order with its lines and their products, its company and its contact; with `lock`, nobody else changes it."""
+    statement = (
+        select(Order)
+        .where(Order.id == order_id)
+        .options(
+            selectinload(Order.lines).joinedload(OrderLine.product),
+            selectinload(Order.company),
+            selectinload(Order.contact),
+        )
+    )
+    return session.scalar(statement.with_for_update() if lock else statement)
+
+
+def find_by_form(session: Session, once: str) -> int | None:
+    """The id of the order that the form with this mark has made."""
+    return session.scalar(select(Order.id).where(Order.made_by_form == once)) if once else None
+
+
+def contact_names(session: Session, company_id: int) -> dict[int, str]:
+    """The contacts of a company by id, in the order of their names."""
+    found = session.execute(
+        select(Contact.id, Contact.name).where(Contact.company_id == company_id).order_by(Contact.name_key, Contact.id)
+    )
+    return {row.id: row.name for row in found}
+
+
+def products_of(session: Session, lines: Sequence[TypedLine]) -> Sequence[Product]:
+    """The products that lines of a form are about, or may be: by their ids, and by what was typed as a name or a code."""
+    ids = {int(line["product_id"]) for line in lines if _is_id(line["product_id"])}
+    typed = {line["description"].strip() for line in lines} - {""}
+    if not ids and not typed:
+        return []
+    named = [func.fold(text) for text in sorted(typed)]
+    on_sale = Product.discontinued.is_(False) & or_(
+        func.fold(Product.name).in_(named), func.fold(Product.code).in_(named)
+    )
+    return session.scalars(select(Product).where(or_(Product.id.in_(ids), on_sale)).order_by(Product.id)).all()
+
+
+def search_products(session: Session, typed: str) -> Sequence[Product]:
+    """The first products on sale whose name or code has the words of `typed`, by name."""
+    statement = select(Product).where(Product.discontinued.is_(False))
+    for word in typed.split()[:8]:
+        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        statement = statement.where(func.fold(Product.code + " " + Product.name).like(func.fold(f"%{escaped}%")))
+    return session.scalars(statement.order_by(func.fold(Product.name), Product.id).limit(MOST_PRODUCTS)).all()
+
+
+def _is_id(text: str) -> bool:
+    # Eighteen digits always fit a bigint.
+    return text.isascii() and text.isdigit() and len(text) <= 18

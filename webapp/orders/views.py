@@ -1,0 +1,332 @@
+"""The pages of orders: the list, one order, the forms to add and edit one, and the word that it may be sent.
+
+Each address answers the whole page, and each action is a POST that redirects; htmx takes of it what it swaps. A form
+that asks for another line, or for its totals, gets itself back as it was typed, and nothing is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from secrets import token_urlsafe
+from typing import Any
+
+from flask import Blueprint, abort, flash, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from webapp.companies.queries import company_names, owner_names, search_companies
+from webapp.connection.queries import main_connection
+from webapp.db import UnitOfWork
+from webapp.forms import Difference, Form, merged
+from webapp.modules import ORDERS
+from webapp.orders import forms
+from webapp.orders.amounts import amount_text, line_amounts, plain, read_lines
+from webapp.orders.changes import confirm_order, create_order, edit_order, is_closed
+from webapp.orders.models import CONFIRMED, Order
+from webapp.orders.phases import STEPS, step
+from webapp.orders.queries import (
+    ListRow,
+    contact_names,
+    find_by_form,
+    find_order,
+    list_orders,
+    products_of,
+    search_products,
+)
+from webapp.screens import form_page, list_screen, live_row, record_screen, saved_sentence
+from webapp.services import services
+from webapp.status import Reason
+from webapp.sync.details import day
+from webapp.sync.queries import read_surroundings
+from webapp.users.access import login_required, signed_in_user
+from webapp.zone import Glance, glance
+
+blueprint = Blueprint(ORDERS.name, __name__, url_prefix=f"/{ORDERS.name}")
+
+_ONE = "/<int(max=9223372036854775807):record_id>"
+
+# The buttons and the typing that only have a form drawn anew.
+_REDRAWN_BY = ("add", "remove", "again")
+
+# Why an order is closed, by the reason of its status; of any other one, Sage has it.
+_ON_ITS_WAY = "This order is being sent to Sage this moment"
+_CLOSED_WHILE = {Reason.RUNNING: _ON_ITS_WAY, Reason.OUTCOME_UNKNOWN: "Sage may have this order"}
+
+
+@blueprint.get("")
+@login_required
+def list_page() -> ResponseReturnValue:
+    """The list. Its state is the address: see webapp.orders.forms.read_query."""
+    reader = glance()
+    with services().database.unit_of_work() as work:
+        owners = owner_names(work.session)
+        companies = company_names(work.session, [request.args.get("company", "").strip()])
+        query = forms.read_query(request.args, owners, companies)
+        page = list_orders(work.session, query)
+        around = read_surroundings(work.session, Order.module, reader)
+    return render_template(
+        "orders/list.html",
+        **list_screen(ORDERS, query, page, around),
+        owners=owners,
+        companies=companies,
+        phases=forms.PHASES,
+        days=[day(date.fromisoformat(one)) if one else "" for one in (query.ordered_from, query.ordered_to)],
+        nobody=forms.NOBODY,
+        rows=[_shown_row(row, owners, reader) for row in page.rows],
+    )
+
+
+def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:
+    return live_row(row, reader) | {
+        "number": row.number,
+        "company_id": row.company_id,
+        "company_name": row.company_name,
+        "ordered_on": day(row.ordered_on),
+        "total": amount_text(row.total),
+        "owner": owners.get(row.owner_id, "") if row.owner_id else "",
+    }
+
+
+@blueprint.get(_ONE)
+@login_required
+def record_page(record_id: int) -> ResponseReturnValue:
+    """One order: its phase, its status, its lines and the history of its synchronisation."""
+    with services().database.unit_of_work() as work:
+        order = _order(work.session, record_id)
+        screen = record_screen(work.session, ORDERS, order, () if is_closed(order) else forms.FIELDS, order.company)
+    return render_template(
+        "orders/record.html",
+        **screen,
+        steps=STEPS,
+        step=step(order.phase, Reason(order.sync_reason)),
+        closed=_why_closed(order),
+        lines=_shown_lines(order.lines),
+        lines_of=lambda text: _shown_lines(read_lines(text)),
+    )
+
+
+def _shown_lines(lines: Sequence[Any]) -> list[dict[str, Any]]:
+    """Lines as a table shows them: what is zero, but for the price, is left empty."""
+    shown = []
+    for line in lines:
+        amounts = line_amounts(line)
+        product = getattr(line, "product", None)
+        shown.append(
+            {
+                "code": product.code if product else "",
+                "description": line.description,
+                "quantity": plain(line.quantity),
+                "unit": product.unit if product else "",
+                "unit_price": amount_text(line.unit_price) if line.unit_price else "",
+                "discount": amount_text(line.discount) if line.discount else "",
+                "tax_rate": f"{plain(line.tax_rate)} %" if line.tax_rate else "",
+                "net": amount_text(amounts.net),
+            }
+        )
+    return shown
+
+
+def _why_closed(order: Order) -> str:
+    """Why only what stays here can be edited, empty where everything can."""
+    if not is_closed(order):
+        return ""
+    why = _CLOSED_WHILE.get(Reason(order.sync_reason), "Sage has this order")
+    return f"{why}: its lines, dates, number and notes are changed there. Here you can edit what stays here."
+
+
+@blueprint.post(f"{_ONE}/confirm")
+@login_required
+def confirm(record_id: int) -> ResponseReturnValue:
+    """Synchronise with Sage: have an order sent whose prices are validated. Pressing twice is harmless."""
+    with services().database.unit_of_work() as work:
+        order = _order(work.session, record_id, lock=True)
+        if confirm_order(work, order, main_connection(work.session), user_id=signed_in_user().id):
+            work.commit()
+            flash("It is sent to Sage now. This page shows the result by itself.", "ok")
+        elif order.phase == CONFIRMED:
+            flash("It was sent before. This page shows how far it has come.", "info")
+        else:
+            flash("Its prices are not valid yet. Mend what the page names, then press again.", "error")
+    return redirect(url_for("orders.record_page", record_id=record_id), 303)
+
+
+@blueprint.get("/new")
+@login_required
+def new_page() -> ResponseReturnValue:
+    """The form for a new order, of the company `?company=42` and the contact `?contact=7`; whoever opens it owns it.
+
+    `?find=words` searches for a company; the search sends the choice that was made before as `company_id`.
+    `?description=words` searches for products.
+    """
+    typed = forms.nothing(_today()) | {
+        "company_id": request.args.get("company_id") or request.args.get("company", ""),
+        "contact_id": request.args.get("contact", ""),
+        "owner_id": str(signed_in_user().id),
+    }
+    with services().database.unit_of_work() as work:
+        return _form_page(work.session, None, typed, [forms.blank_line()], once=token_urlsafe(16))
+
+
+def _today() -> date:
+    reader = glance()
+    return reader.now.astimezone(reader.zone).date()
+
+
+@blueprint.post("/new")
+@login_required
+def create() -> ResponseReturnValue:
+    """Add an order. The same form sent twice makes one: its mark is kept with the order that it made."""
+    with services().database.unit_of_work() as work:
+        form = _read_form(work.session, forms.nothing(_today()), is_closed=False)
+        fields = form.fields
+        if _is_only_redrawn():
+            return _form_page(work.session, None, fields.typed, form.lines, once=fields.once)
+        if fields.errors:
+            return _form_page(work.session, None, fields.typed, form.lines, form=form)
+        made = find_by_form(work.session, fields.once)
+        if made is None:
+            try:
+                made = _create(work, fields)
+            except IntegrityError:
+                work.session.rollback()
+                # Either the first of two equal forms was quicker, or the number is taken.
+                made = find_by_form(work.session, fields.once)
+                if made is None:
+                    return _form_page(work.session, None, fields.typed, form.lines, form=_number_taken(form))
+            else:
+                flash("The order was added.", "ok")
+    return redirect(url_for("orders.record_page", record_id=made), 303)
+
+
+def _create(work: UnitOfWork, fields: Form) -> int:
+    values = forms.stored_values(fields.values) | {"made_by_form": fields.once or None}
+    lines = forms.read_lines_value(fields.values["lines"])
+    connection = main_connection(work.session)
+    order = create_order(work, values, lines, connection, user_id=signed_in_user().id, cause="edit")
+    work.commit()
+    return order.id
+
+
+@blueprint.get(f"{_ONE}/edit")
+@login_required
+def edit_page(record_id: int) -> ResponseReturnValue:
+    """The form to edit an order, or what stays here of one that Sage has. `?focus=notes` begins at that field."""
+    with services().database.unit_of_work() as work:
+        order = _order(work.session, record_id)
+        return _form_page(work.session, order, forms.texts(order), forms.typed_lines(order.lines))
+
+
+@blueprint.post(f"{_ONE}/edit")
+@login_required
+def edit(record_id: int) -> ResponseReturnValue:
+    """Save an order. What others changed meanwhile stands, unless both changed the same field: then the person chooses."""
+    is_only_redrawn = _is_only_redrawn()
+    with services().database.unit_of_work() as work:
+        order = _order(work.session, record_id, lock=not is_only_redrawn)
+        stored = forms.texts(order)
+        form = _read_form(work.session, stored, is_closed=is_closed(order))
+        fields = form.fields
+        if is_only_redrawn and not form.lost:
+            return _form_page(work.session, order, fields.typed, form.lines, before=fields.before)
+        if form.lost or fields.errors:
+            return _form_page(work.session, order, fields.typed, form.lines, form=form, before=fields.before)
+        values, both, theirs = merged(fields, stored)
+        if both:
+            return _form_page(work.session, order, fields.typed | values, form.lines, both=both)
+        try:
+            lines = forms.read_lines_value(values["lines"])
+            connection = main_connection(work.session)
+            edit_order(work, order, forms.stored_values(values), lines, connection, user_id=signed_in_user().id)
+            work.commit()
+        except IntegrityError:
+            work.session.rollback()
+            order = _order(work.session, record_id)
+            return _form_page(work.session, order, fields.typed, form.lines, form=_number_taken(form))
+    flash(saved_sentence(theirs, forms.FIELDS), "ok")
+    return redirect(url_for("orders.record_page", record_id=record_id), 303)
+
+
+def _is_only_redrawn() -> bool:
+    return any(name in request.form for name in _REDRAWN_BY)
+
+
+def _read_form(session: Session, stored: Mapping[str, str], *, is_closed: bool) -> forms.OrderForm:
+    typed = forms.read_typed_lines(request.form)
+    companies = company_names(session, [stored["company_id"] or request.form.get("company_id", "")])
+    return forms.read_order_form(
+        request.form,
+        forms.with_products(typed, products_of(session, typed)),
+        stored,
+        companies=companies,
+        contacts=_contacts(session, companies),
+        owners=owner_names(session),
+        is_closed=is_closed,
+    )
+
+
+def _contacts(session: Session, companies: Mapping[str, str]) -> dict[int, str]:
+    """The contacts of the one company that a form names, if it names one."""
+    return contact_names(session, int(next(iter(companies)))) if companies else {}
+
+
+def _number_taken(form: forms.OrderForm) -> forms.OrderForm:
+    return form.with_error("number", "Another order has this number. Choose a different one.")
+
+
+def _form_page(
+    session: Session,
+    order: Order | None,
+    typed: Mapping[str, str],
+    lines: list[forms.TypedLine],
+    *,
+    form: forms.OrderForm | None = None,
+    both: Sequence[Difference] = (),
+    before: Mapping[str, str] | None = None,
+    once: str = "",
+) -> ResponseReturnValue:
+    """The form with these texts and lines; `before` is what the fields were when it was opened, if not what they are."""
+    companies = company_names(session, [typed["company_id"]])
+    contacts = _contacts(session, companies)
+    why_closed = _why_closed(order) if order else ""
+    lines = lines or [forms.blank_line()]
+    if before is None:
+        before = forms.texts(order) if order else {}
+    answer = form_page(
+        ORDERS,
+        order,
+        forms.STAYING_GROUPS if why_closed else forms.GROUPS,
+        typed,
+        {
+            "company_id": list(companies.items()),
+            "contact_id": [("", "Nobody"), *((str(id_), name) for id_, name in contacts.items())],
+            "owner_id": [("", "Nobody"), *((str(id_), name) for id_, name in owner_names(session).items())],
+        },
+        before=before,
+        form=form.fields if form else None,
+        both=both,
+        once=once,
+        fixed={"company_id": forms.STAYS_WITH_COMPANY} if order else {},
+        finder=search_companies(session, request.args.get("find", "")),
+        closed=why_closed,
+        lost=form.lost if form else (),
+        lines=lines,
+        line_errors=form.line_errors if form else {},
+        begin_at=len(lines) if "add" in request.form else 0,
+        sums=forms.sums(lines, typed["shipping"]),
+        total_before=amount_text(order.total) if order else "",
+        catalogue=search_products(session, request.args.get("description", "")),
+        shown_lines=lambda text: _shown_lines(forms.read_lines_value(text)),
+    )
+    response = make_response(answer)
+    if form and form.lost:
+        response.status_code = 409
+    return response
+
+
+def _order(session: Session, order_id: int, *, lock: bool = False) -> Order:
+    order = find_order(session, order_id, lock=lock)
+    if order is None:
+        abort(404)
+    return order
