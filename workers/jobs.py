@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 
 from sqlalchemy import select
 
@@ -42,7 +42,7 @@ def push(connection_id: int) -> None:
 def pull(connection_id: int, user_id: int | None = None) -> None:
     """Take over what changed in Sage."""
     services().jobs.pull_begins(connection_id)
-    pull_connection(services(), connection_id, connect, user_id)
+    pull_connection(services(), connection_id, partial(connect, reads_only=True), user_id)
 
 
 def authorise(connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from webapp.sync.models import SyncCursor, SyncRun
 from webapp.sync.resync import resync, unlink
 from workers import jobs
 from workers.engine import pull as pull_module
+from workers.engine import push as push_module
 from workers.engine.lease import Lease
 from workers.engine.match import match
 from workers.engine.outcome import RETRY_SECONDS
@@ -271,7 +273,7 @@ def test_where_sage_asks_everybody_to_wait_nobody_else_is_sent(engine: Engine) -
     assert [engine.company(one).sync_reason for one in ids] == ["retrying", *["queued"] * 4]
     assert Lease.take(engine.services.database, engine.connection_id) is None
     engine.sage.heal()
-    engine.let_time_pass(ids[0])
+    engine.let_time_pass()
     engine.push()
     assert {engine.company(one).sync_reason for one in ids} == {"in_step"}
 
@@ -361,7 +363,7 @@ def test_an_old_create_is_found_beside_another_customer_of_its_code(engine: Engi
     engine.sage.customers.edit(made.id, code="MOVED")
     engine.sage.customers.add(name="Stranger", code="ALFKI")
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.company(company_id).sage_id == made.id
 
@@ -371,7 +373,7 @@ def test_a_refusal_of_the_second_sending_says_nothing_of_the_first(engine: Engin
     engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
     engine.sage.will_fail_next("customers.create", Rejected({"code": "refused"}, {"status": "403"}))
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     engine.edit(company_id, name="Edited")
     engine.push()
@@ -384,7 +386,7 @@ def test_an_admin_who_looked_it_up_can_have_it_sent_anew(engine: Engine) -> None
     engine.sage.will_lose_the_answer("customers.create", applied=False)
     engine.push()
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.OUTCOME_UNKNOWN
     engine.edit(company_id, phone="030 1")
@@ -418,7 +420,7 @@ def test_a_value_that_sage_dropped_from_an_unanswered_create_is_not_lost(engine:
     (made,) = engine.sage.customers.by_id.values()
     later(engine)
     engine.sage.customers.edit(made.id, phone="")
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.company(company_id).phone == "030 555"
 
@@ -447,7 +449,7 @@ def test_a_customer_that_resembles_an_unanswered_create_is_for_a_person(engine: 
     engine.push()
     engine.sage.customers.add(**{**GERMAN, "code": ""})
     engine.pull()
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     company, twin = companies(engine)
     assert company.sync_reason == twin.sync_reason == Reason.POSSIBLE_DUPLICATE
@@ -661,7 +663,7 @@ def test_an_older_state_is_believed_before_the_tries_are_used_up(engine: Engine)
     ask_to_resync(engine, f"company:{company_id}")
     for _ in range(len(RETRY_SECONDS) + 1):
         engine.push()
-        engine.let_time_pass(company_id)
+        engine.let_time_pass()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
 
 
@@ -673,7 +675,7 @@ def test_the_late_answer_of_a_worker_that_was_overtaken_undoes_nothing(engine: E
     seen: list[int] = []
 
     def overtake() -> None:
-        engine.let_time_pass(company_id)
+        engine.let_time_pass()
         engine.push()
         engine.edit(company_id, name="After the takeover")
         engine.push()
@@ -727,3 +729,43 @@ def test_nobody_is_told_before_the_commit(engine: Engine) -> None:
     engine.services.database.after_commit = look
     engine.edit(company_id, name="Told")
     assert set(seen) == {"Told"}
+
+
+def test_what_sage_holds_is_read_anew_by_a_worker_that_was_held_up_before_its_write(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company_id, sage_id = linked(engine)
+    engine.edit(company_id, city="Potsdam")
+    real, late = push_module._intend, [0.0]
+    monkeypatch.setattr(push_module, "monotonic", lambda: monotonic() + late[0])
+
+    def held_up(*args: Any) -> int | None:
+        if not late[0]:
+            engine.sage.customers.edit(sage_id, phone="0331 1234")
+            noted = real(*args)
+            late[0] = 3.0
+            return noted
+        return real(*args)
+
+    monkeypatch.setattr(push_module, "_intend", held_up)
+    engine.push()
+    assert engine.sage.customers.by_id[sage_id].fields["phone"] == "0331 1234"
+    assert engine.sage.customers.by_id[sage_id].fields["city"] == "Potsdam"
+    assert engine.company(company_id).phone == "0331 1234"
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_an_edit_goes_before_a_resync_of_everything(engine: Engine) -> None:
+    ids = [engine.add(name=f"Company {number}", code=f"C{number}") for number in range(5)]
+    engine.push()
+    with engine.services.database.unit_of_work() as work:
+        resync(work, ["module:companies"], None)
+    engine.edit(ids[-1], city="Potsdam")
+    engine.sage.calls.clear()
+    first = engine.company(ids[-1]).sage_id
+    read = engine.sage.customers.read
+    order: list[str] = []
+    engine.sage.customers.read = lambda sage_id: (order.append(sage_id), read(sage_id))[1]  # type: ignore[method-assign]
+    engine.push()
+    assert order[0] == first
+    assert len(order) == 5

@@ -12,6 +12,7 @@ from webapp.companies.changes import create_company
 from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
 from webapp.queue import Jobs
 from webapp.services import Services
+from webapp.sync.models import SyncCursor
 from workers import jobs
 
 
@@ -24,11 +25,13 @@ def start_due(services: Services, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 @pytest.fixture
 def connection_id(services: Services) -> int:
-    """A connection whose next cycle is far away."""
+    """A connection whose customers were read, and whose next cycle is far away."""
     with services.database.unit_of_work() as work:
         far = datetime.now(UTC) + timedelta(hours=1)
         connection = Connection(api_url="http://127.0.0.1:1/v3.1", state=CONNECTED, next_run_at=far)
         work.session.add(connection)
+        work.session.flush()
+        work.session.add(SyncCursor(connection_id=connection.id, entity="customers", watermark=datetime.now(UTC)))
         work.commit()
         return connection.id
 

@@ -24,6 +24,7 @@ class Synced:
     `sync_version` grows with every change of the row, whoever makes it: SQLAlchemy adds it to each UPDATE's condition,
     so that a writer who read an older state gets StaleDataError instead of overwriting a newer one.
     `agreed` is the last state that both sides held, the base of the three-way merge; None before the first success.
+    `urgent` says that a person asked for what is pending, so that it goes before what an import has queued.
     `claim` is the fence of the worker that has the row in hand: a new claim has a new number, and whoever comes back
     with an older one writes nothing.
     """
@@ -40,6 +41,7 @@ class Synced:
     last_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
+    urgent: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     claim: Mapped[int | None] = mapped_column(BigInteger)
     claimed_until: Mapped[datetime | None] = mapped_column(Moment)
     sage_id: Mapped[str | None] = mapped_column(Text)
@@ -66,10 +68,11 @@ class Synced:
             # A pending record is due at some time, or it would wait for ever.
             CheckConstraint("sync_status <> 'pending' OR next_attempt_at IS NOT NULL", name="pending_has_time"),
             Index(f"uq_{table}_connection_id_sage_id", "connection_id", "sage_id", unique=True),
-            # What the workers drain, oldest first.
+            # What the workers drain: what people asked for, then the rest, each oldest first.
             Index(
                 f"ix_{table}_due",
                 "connection_id",
+                text("urgent DESC"),
                 "next_attempt_at",
                 "id",
                 postgresql_where=text("sync_status = 'pending'"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, func, insert, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, false, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from webapp.connection.models import CONNECTED, Connection
@@ -61,9 +61,11 @@ def queue(
 ) -> None:
     """Have `record` compared with Sage and sent where it differs: at once, or as soon as `connection` works again.
 
-    The count of attempts starts anew, because somebody asked. Without a connection there is nowhere to send it to.
+    The count of attempts starts anew, because somebody asked. What people asked for goes first; what is queued because
+    of Sage waits with the rest. Without a connection there is nowhere to send it to.
     """
     record.attempts = 0
+    record.urgent = cause != "sage"
     if connection is not None:
         record.connection_id = connection.id
         work.pushes.add(connection.id)
@@ -141,6 +143,8 @@ def move_all(
             sync_detail=detail,
             sync_version=model.sync_version + 1,
             attempts=0,
+            # Whoever resyncs everything waits for nothing in particular.
+            urgent=false() if cause == "resync" else model.urgent,
             next_attempt_at=(due or func.now()) if status is Status.PENDING else None,
             connection_id=model.connection_id if connection is None else connection.id,
         )

@@ -1,7 +1,7 @@
 """What of a connection is due, and which contacts and orders wait for their company.
 
-What is due is told by the clock of the database alone. Oldest first, of whatever kind: a long queue of one kind keeps
-nobody's single edit of another waiting longer than an edit of its own. A record that waits for its company is never
+What is due is told by the clock of the database alone. What people asked for goes first, so that an edit does not wait
+behind a resync of everything; then oldest first, of whatever kind. A record that waits for its company is never
 due; it is let go when Sage has the company.
 """
 
@@ -42,13 +42,14 @@ def _is_due(kind: Kind, connection_id: int, overdue: timedelta) -> list[ColumnEl
 def _waits_in_vain(kind: Kind, connection_id: int) -> list[ColumnElement[bool]]:
     """Conditions on a contact or an order that waits for a company which Sage has.
 
-    Or for a prospect: that the drain finds when it looks at the record.
+    Or for a prospect: that the drain finds when it looks at the record. What came out of Sage with a prospect and is to
+    go back with it may belong to no connection yet.
     """
     assert kind.company_id is not None
     model = kind.model
     there = select(Company.id).where(or_(has_company_in_sage(), Company.type == PROSPECT))
     return [
-        model.connection_id == connection_id,
+        or_(model.connection_id == connection_id, model.connection_id.is_(None)),
         model.sync_status == Status.PENDING,
         model.sync_reason == Reason.WAITING_FOR_PARENT,
         kind.company_id.in_(there),
@@ -63,25 +64,25 @@ def is_anything_due(session: Session, connection_id: int, overdue: timedelta = t
     return bool(session.scalar(select(or_(*found))))
 
 
-def take_oldest(session: Session, connection_id: int) -> tuple[Kind, int, int] | None:
-    """Lock the record that is due longest and that nobody else holds: its kind, its id, and a number for its claim."""
+def take_first(session: Session, connection_id: int) -> tuple[Kind, int, int] | None:
+    """Lock the next record that is due and that nobody else holds: its kind, its id, and a number for its claim."""
 
-    def oldest(kind: Kind) -> Select[tuple[str, int, object]]:
+    def first(kind: Kind) -> Select[tuple[str, int, bool, object]]:
         model = kind.model
         due = (
-            select(model.id, model.next_attempt_at)
+            select(model.id, model.urgent, model.next_attempt_at)
             .where(*_is_due(kind, connection_id, timedelta(0)))
-            .order_by(model.next_attempt_at, model.id)
+            .order_by(model.urgent.desc(), model.next_attempt_at, model.id)
             .limit(1)
             .with_for_update(of=model, skip_locked=True)
             .cte(f"due_{kind.name}")
         )
-        return select(literal(kind.name).label("kind"), due.c.id, due.c.next_attempt_at)
+        return select(literal(kind.name).label("kind"), due.c.id, due.c.urgent, due.c.next_attempt_at)
 
-    found = union_all(*(oldest(kind) for kind in KINDS)).subquery()
+    found = union_all(*(first(kind) for kind in KINDS)).subquery()
     row = session.execute(
         select(found.c.kind, found.c.id, func.nextval("claim_number"))
-        .order_by(found.c.next_attempt_at, found.c.id)
+        .order_by(found.c.urgent.desc(), found.c.next_attempt_at, found.c.id)
         .limit(1)
     ).one_or_none()
     return None if row is None else (kind_named(row[0]), row[1], row[2])
@@ -93,7 +94,7 @@ def let_children_go(work: UnitOfWork, connection_id: int) -> None:
     reason, detail = queued_as(connection)
     for kind in CHILDREN:
         where = and_(*_waits_in_vain(kind, connection_id))
-        while move_all(work, kind.model, where, reason, detail, cause="worker"):
+        while move_all(work, kind.model, where, reason, detail, cause="worker", connection=connection):
             work.commit()
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -34,7 +35,7 @@ from webapp.sync.models import Conflict, Synced, WriteIntent
 from webapp.sync.sending import child_standing, is_in_sage
 from webapp.sync.transitions import move, queue
 from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
-from workers.engine.due import hold_children, is_anything_due, let_children_go, take_oldest
+from workers.engine.due import hold_children, is_anything_due, let_children_go, take_first
 from workers.engine.kinds import Kind, fields_of, not_stored
 from workers.engine.lease import Lease, LeaseLostError
 from workers.engine.outcome import RETRY_SECONDS, verdict
@@ -56,6 +57,8 @@ log = structlog.get_logger()
 # Opens Sage for a connection; the second argument is called right before each write, and may forbid it.
 Connect = Callable[[Services, int, Callable[[], None]], AbstractContextManager[Connector]]
 
+# What was read from Sage so long ago is not written over.
+FRESH_SECONDS = 2.0
 # One job works at most this long and then makes way for the next one: a worker that is asked to stop waits for its job.
 LONGEST = timedelta(seconds=5)
 # Sage remembers an idempotency id for 7 days; a day is left for clocks that differ and for the time of the call.
@@ -167,10 +170,10 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
     """
     lease.renew()
     with services.database.unit_of_work() as work:
-        oldest = take_oldest(work.session, connection_id)
-        if oldest is None:
+        first = take_first(work.session, connection_id)
+        if first is None:
             return None
-        claimed = _claim(work, *oldest, lease)
+        claimed = _claim(work, *first, lease)
     if claimed is None:
         return False
     bound = log.bind(kind=claimed.kind.name, record=claimed.id, connection=connection_id)
@@ -273,13 +276,14 @@ def _synchronise(services: Services, sage: Connector, claimed: Claimed) -> None:
     except NotFound:
         plan = decide(claimed.fields, Remote.DELETED, claimed.agreed)
     else:
+        read_at = monotonic()
         state = RemoteState(remote.fields, remote.updated_at)
         plan = decide(claimed.fields, state, claimed.agreed, _known_until(claimed))
     match plan.action:
         case Action.NOTHING | Action.TAKE:
             _in_step(services, claimed, remote)
         case Action.SEND:
-            _update(services, sage, claimed, remote, plan)
+            _update(services, sage, claimed, remote, plan, read_at)
         case Action.ASK_CONFLICT:
             _conflict(services, claimed, remote, plan)
         case Action.ASK_DELETED:
@@ -381,12 +385,22 @@ def _look_up(services: Services, sage: Connector, claimed: Claimed) -> RemoteRec
     return free[0] if len(free) == 1 else None
 
 
-def _update(services: Services, sage: Connector, claimed: Claimed, remote: RemoteRecord, plan: Plan) -> None:
-    """Give the record in Sage the merged state."""
+def _update(
+    services: Services, sage: Connector, claimed: Claimed, remote: RemoteRecord, plan: Plan, read_at: float
+) -> None:
+    """Give the record in Sage the merged state.
+
+    Sage has no lock, so what somebody changes there between our read and our write is overwritten. A process that was
+    held up in between, so that this time is no longer a moment, reads anew.
+    """
     there = claimed.kind.collection(sage)
     body = there.update_body(plan.fields, remote)
     intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, plan.fields, body)
     if intent_id is None:
+        return
+    if monotonic() - read_at > FRESH_SECONDS:
+        _finish_intent(services, claimed, intent_id, "refused")
+        _let_go(services, claimed)
         return
     try:
         after = there.update(remote.id, body)
