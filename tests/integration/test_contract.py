@@ -12,16 +12,28 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from threading import Lock
 
 import pytest
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.accounting import BUSINESS, accounting, token_of
 from tests.sandbox_process import ROOT, SandboxProcess, free_port
-from workers.sage.connector import NotFound, OutcomeUnknown, Rejected, SageError, Transient, tidied
+from webapp.orders.amounts import LineValues, lines_text
+from workers.sage.connector import (
+    Collection,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    RemoteRecord,
+    SageError,
+    Transient,
+)
 
 SHARED = ROOT.parent / "shared"
 REFEREE = SHARED / "tools" / "sage_contract.py"
@@ -89,41 +101,56 @@ def refereed(tmp_path: Path, **switches: str) -> Iterator[tuple[SandboxProcess, 
             referee.kill()
 
 
+PERSON = {"name": "Ann Devon", "role": "Buyer", "email": "ann@alfreds.example", "phone": "030-1", "mobile": "0170-2"}
+_LINES = [
+    LineValues("Chai", Decimal(3), Decimal("18.00"), Decimal("1.50"), Decimal(20)),
+    LineValues("Tofu", Decimal("0.125"), Decimal("23.25"), Decimal(0), Decimal(5)),
+    LineValues("A book", Decimal(1), Decimal("9.99")),
+]
+ORDER = {
+    "number": "10248",
+    "ordered_on": "1996-07-04",
+    "valid_until": "1996-08-01",
+    "notes": "Ring twice.",
+    "shipping": "32.38",
+    "lines": lines_text(_LINES),
+}
+AT_ONCE = 8
+
+
 @pytest.mark.parametrize(
-    ("others", "pages", "switches"),
-    [(430, [200, 200, 31], {}), (19, [20], {"nested": "full", "size_key": "$items_per_page", "money": "number"})],
+    ("others", "lives", "pages", "exchanges", "switches"),
+    [
+        (205, 170, [200, 6], 2000, {}),
+        (19, 5, [20], 90, {"nested": "full", "size_key": "$items_per_page", "money": "number"}),
+    ],
 )
-def test_a_full_life_of_customers_breaks_nothing(
-    tmp_path: Path, others: int, pages: list[int], switches: dict[str, str]
+def test_a_full_life_of_customers_persons_and_quotes_breaks_nothing(
+    tmp_path: Path, others: int, lives: int, pages: list[int], exchanges: int, switches: dict[str, str]
 ) -> None:
     with refereed(tmp_path, **switches) as (sandbox, referee):
         token = token_of(sandbox)
         with accounting(referee.base_url, token) as sage:
             assert sage.check().id == BUSINESS
             begun = datetime.now(UTC) - timedelta(minutes=5)
-            body = sage.customers.create_body(FULL, uuid.uuid4().hex)
-            made = sage.customers.create(body)
-            assert sage.customers.create(body).id == made.id
+            made = _lived(sage.customers, FULL, "", [{"city": "Potsdam"}, {"code": "", "notes": "", "country": "FR"}])
             with pytest.raises(Rejected):
                 sage.customers.create(sage.customers.create_body({**FULL, "name": "Same code"}, uuid.uuid4().hex))
-
-            for changes in ({"city": "Potsdam"}, {"email": ""}, {"code": "", "notes": "", "country": "FR"}, FULL):
-                remote = sage.customers.read(made.id)
-                fields = {**remote.fields, **changes}
-                assert sage.customers.update(made.id, sage.customers.update_body(fields, remote)).fields == tidied(
-                    fields
-                )
+            person = _lived(sage.persons, PERSON, made.id, [{"role": "", "mobile": ""}])
+            fewer = lines_text(_LINES[1:])
+            order = _lived(sage.orders, ORDER, made.id, [{"notes": "", "shipping": "0.00"}, {"lines": fewer}])
 
             for number in range(others):
-                little = {"name": f"Customer {number}", "code": f"C{number}", "country": "GB"}
-                sage.customers.create(sage.customers.create_body(little, uuid.uuid4().hex))
+                sandbox.add(name=f"Customer {number}", reference=f"C{number}")
             assert [len(page) for page in sage.customers.changed(None)] == pages
             assert sum(len(page) for page in sage.customers.changed(begun)) == others + 1
             assert list(sage.customers.changed(datetime.now(UTC) + timedelta(minutes=5))) == [[]]
+            assert _ids(sage.customers.find({"code": "alfki"})) == [made.id]
+            assert _ids(sage.customers.find({"email": FULL["email"]})) == [made.id]
 
-            assert [one.id for one in sage.customers.find({"code": "alfki"})] == [made.id]
-            assert [one.id for one in sage.customers.find({"email": FULL["email"]})] == [made.id]
-            assert len(sage.customers.find({"name": "Customer 7"})) == 1
+            _live_at_once(referee.base_url, token, [one["id"] for one in sandbox.contacts()][1 : lives + 1])
+            assert sum(len(page) for page in sage.persons.changed(begun)) == lives + 1
+            assert sum(len(page) for page in sage.orders.changed(begun)) == lives + 1
 
             # A part that is edited by itself, in Sage, is read through the lists of the parts.
             sandbox.fault("clock_skew", seconds=600)
@@ -132,16 +159,67 @@ def test_a_full_life_of_customers_breaks_nothing(
             assert (page[0].id, page[0].fields["city"]) == (made.id, "Köln")
 
             sandbox.delete(made.id)
-            assert [one.id for page in sage.customers.deleted(begun) for one in page] == [made.id]
-            with pytest.raises(NotFound):
-                sage.customers.read(made.id)
-            with pytest.raises(NotFound):
-                sage.customers.update(made.id, sage.customers.update_body(FULL, made))
+            gone: list[tuple[Collection, RemoteRecord]]
+            gone = [(sage.customers, made), (sage.persons, person), (sage.orders, order)]
+            for records, one in gone[:2]:
+                assert one.id in [tombstone.id for page in records.deleted(begun) for tombstone in page]
+            assert list(sage.orders.deleted(begun)) == []
+            for records, one in gone:
+                body = records.update_body(one.fields, one)
+                with pytest.raises(NotFound):
+                    records.read(one.id)
+                with pytest.raises(NotFound):
+                    records.update(one.id, body)
         status, said, broken = referee.stop()
 
     assert (status, broken) == (0, [])
     assert said.endswith(" exchanges, 0 broken")
-    assert int(said.split()[1]) > others + 20
+    assert int(said.split()[1]) > exchanges, said
+
+
+def _lived(records: Collection, fields: dict[str, str], parent: str, changes: list[dict[str, str]]) -> RemoteRecord:
+    """A record that was created twice with one key, and changed; it holds `fields` in the end."""
+    body = records.create_body(fields, uuid.uuid4().hex, parent)
+    made = records.create(body)
+    assert records.create(body).id == made.id
+    assert made.fields == fields
+    for changed in (*changes, fields):
+        remote = records.read(made.id)
+        wanted = {**remote.fields, **changed}
+        assert records.update(made.id, records.update_body(wanted, remote)).fields == wanted
+    return records.read(made.id)
+
+
+def _live_at_once(base_url: str, token: str, customers: list[str]) -> None:
+    """The life of each customer with a person and a quote, several at the same time as several workers would.
+
+    The referee holds each answer back for some hundredths of a second, so that one after the other takes far longer.
+    """
+    posting = Lock()
+
+    def live(mine: list[str]) -> None:
+        with accounting(base_url, token) as sage:
+            for key in mine:
+                customer = sage.customers.read(key)
+                sage.customers.update(key, sage.customers.update_body({**customer.fields, "city": "Bath"}, customer))
+                person = sage.persons.create(sage.persons.create_body(PERSON, uuid.uuid4().hex, key))
+                sage.persons.update(person.id, sage.persons.update_body({**PERSON, "role": "Owner"}, person))
+                assert _ids(sage.persons.find(PERSON, key)) == [person.id]
+                body = sage.orders.create_body(ORDER, uuid.uuid4().hex, key)
+                # Sage numbers quotes in sequence: one POST at a time.
+                with posting:
+                    order = sage.orders.create(body)
+                sage.orders.update(
+                    order.id, sage.orders.update_body({**ORDER, "notes": ""}, sage.orders.read(order.id))
+                )
+                assert _ids(sage.orders.find(ORDER, key)) == [order.id]
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(live, (customers[first::AT_ONCE] for first in range(AT_ONCE))))
+
+
+def _ids(records: list[RemoteRecord]) -> list[str]:
+    return [one.id for one in records]
 
 
 def test_faults_of_sage_break_nothing_on_our_side(tmp_path: Path) -> None:

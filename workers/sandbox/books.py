@@ -186,7 +186,8 @@ class Books:
         address = self._store.many([values["address_id"]])[values["address_id"]]
         assert address.contact_id is not None
         first = not self._store.of_contact(address.contact_id, "contact_persons")
-        values = {**values, "is_main_contact": bool(values.get("is_main_contact")) or first}
+        # Whether Sage makes the first person the main one against its flag is not documented.
+        values = {**values, "is_main_contact": values.get("is_main_contact", first)}
         person = self._insert(CONTACT_PERSONS.name, values, address.contact_id)
         if values["is_main_contact"]:
             self._settle_main(person, "is_main_contact", "main_contact_person_id", "contact_persons")
