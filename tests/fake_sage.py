@@ -181,6 +181,10 @@ class FakeCollection:
                 {"code": f"{name}_taken", "field": name, "value": value}, {"status": "422", "code": "RecordInvalid"}
             )
 
+    def _number(self, sage_id: str, fields: Fields) -> str:
+        """What people in Sage call it by: the code of a customer, the quote number of an order; a person has none."""
+        return {"customers": fields.get("code", ""), "orders": f"SQ-{int(sage_id, 16)}"}.get(self._name, "")
+
     def _create_once(self, body: Mapping[str, Any]) -> RemoteRecord:
         key = str(body["idempotency_id"])
         if key in self._by_key:
@@ -200,8 +204,8 @@ class FakeCollection:
         tidy = tidied({"country": "GB", **fields}, self._names)
         if self._unique:
             self._refuse_taken(tidy[self._unique], None)
-        number = tidy[self._unique] if self._unique else ""
-        made = RemoteRecord(self._sage.new_id(), number, self._sage.now(), tidy, parent, origin)
+        sage_id = self._sage.new_id()
+        made = RemoteRecord(sage_id, self._number(sage_id, tidy), self._sage.now(), tidy, parent, origin)
         self.by_id[made.id] = made
         self._sage.ledger.append(Entry("create", self._name, made.id, tidy, by))
         return made
@@ -209,13 +213,11 @@ class FakeCollection:
     def _update(self, sage_id: str, fields: Mapping[str, str], *, by: str) -> RemoteRecord:
         before = self._existing(sage_id)
         tidy = tidied(fields, self._names)
-        number = ""
         if self._unique:
-            number = tidy[self._unique]
-            self._refuse_taken(number, sage_id)
+            self._refuse_taken(tidy[self._unique], sage_id)
         # As Sage: the time of a change moves only where something changed, and never back.
         moved = max(self._sage.now(), before.updated_at) if tidy != before.fields else before.updated_at
-        changed = replace(before, number=number, updated_at=moved, fields=tidy)
+        changed = replace(before, number=self._number(sage_id, tidy), updated_at=moved, fields=tidy)
         if by == "us" and moved > before.updated_at:
             # Of two states of one second nobody can tell which is the older one; docs/sync.md says so.
             self._before_our_write[sage_id] = before
@@ -229,8 +231,8 @@ class FakeCollection:
 class FakeSage:
     """One business in Sage, in memory. Implements workers.sage.connector.Connector.
 
-    As Sage does: the codes of customers and the numbers of orders are unique, persons and orders belong to a customer
-    that exists, an idempotency key gives the same record again, changes since a moment include that moment, deleted
+    As Sage does: the codes of customers are unique, the references that have our orders' numbers are not, and each order
+    has a number of Sage's own as well; persons and orders belong to a customer that exists, an idempotency key gives the same record again, changes since a moment include that moment, deleted
     customers and persons leave tombstones and deleted orders none, and times are whole seconds. `clock` says what time
     it is in Sage. `ledger` is what was done to it, `made` the idempotency key of each record that we made, and `calls`
     the names of the methods that talked to it, in order.
@@ -261,8 +263,7 @@ class FakeSage:
             self,
             "orders",
             ORDER_FIELDS,
-            required=("number", "ordered_on", "valid_until", "lines"),
-            unique="number",
+            required=("ordered_on", "valid_until", "lines"),
             sought=("number",),
             owner=self.customers,
             keeps_tombstones=False,

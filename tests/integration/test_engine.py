@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
+from sqlalchemy.orm import selectinload
 
 from tests.fake_sage import FakeSage
 from webapp.companies.changes import create_company, edit_company
 from webapp.companies.models import Company
 from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, UNREACHABLE, Connection
+from webapp.contacts.models import Contact
+from webapp.db import UnitOfWork
+from webapp.orders.amounts import LineValues
+from webapp.orders.changes import create_order
+from webapp.orders.models import Order
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.conflicts import choose, open_conflicts
-from webapp.sync.models import SyncCursor, SyncEvent, SyncRun, WriteIntent
+from webapp.sync.models import SyncCursor, Synced, SyncEvent, SyncRun, WriteIntent
 from webapp.sync.resync import UnknownKeyError, restore, resync, unlink
+from webapp.sync.sending import have_sent
 from webapp.sync.transitions import queue
 from workers.engine import push as push_module
 from workers.engine.lease import Lease, LeaseLostError
@@ -27,6 +35,8 @@ from workers.engine.pull import pull
 from workers.engine.push import drain
 from workers.sage.connector import AuthoriseAgain, Connector, OutcomeUnknown, Rejected, Transient, Unreachable
 
+LINES = [LineValues("Chai", Decimal(12), Decimal("18.00"), Decimal("5.40"), Decimal(20))]
+MARIA = {"name": "Maria Anders", "role": "Sales Representative", "email": "maria@alfki.example"}
 GERMAN = {"name": "Alfreds Futterkiste", "code": "ALFKI", "city": "Berlin", "postal_code": "12209", "country": "DE"}
 
 
@@ -76,6 +86,51 @@ class Engine:
             edit_company(work, company, values, connection, user_id=None)
             work.commit()
 
+    def add_contact(self, company_id: int, **values: str) -> int:
+        with self.services.database.unit_of_work() as work:
+            contact = Contact(company_id=company_id, **{**MARIA, **values})
+            work.session.add(contact)
+            self._have_sent(work, contact)
+            return contact.id
+
+    def edit_contact(self, contact_id: int, **values: str) -> None:
+        with self.services.database.unit_of_work() as work:
+            contact = work.session.get_one(Contact, contact_id, with_for_update=True)
+            for name, value in values.items():
+                setattr(contact, name, value)
+            self._have_sent(work, contact)
+
+    def _have_sent(self, work: UnitOfWork, record: Synced) -> None:
+        work.session.flush()
+        connection = work.session.get_one(Connection, self.connection_id)
+        have_sent(work, record, connection, cause="edit", user_id=None)
+        work.commit()
+
+    def add_order(self, company_id: int, *, confirmed: bool = True, **values: object) -> int:
+        with self.services.database.unit_of_work() as work:
+            connection = work.session.get_one(Connection, self.connection_id)
+            days = {"ordered_on": date(2026, 11, 2), "valid_until": date(2026, 12, 2)}
+            order = create_order(
+                work,
+                {"company_id": company_id, **days, **values},
+                LINES,
+                connection,
+                user_id=None,
+                cause="edit",
+                confirmed=confirmed,
+            )
+            work.commit()
+            return order.id
+
+    def contact(self, contact_id: int) -> Contact:
+        with self.services.database.unit_of_work() as work:
+            return work.session.get_one(Contact, contact_id)
+
+    def order(self, order_id: int) -> Order:
+        """An order with its lines."""
+        with self.services.database.unit_of_work() as work:
+            return work.session.get_one(Order, order_id, options=[selectinload(Order.lines)])
+
     def company(self, company_id: int) -> Company:
         with self.services.database.unit_of_work() as work:
             return work.session.get_one(Company, company_id)
@@ -84,23 +139,23 @@ class Engine:
         with self.services.database.unit_of_work() as work:
             return work.session.get_one(Connection, self.connection_id)
 
-    def reasons(self, company_id: int) -> list[str]:
+    def reasons(self, record_id: int, kind: str = "company") -> list[str]:
         """The reasons that the history shows, oldest first."""
         with self.services.database.unit_of_work() as work:
-            wanted = select(SyncEvent.to_reason).where(SyncEvent.record_id == company_id).order_by(SyncEvent.id)
-            return list(work.session.scalars(wanted))
+            wanted = select(SyncEvent.to_reason).where(SyncEvent.kind == kind, SyncEvent.record_id == record_id)
+            return list(work.session.scalars(wanted.order_by(SyncEvent.id)))
 
     def sql(self, statement: str, **values: Any) -> None:
         with self.services.database.engine.begin() as connection:
             connection.execute(text(statement), values)
 
-    def let_time_pass(self, company_id: int) -> None:
-        """As if what the record waits for, and what a dead worker held, were over."""
-        self.sql(
-            "UPDATE company SET next_attempt_at = now() - interval '1 s', claimed_until = NULL WHERE id = :id"
-            " AND sync_status = 'pending'",
-            id=company_id,
-        )
+    def let_time_pass(self) -> None:
+        """As if what all records wait for, and what a dead worker held, were over."""
+        for table in ("company", "contact", "sales_order"):
+            self.sql(
+                f"UPDATE {table} SET next_attempt_at = now() - interval '1 s', claimed_until = NULL"
+                " WHERE sync_status = 'pending'"
+            )
         self.sql("UPDATE sage_connection SET writer_until = NULL")
 
     def two_sides(self, company_id: int) -> tuple[str, str]:
@@ -267,10 +322,10 @@ def test_a_fault_of_the_second_sending_says_nothing_of_the_first(engine: Engine,
     engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
     engine.sage.will_fail_next("customers.create", second)
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     engine.pull()
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert len(engine.sage.customers.by_id) == 1
@@ -287,7 +342,7 @@ def test_a_crash_right_after_the_create_makes_one_customer(engine: Engine) -> No
         engine.push()
     assert engine.company(company_id).sync_reason == Reason.RUNNING
     assert len(engine.sage.customers.by_id) == 1
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert len(engine.sage.customers.by_id) == 1
@@ -300,7 +355,7 @@ def test_the_pull_does_not_take_our_unanswered_create_for_a_stranger(engine: Eng
     engine.pull()
     with engine.services.database.unit_of_work() as work:
         assert len(work.session.scalars(select(Company)).all()) == 1
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert len(engine.sage.customers.by_id) == 1
@@ -311,7 +366,7 @@ def test_an_old_unanswered_create_is_never_repeated_blindly(engine: Engine) -> N
     engine.sage.will_lose_the_answer("customers.create", applied=False)
     engine.push()
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     company = engine.company(company_id)
     assert (company.sync_status, company.sync_reason) == ("review", "outcome_unknown")
@@ -323,7 +378,7 @@ def test_an_old_unanswered_create_that_was_applied_is_found(engine: Engine) -> N
     engine.sage.will_lose_the_answer("customers.create", applied=True)
     engine.push()
     engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert len(engine.sage.customers.by_id) == 1
@@ -340,7 +395,7 @@ def test_a_passing_fault_is_pending_until_its_tries_are_used_up(engine: Engine) 
         assert (company.sync_detail["attempt"], company.sync_detail["of"]) == (attempt, tries)
         assert company.next_attempt_at is not None
         assert company.next_attempt_at > datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS[attempt - 1] - 5)
-        engine.let_time_pass(company_id)
+        engine.let_time_pass()
     engine.push()
     company = engine.company(company_id)
     assert (company.sync_status, company.sync_reason) == ("review", "gave_up")
@@ -439,7 +494,7 @@ def test_an_older_state_of_sage_never_undoes_a_newer_one(engine: Engine) -> None
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.RETRYING
     assert engine.two_sides(company_id) == ("Newer", "Newer")
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert engine.two_sides(company_id) == ("Newer", "Newer")
@@ -449,7 +504,7 @@ def test_a_worker_that_was_overtaken_writes_nothing(engine: Engine) -> None:
     company_id = engine.add()
 
     def overtake() -> None:
-        engine.let_time_pass(company_id)
+        engine.let_time_pass()
         forbids = engine.sage.before_write
         engine.push()
         assert engine.company(company_id).sync_reason == Reason.IN_STEP
@@ -459,7 +514,7 @@ def test_a_worker_that_was_overtaken_writes_nothing(engine: Engine) -> None:
     engine.sage.during_next("customers.create", overtake)
     engine.push()
     assert len(engine.sage.customers.by_id) == 1
-    engine.let_time_pass(company_id)
+    engine.let_time_pass()
     engine.push()
     assert engine.two_sides(company_id) == ("After the takeover",) * 2
 

@@ -85,6 +85,11 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
                 f"Sage has the code {detail['value']} for this {noun}, and another one here has it already. "
                 "Change the code of one of them, then ask an admin to resync this one."
             )
+        case "number_in_use":
+            return (
+                f"Sage has the number {detail['value']} for this {noun}, and another one here has it already. "
+                "Change the number of one of them, then ask an admin to resync this one."
+            )
         case "not_stored":
             return f"What Sage holds for this {noun} is too long to be kept here. Shorten it in Sage."
         case "refused":

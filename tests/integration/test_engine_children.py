@@ -1,0 +1,575 @@
+"""Contacts and orders on their way: after their company, never twice, and never without it."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select
+
+from tests.fake_sage import FakeCollection
+from tests.integration.test_engine import LINES, MARIA, Crash, Engine
+from webapp.connection.models import Connection
+from webapp.contacts.models import Contact
+from webapp.orders.amounts import LineValues, lines_text
+from webapp.orders.changes import confirm_order
+from webapp.orders.models import CONFIRMED, Order
+from webapp.services import Services
+from webapp.status import Reason
+from webapp.sync.models import Conflict, SyncRun
+from webapp.sync.records import find_record
+from webapp.sync.resync import restore, resync
+from workers import jobs
+from workers.engine import push as push_module
+from workers.sage.connector import Rejected, Transient
+
+QUOTE = {"number": "SO-1", "ordered_on": "2026-11-02", "valid_until": "2026-12-02", "shipping": "0.00"}
+OTHER_LINES = [LineValues("Chang", Decimal(1), Decimal("19.00"), Decimal(0), Decimal(20))]
+
+
+@pytest.fixture
+def engine(services: Services) -> Engine:
+    return Engine(services)
+
+
+def company_in_sage(engine: Engine, **values: str) -> tuple[int, str]:
+    company_id = engine.add(**values)
+    engine.push()
+    sage_id = engine.company(company_id).sage_id
+    assert sage_id
+    return company_id, sage_id
+
+
+def later(engine: Engine, seconds: int = 5) -> None:
+    engine.sage.clock = lambda: datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def in_sage(engine: Engine, record: Contact | Order) -> Any:
+    """The fields that Sage holds of a record."""
+    there = engine.sage.persons if isinstance(record, Contact) else engine.sage.orders
+    assert record.sage_id
+    return there.by_id[record.sage_id].fields
+
+
+def quote(engine: Engine, parent: str, **fields: str) -> Any:
+    return engine.sage.orders.add(parent, **{**QUOTE, "lines": lines_text(LINES), **fields})
+
+
+def ask_to_resync(engine: Engine, key: str) -> None:
+    with engine.services.database.unit_of_work() as work:
+        resync(work, [key], None)
+
+
+# The company first.
+
+
+def test_a_company_goes_first_and_its_contact_and_order_follow_at_once(engine: Engine) -> None:
+    company_id = engine.add()
+    contact_id, order_id = engine.add_contact(company_id), engine.add_order(company_id)
+    assert engine.contact(contact_id).sync_reason == Reason.WAITING_FOR_PARENT
+    assert engine.order(order_id).sync_detail["code"] == "waiting_for_parent"
+    engine.push()
+    assert engine.sage.calls == ["customers.create", "persons.create", "orders.create"]
+    company, contact, order = engine.company(company_id), engine.contact(contact_id), engine.order(order_id)
+    assert {one.sync_reason for one in (company, contact, order)} == {Reason.IN_STEP}
+    assert contact.sage_id
+    assert order.sage_id
+    assert {one.parent for one in (*engine.sage.persons.by_id.values(), *engine.sage.orders.by_id.values())} == {
+        company.sage_id
+    }
+    assert contact.agreed == in_sage(engine, contact)
+    assert order.agreed == in_sage(engine, order)
+    assert in_sage(engine, order)["lines"] == lines_text(LINES)
+    assert order.sage_number == engine.sage.orders.by_id[order.sage_id].number
+    assert engine.reasons(contact_id, "contact") == ["waiting_for_parent", "queued", "running", "in_step"]
+    assert engine.reasons(order_id, "order") == ["waiting_for_parent", "queued", "running", "in_step"]
+
+
+def test_what_waits_for_its_company_is_never_sent_before(engine: Engine) -> None:
+    company_id = engine.add(country="")
+    contact_id, order_id = engine.add_contact(company_id), engine.add_order(company_id)
+    engine.push()
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.REJECTED
+    assert engine.contact(contact_id).sync_reason == engine.order(order_id).sync_reason == Reason.WAITING_FOR_PARENT
+    assert engine.sage.calls == []
+    engine.edit(company_id, country="DE")
+    engine.push()
+    assert engine.contact(contact_id).sync_reason == engine.order(order_id).sync_reason == Reason.IN_STEP
+
+
+def test_what_belongs_to_a_prospect_stays_out_with_it(engine: Engine) -> None:
+    company_id = engine.add(type="prospect")
+    contact_id, order_id = engine.add_contact(company_id), engine.add_order(company_id)
+    engine.push()
+    assert engine.contact(contact_id).sync_detail == {"code": "excluded_with_company"}
+    assert engine.order(order_id).sync_reason == Reason.EXCLUDED
+    assert engine.sage.calls == []
+    engine.edit(company_id, type="customer")
+    engine.push()
+    assert engine.contact(contact_id).sync_reason == engine.order(order_id).sync_reason == Reason.IN_STEP
+
+
+def test_what_is_queued_while_its_company_becomes_a_prospect_is_not_sent(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    contact_id = engine.add_contact(company_id)
+    assert engine.contact(contact_id).sync_reason == Reason.QUEUED
+    engine.edit(company_id, type="prospect")
+    engine.sage.calls.clear()
+    engine.push()
+    assert engine.contact(contact_id).sync_reason == Reason.EXCLUDED
+    assert engine.sage.calls == []
+
+
+def test_the_sweep_notices_what_waits_for_a_company_that_sage_has(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "services", lambda: engine.services)
+    company_id, sage_id = company_in_sage(engine)
+    engine.sql("UPDATE company SET sage_id = NULL")
+    contact_id = engine.add_contact(company_id)
+    engine.sql("UPDATE company SET sage_id = :id", id=sage_id)
+    engine.services.redis.delete("rq:queue:push")
+    engine.services.jobs.push_begins(engine.connection_id)
+    jobs.start_due()
+    assert engine.services.redis.llen("rq:queue:push") == 1
+    engine.push()
+    assert engine.contact(contact_id).sync_reason == Reason.IN_STEP
+
+
+def test_a_long_queue_of_companies_does_not_keep_an_older_contact_waiting(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_module, "LONGEST", timedelta(0))
+    company_id, _ = company_in_sage(engine)
+    contact_id = engine.add_contact(company_id)
+    for number in range(3):
+        engine.add(code=f"K{number}")
+    engine.push()
+    assert engine.contact(contact_id).sync_reason == Reason.IN_STEP
+
+
+# Orders.
+
+
+def test_an_order_goes_to_sage_once_somebody_has_it_sent_and_not_before(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    order_id = engine.add_order(company_id, confirmed=False)
+    engine.push()
+    assert engine.order(order_id).sync_reason == Reason.NEVER_SENT
+    assert engine.sage.orders.by_id == {}
+    with engine.services.database.unit_of_work() as work:
+        order = find_record(work.session, f"order:{order_id}", lock=True)
+        assert isinstance(order, Order)
+        assert confirm_order(work, order, work.session.get_one(Connection, engine.connection_id), user_id=None)
+        work.commit()
+    engine.push()
+    engine.push()
+    assert engine.order(order_id).sync_reason == Reason.IN_STEP
+    assert [one.operation for one in engine.sage.ledger if one.collection == "orders"] == ["create"]
+
+
+def test_a_quote_that_was_changed_in_sage_arrives(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    order_id = engine.add_order(company_id)
+    engine.push()
+    later(engine)
+    sage_id = engine.order(order_id).sage_id
+    assert sage_id
+    changed = [LineValues("Chai", Decimal(2), Decimal("18.00"), Decimal(0), Decimal(20)), *OTHER_LINES]
+    engine.sage.orders.edit(sage_id, lines=lines_text(changed), shipping="7.50", valid_until="2027-01-31")
+    engine.pull()
+    order = engine.order(order_id)
+    assert [(line.description, line.quantity) for line in order.lines] == [("Chai", 2), ("Chang", 1)]
+    assert (order.net_total, order.tax_total, order.total) == (Decimal("62.50"), Decimal("11.00"), Decimal("73.50"))
+    assert order.valid_until == date(2027, 1, 31)
+    assert order.sync_reason == Reason.IN_STEP
+    calls = list(engine.sage.calls)
+    engine.push()
+    assert engine.sage.calls == calls
+
+
+def test_a_new_quote_of_a_customer_of_ours_becomes_an_order(engine: Engine) -> None:
+    company_id, parent = company_in_sage(engine)
+    quote(engine, parent)
+    engine.pull()
+    order = engine.order(1)
+    assert (order.company_id, order.number, order.phase, order.sync_reason) == (
+        company_id,
+        "SO-1",
+        CONFIRMED,
+        Reason.IN_STEP,
+    )
+    assert lines_text(order.lines) == lines_text(LINES)
+    assert order.total == Decimal("252.72")
+
+
+def test_a_new_quote_without_a_reference_gets_its_number_as_one(engine: Engine) -> None:
+    _, parent = company_in_sage(engine)
+    made = quote(engine, parent, number="")
+    engine.pull()
+    engine.push()
+    assert engine.order(1).number == made.number
+    assert engine.sage.orders.by_id[made.id].fields["number"] == made.number
+    assert engine.order(1).sync_reason == Reason.IN_STEP
+
+
+def test_a_quote_with_the_number_of_an_order_here_is_that_order_and_their_lines_are_asked_about(
+    engine: Engine,
+) -> None:
+    company_id, parent = company_in_sage(engine)
+    order_id = engine.add_order(company_id, confirmed=False, number="SO-1")
+    quote(engine, parent, lines=lines_text(OTHER_LINES))
+    engine.pull()
+    engine.push()
+    order = engine.order(order_id)
+    assert (order.sync_reason, order.sync_detail["fields"]) == (Reason.CONFLICT, ["lines"])
+    assert lines_text(order.lines) == lines_text(LINES)
+    with engine.services.database.unit_of_work() as work:
+        (conflict,) = work.session.scalars(select(Conflict))
+        assert (conflict.kind, conflict.ours, conflict.theirs) == ("order", lines_text(LINES), lines_text(OTHER_LINES))
+    assert len(engine.sage.orders.by_id) == 1
+
+
+def test_a_quote_whose_number_an_order_of_another_company_has_is_shown_and_not_lost(engine: Engine) -> None:
+    company_id, parent = company_in_sage(engine)
+    other_id, _ = company_in_sage(engine, name="Other", code="OTHER")
+    engine.add_order(other_id, confirmed=False, number="SO-1")
+    quote(engine, parent)
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        order = work.session.scalars(select(Order).where(Order.company_id == company_id)).one()
+    assert (order.number[:2], order.sync_reason) == ("S-", Reason.REJECTED)
+    assert order.sync_detail == {"code": "number_in_use", "field": "number", "value": "SO-1"}
+
+
+def test_a_quote_that_was_deleted_in_sage_is_found_by_its_absence(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    kept, gone = engine.add_order(company_id), engine.add_order(company_id)
+    engine.push()
+    engine.pull()
+    sage_id = engine.order(gone).sage_id
+    assert sage_id
+    engine.sage.orders.delete(sage_id)
+    engine.pull()
+    engine.push()
+    assert engine.order(gone).sync_reason == Reason.IN_STEP, "all is read once in an hour only"
+    engine.sql("UPDATE sync_cursor SET watermark = now() - interval '2 h' WHERE entity = 'orders, whole'")
+    engine.sage.calls.clear()
+    engine.pull()
+    engine.push()
+    assert engine.order(gone).sync_reason == Reason.DELETED_IN_SAGE
+    assert engine.order(kept).sync_reason == Reason.IN_STEP
+    assert engine.sage.calls.count("orders.read") == 1
+
+
+def test_a_whole_read_that_breaks_off_declares_nothing_missing(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    order_id = engine.add_order(company_id)
+    engine.push()
+    engine.sage.will_fail_next("orders.changed", Transient("503"), applied=True)
+    engine.pull()
+    assert engine.reasons(order_id, "order")[-1] == "in_step"
+    assert engine.sage.calls.count("orders.changed") == 1
+    engine.pull()
+    assert engine.reasons(order_id, "order")[-1] == "in_step"
+
+
+# Contacts.
+
+
+def test_a_person_that_was_changed_in_sage_arrives(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    contact_id = engine.add_contact(company_id)
+    engine.push()
+    later(engine)
+    sage_id = engine.contact(contact_id).sage_id
+    assert sage_id
+    engine.sage.persons.edit(sage_id, mobile="0170 1", role="Owner")
+    engine.pull()
+    contact = engine.contact(contact_id)
+    assert (contact.mobile, contact.role, contact.sync_reason) == ("0170 1", "Owner", Reason.IN_STEP)
+
+
+def test_an_edit_of_a_contact_is_one_update_and_merges(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    contact_id = engine.add_contact(company_id)
+    engine.push()
+    sage_id = engine.contact(contact_id).sage_id
+    assert sage_id
+    engine.sage.persons.edit(sage_id, mobile="0170 1")
+    engine.edit_contact(contact_id, phone="030 5")
+    engine.sage.calls.clear()
+    engine.push()
+    assert engine.sage.calls == ["persons.read", "persons.update"]
+    assert in_sage(engine, engine.contact(contact_id))["phone"] == "030 5"
+    assert engine.contact(contact_id).mobile == "0170 1"
+
+
+def test_a_person_deleted_in_sage_is_for_a_person_who_can_restore_it(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    contact_id = engine.add_contact(company_id)
+    engine.push()
+    engine.pull()
+    sage_id = engine.contact(contact_id).sage_id
+    assert sage_id
+    engine.sage.persons.delete(sage_id)
+    engine.pull()
+    assert engine.contact(contact_id).sync_reason == Reason.DELETED_IN_SAGE
+    with engine.services.database.unit_of_work() as work:
+        contact = work.session.get_one(Contact, contact_id)
+        restore(work, contact, work.session.get_one(Connection, engine.connection_id), None)  # type: ignore[arg-type]
+        work.commit()
+    engine.push()
+    assert engine.contact(contact_id).sync_reason == Reason.IN_STEP
+    assert len(engine.sage.persons.by_id) == 1
+
+
+@pytest.mark.parametrize("known_by", ["email", "name"])
+def test_a_person_that_both_sides_have_is_linked_not_doubled(engine: Engine, known_by: str) -> None:
+    engine.sql("DELETE FROM sync_cursor WHERE entity = 'persons'")
+    company_id, parent = company_in_sage(engine)
+    contact_id = engine.add_contact(company_id, mobile="0170 1")
+    namesake = engine.add_contact(engine.add(name="Other", code="OTHER"))
+    engine.push()
+    assert engine.sage.persons.by_id == {}, "nothing of a kind is sent before it was read once"
+    engine.sage.persons.add(parent, **{known_by: MARIA[known_by], "name": MARIA["name"]})
+    engine.pull()
+    engine.push()
+    assert engine.contact(contact_id).sync_reason == Reason.IN_STEP
+    assert engine.contact(namesake).sage_id != engine.contact(contact_id).sage_id
+    assert [one.fields["mobile"] for one in engine.sage.persons.by_id.values() if one.parent == parent] == ["0170 1"]
+
+
+def test_a_person_of_a_customer_that_nobody_knows_yet_comes_again(engine: Engine) -> None:
+    company_id = engine.add(code="")
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
+    engine.push()
+    (customer,) = engine.sage.customers.by_id.values()
+    engine.sage.persons.add(customer.id, name="Karl")
+    engine.pull()
+    later(engine, 900)
+    _, parent = company_in_sage(engine, name="Other", code="OTHER")
+    engine.sage.persons.add(parent, name="Much later")
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        assert work.session.scalars(select(Contact.name)).all() == ["Much later"]
+    engine.let_time_pass()
+    engine.push()
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        known = {(one.name, one.company_id) for one in work.session.scalars(select(Contact))}
+    assert ("Karl", company_id) in known
+
+
+def test_a_customer_with_persons_and_quotes_that_is_new_here_comes_with_all_of_them(engine: Engine) -> None:
+    customer = engine.sage.customers.add(name="Neu", code="NEU")
+    engine.sage.persons.add(customer.id, name="Karl")
+    quote(engine, customer.id)
+    engine.pull()
+    company_id = engine.company(1).id
+    assert engine.contact(1).company_id == engine.order(1).company_id == company_id
+    with engine.services.database.unit_of_work() as work:
+        run = work.session.scalars(select(SyncRun)).one()
+        assert (run.seen, run.created) == (3, 3)
+
+
+# A company that goes.
+
+
+def test_a_customer_deleted_in_sage_leaves_nothing_of_its_company_green(engine: Engine) -> None:
+    company_id, parent = company_in_sage(engine)
+    contact_id, order_id = engine.add_contact(company_id), engine.add_order(company_id)
+    engine.push()
+    engine.sage.customers.delete(parent)
+    engine.pull()
+    assert engine.company(company_id).sync_reason == Reason.DELETED_IN_SAGE
+    assert engine.contact(contact_id).sync_reason == engine.order(order_id).sync_reason == Reason.WAITING_FOR_PARENT
+    engine.edit_contact(contact_id, phone="030 5")
+    engine.sage.calls.clear()
+    engine.push()
+    assert engine.sage.calls == []
+    with engine.services.database.unit_of_work() as work:
+        company = find_record(work.session, f"company:{company_id}", lock=True)
+        assert company is not None
+        restore(work, company, work.session.get_one(Connection, engine.connection_id), None)  # type: ignore[arg-type]
+        work.commit()
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    assert engine.contact(contact_id).sync_reason == Reason.DELETED_IN_SAGE
+    assert engine.order(order_id).sync_reason == Reason.IN_STEP
+
+
+def test_a_contact_of_a_customer_that_has_just_gone_waits_for_its_company(engine: Engine) -> None:
+    company_id, parent = company_in_sage(engine)
+    engine.sage.customers.delete(parent)
+    contact_id = engine.add_contact(company_id)
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.DELETED_IN_SAGE
+    assert engine.contact(contact_id).sync_reason == Reason.WAITING_FOR_PARENT
+
+
+# Creates whose outcome is unknown.
+
+
+def add_child(engine: Engine, kind: str, company_id: int) -> int:
+    return engine.add_contact(company_id) if kind == "contact" else engine.add_order(company_id)
+
+
+def child(engine: Engine, kind: str, record_id: int) -> Contact | Order:
+    return engine.contact(record_id) if kind == "contact" else engine.order(record_id)
+
+
+def collection(engine: Engine, kind: str) -> FakeCollection:
+    return engine.sage.persons if kind == "contact" else engine.sage.orders
+
+
+CALLS = {"contact": "persons.create", "order": "orders.create"}
+both_kinds = pytest.mark.parametrize("kind", ["contact", "order"])
+
+
+@both_kinds
+def test_a_crash_between_the_create_and_its_record_makes_one(engine: Engine, kind: str) -> None:
+    company_id, _ = company_in_sage(engine)
+    record_id = add_child(engine, kind, company_id)
+
+    def die() -> None:
+        raise Crash
+
+    engine.sage.during_next(CALLS[kind], die)
+    with pytest.raises(Crash):
+        engine.push()
+    engine.pull()
+    engine.let_time_pass()
+    engine.push()
+    engine.pull()
+    assert child(engine, kind, record_id).sync_reason == Reason.IN_STEP
+    assert len(collection(engine, kind).by_id) == 1
+    assert [one.operation for one in engine.sage.ledger].count("create") == 2
+    with engine.services.database.unit_of_work() as work:
+        assert len(work.session.scalars(select(Contact.id)).all() + work.session.scalars(select(Order.id)).all()) == 1
+
+
+@both_kinds
+@pytest.mark.parametrize("applied", [True, False])
+def test_an_old_unanswered_create_is_looked_up_and_never_repeated(engine: Engine, kind: str, applied: bool) -> None:
+    company_id, _ = company_in_sage(engine)
+    record_id = add_child(engine, kind, company_id)
+    engine.sage.will_lose_the_answer(CALLS[kind], applied=applied)
+    engine.push()
+    engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
+    engine.let_time_pass()
+    engine.push()
+    assert engine.sage.calls.count(CALLS[kind]) == 1
+    expected = Reason.IN_STEP if applied else Reason.OUTCOME_UNKNOWN
+    assert child(engine, kind, record_id).sync_reason == expected
+    if not applied:
+        ask_to_resync(engine, f"{kind}:{record_id}")
+        engine.push()
+        assert child(engine, kind, record_id).sync_reason == Reason.IN_STEP
+    assert len(collection(engine, kind).by_id) == 1
+
+
+def test_what_is_linked_to_another_contact_is_not_what_an_unanswered_create_made(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    engine.add_contact(company_id)
+    engine.push()
+    namesake = engine.add_contact(company_id)
+    engine.sage.will_lose_the_answer("persons.create", applied=False)
+    engine.push()
+    engine.sql("UPDATE write_intent SET created_at = now() - interval '8 days'")
+    engine.let_time_pass()
+    engine.push()
+    assert engine.contact(namesake).sync_reason == Reason.OUTCOME_UNKNOWN
+
+
+def test_a_refusal_of_the_second_sending_says_nothing_of_the_first(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    order_id = engine.add_order(company_id)
+    engine.sage.will_lose_the_answer("orders.create", applied=True)
+    engine.push()
+    engine.sage.will_fail_next("orders.create", Rejected({"code": "refused"}, {"status": "403"}))
+    engine.let_time_pass()
+    engine.push()
+    assert engine.order(order_id).sync_reason == Reason.IN_STEP
+    assert len(engine.sage.orders.by_id) == 1
+
+
+def test_a_contact_renamed_before_its_create_was_answered_is_not_added_twice(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    contact_id = engine.add_contact(company_id)
+    engine.sage.will_lose_the_answer("persons.create", applied=True)
+    engine.push()
+    engine.edit_contact(contact_id, name="Maria Neumann", email="neumann@alfki.example")
+    engine.pull()
+    engine.push()
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        (contact,) = work.session.scalars(select(Contact))
+    assert contact.sync_reason == Reason.IN_STEP
+    assert in_sage(engine, contact)["name"] == "Maria Neumann"
+    assert len(engine.sage.persons.by_id) == 1
+
+
+@both_kinds
+def test_the_schema_refuses_a_second_open_create_of_each_kind(engine: Engine, kind: str) -> None:
+    statement = (
+        "INSERT INTO write_intent"
+        " (connection_id, kind, record_id, operation, idempotency_key, fields, body, body_hash, state)"
+        " VALUES (:connection, :kind, 1, 'create', :key, '{}', '{}', '', 'open')"
+    )
+    engine.sql(statement, kind=kind, key="a", connection=engine.connection_id)
+    with pytest.raises(Exception, match="uq_write_intent_open_create"):
+        engine.sql(statement, kind=kind, key="b", connection=engine.connection_id)
+
+
+def test_a_value_of_an_order_that_sage_changes_is_not_taken_for_a_spelling_of_it(engine: Engine) -> None:
+    company_id, parent = company_in_sage(engine)
+    made = quote(engine, parent, number="")
+    # Adding our number writes the whole quote, and Sage takes everything but the shipping.
+    engine.pull()
+    engine.sql("UPDATE sales_order SET shipping = 1.00")
+    engine.sage.ignores = "shipping"
+    engine.push()
+    order = engine.order(1)
+    assert (order.sync_reason, order.sync_detail) == (Reason.REJECTED, {"code": "altered", "field": "shipping"})
+    assert engine.sage.orders.by_id[made.id].fields["shipping"] == "0.00"
+    assert company_id == order.company_id
+
+
+# The engine's own housekeeping.
+
+
+def test_a_pull_that_was_killed_is_ended_by_the_next_one(engine: Engine) -> None:
+    def die() -> None:
+        raise Crash
+
+    engine.sage.during_next("orders.changed", die)
+    with pytest.raises(Crash):
+        engine.pull()
+    engine.services.redis.delete(f"synclight:pull:{engine.connection_id}")
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        runs = work.session.scalars(select(SyncRun).order_by(SyncRun.id)).all()
+    assert [run.finished_at is not None for run in runs] == [True, True]
+    assert [bool(run.error) for run in runs] == [True, False]
+
+
+def test_what_one_record_costs_the_database(engine: Engine) -> None:
+    statements: list[str] = []
+
+    def count(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        statements.append(statement)
+
+    def cost_of(companies: int) -> int:
+        for _ in range(companies):
+            engine.add(code="")
+        statements.clear()
+        engine.push()
+        return len(statements)
+
+    event.listen(engine.services.database.engine, "before_cursor_execute", count)
+    assert cost_of(4) - cost_of(1) == 3 * 9
+    assert len(engine.sage.customers.by_id) == 5
