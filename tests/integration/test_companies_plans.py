@@ -1,4 +1,4 @@
-"""How PostgreSQL reads the list where there are many companies: never all of them for one page."""
+"""How PostgreSQL reads the lists where there are many companies, each with a contact: never all of them for one page."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from webapp.companies.countries import country_choices
 from webapp.companies.forms import SORTS, read_query
 from webapp.companies.models import Company
 from webapp.companies.queries import filter_choices, list_companies
+from webapp.contacts import forms as contacts
+from webapp.contacts.queries import list_contacts
 from webapp.listing.query import PAGE
 from webapp.sync.queries import read_surroundings
 from webapp.zone import Glance
@@ -46,6 +48,24 @@ FILTERS = (
 )
 ORDERS = tuple(f"sort={sign}{sort}" for sort, sign in product(SORTS, ("", "-")))
 
+ONE_CONTACT_EACH = """
+INSERT INTO contact (company_id, name, role, email, phone, mobile, notes, company_name, connection_id, attempts,
+                     sync_status, sync_reason, sync_detail, sync_version, last_synchronised_at, next_attempt_at)
+SELECT id, 'Person ' || id % 977, 'Owner', 'person' || id || '@example.com', '', '', '', '', connection_id, 0,
+       sync_status, sync_reason, sync_detail, 1, last_synchronised_at, next_attempt_at
+FROM company
+"""
+FILTERS_OF_CONTACTS = (
+    "",
+    "status=synchronised",
+    "status=pending&status=review",
+    "company=17",
+    "company=17&status=review&q=person",
+    "q=zu",
+    "q=owner+lodz",
+    "q=nobody+has+this",
+)
+
 
 @pytest.fixture(scope="module")
 def engine(database_server: URL, template_database: str) -> Iterator[Engine]:
@@ -57,6 +77,10 @@ def engine(database_server: URL, template_database: str) -> Iterator[Engine]:
         own = database_server.set(database=name).render_as_string(hide_password=False)
         seed_companies(own, COMPANIES)
         made = create_engine(own)
+        with made.begin() as inside:
+            inside.execute(text(ONE_CONTACT_EACH))
+        with made.connect().execution_options(isolation_level="AUTOCOMMIT") as inside:
+            inside.execute(text("VACUUM ANALYZE contact"))
         yield made
         made.dispose()
         outside.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -111,6 +135,18 @@ def test_a_page_of_the_list_scans_no_table(session: Session, plans: list[dict[st
         list_companies(session, query.changed(cursor=page.next))
     assert plans
     assert scanned(plans) == set()
+
+
+@pytest.mark.parametrize("filters", FILTERS_OF_CONTACTS)
+def test_a_page_of_contacts_scans_no_table(session: Session, plans: list[dict[str, Any]], filters: str) -> None:
+    for sort, sign in product(contacts.SORTS, ("", "-")):
+        query = contacts.read_query(MultiDict(parse_qsl(f"{filters}&sort={sign}{sort}")), {"17"})
+        assert not query.problems
+        page = list_contacts(session, query)
+        if page.next:
+            list_contacts(session, query.changed(cursor=page.next))
+        assert plans
+        assert scanned(plans) == set(), (sort, sign)
 
 
 def test_what_stands_around_the_list_scans_no_table(session: Session, plans: list[dict[str, Any]]) -> None:
