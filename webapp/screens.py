@@ -23,6 +23,7 @@ from webapp.modules import COMPANIES, Module
 from webapp.status import STATUS_OF, Reason, variant
 from webapp.sync.conflicts import open_conflicts
 from webapp.sync.details import FIELD_NAMES, brief, listed
+from webapp.sync.duplicates import COMPARED, candidates
 from webapp.sync.history import told
 from webapp.sync.models import Synced
 from webapp.sync.queries import Surroundings, history, read_surroundings
@@ -111,6 +112,8 @@ def record_screen(
         "has_more": len(events) > limit,
         "remedy": _remedy(module, record, editable, company),
         "conflicts": open_conflicts(session, record) if record.sync_reason == Reason.CONFLICT else (),
+        "doubtful": candidates(session, record),
+        "compared": COMPARED[type(record)],
         "field_names": FIELD_NAMES,
         "raw": record.sync_detail.get("raw") if signed_in_user().is_admin else None,
     }

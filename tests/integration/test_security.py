@@ -39,6 +39,7 @@ ADMINS = {
     "users.disable",
     "users.enable",
     "sync.resync_record",
+    "sync.make_one_of_two",
     "sync.restore_in_sage",
     "sync.unlink_here",
     "connection.pause",

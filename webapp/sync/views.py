@@ -16,6 +16,7 @@ from webapp.connection.queries import main_connection
 from webapp.services import services
 from webapp.status import Reason
 from webapp.sync.conflicts import Side, choose, open_conflicts
+from webapp.sync.duplicates import can_be_one, make_one
 from webapp.sync.models import Synced
 from webapp.sync.records import OF_MODULE, find_record
 from webapp.sync.resync import restore, resync, unlink
@@ -77,6 +78,26 @@ def choose_values(module: str, record_id: int) -> ResponseReturnValue:
                 # The code is the only value that two companies cannot share, and the number that two orders cannot.
                 flash("Another one here has the value that is in Sage. Change that one first, or keep yours.", "error")
     return _back(module, record_id)
+
+
+@blueprint.post("/same")
+@admin_required
+def make_one_of_two(module: str, record_id: int) -> ResponseReturnValue:
+    """Have a record be the same as the one that the form names as `other`."""
+    with services().database.unit_of_work() as work:
+        kind = OF_MODULE[module].kind
+        number = request.form.get("other", "")
+        # In the order in which everybody locks many records, so that two never wait for each other.
+        keys = sorted({f"{kind}:{record_id}", f"{kind}:{number}"}, key=lambda key: (len(key), key))
+        found = [find_record(work.session, key, lock=True) for key in keys]
+        two = [one for one in found if one is not None and one.sync_reason == Reason.POSSIBLE_DUPLICATE]
+        if len(two) != 2 or not can_be_one(two[0], two[1]):
+            flash("There is no doubt about these two any more.", "info")
+            return _back(module, record_id)
+        stays = make_one(work, two[0], two[1], main_connection(work.session), signed_in_user().id)
+        work.commit()
+        flash("They are one now. It is compared with Sage.", "ok")
+    return _back(module, stays.id)
 
 
 @blueprint.post("/restore")

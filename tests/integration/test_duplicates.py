@@ -1,0 +1,104 @@
+"""Records that may be the same: what a person sees, and what becomes of them when somebody decides."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from tests.integration.test_engine import Engine
+from tests.people import add_admin, add_person, post, sign_in
+from webapp.companies.models import Company
+from webapp.contacts.models import Contact
+from webapp.services import Services
+from webapp.status import Reason
+
+
+@pytest.fixture
+def engine(services: Services) -> Engine:
+    return Engine(services)
+
+
+@pytest.fixture
+def doubt(engine: Engine) -> tuple[int, int, int]:
+    """Two companies of ours of one name, and a customer of Sage that may be either. Returns their ids, Sage's last."""
+    ours = [engine.add(name="Müller", code="", postal_code="12209", phone=str(number)) for number in (1, 2)]
+    theirs = engine.sage.customers.add(name="Müller", code="M77", postal_code="12209", country="DE", phone="030")
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        added = work.session.scalars(select(Company).where(Company.sage_id == theirs.id)).one()
+        assert added.sync_reason == Reason.POSSIBLE_DUPLICATE
+    return ours[0], ours[1], added.id
+
+
+@pytest.fixture
+def admin(app: Flask, services: Services) -> FlaskClient:
+    client = app.test_client()
+    sign_in(client, add_admin(services))
+    return client
+
+
+def names(engine: Engine) -> list[tuple[int, str]]:
+    with engine.services.database.unit_of_work() as work:
+        found = work.session.execute(select(Company.id, Company.sync_reason).order_by(Company.id)).all()
+    return [(row.id, row.sync_reason) for row in found]
+
+
+def test_they_stand_side_by_side(admin: FlaskClient, engine: Engine, doubt: tuple[int, int, int]) -> None:
+    first, second, added = doubt
+    page = admin.get(f"/companies/{added}").text
+    assert 'data-role="duplicates"' in page
+    for other in (first, second):
+        assert f'href="/companies/{other}"' in page
+    assert page.count('data-role="same"') == 2
+    assert admin.get(f"/companies/{first}").text.count('data-role="same"') == 1
+
+
+@pytest.mark.parametrize("from_sage", [True, False])
+def test_two_become_one(admin: FlaskClient, engine: Engine, doubt: tuple[int, int, int], from_sage: bool) -> None:
+    first, second, added = doubt
+    with engine.services.database.unit_of_work() as work:
+        work.session.add(Contact(company_id=added, name="Maria"))
+        work.commit()
+    asked, other = (added, first) if from_sage else (first, added)
+    answer = post(admin, f"/companies/{asked}/same", {"other": str(other)})
+    assert answer.location == f"/companies/{first}"
+    assert [one for one, _ in names(engine)] == [first, second]
+    engine.push()
+    company = engine.company(first)
+    # Both have a phone, and they differ: a person chooses, and nothing is lost.
+    assert company.sync_reason == Reason.CONFLICT
+    assert company.sage_number == "M77"
+    with engine.services.database.unit_of_work() as work:
+        assert work.session.scalars(select(Contact.company_id)).all() == [first]
+    assert engine.company(second).sync_reason == Reason.IN_STEP, "it is another company, and Sage has it now"
+    created = [entry for entry in engine.sage.ledger if entry.operation == "create" and entry.by == "us"]
+    assert len(created) == 1
+
+
+def test_two_of_ours_cannot_become_one(admin: FlaskClient, engine: Engine, doubt: tuple[int, int, int]) -> None:
+    first, second, _ = doubt
+    before = names(engine)
+    for other in (str(second), str(first), "999", "", "x"):
+        post(admin, f"/companies/{first}/same", {"other": other})
+    assert names(engine) == before
+    assert "There is no doubt about these two any more." in admin.get("/companies").text
+
+
+def test_twice_is_once(admin: FlaskClient, engine: Engine, doubt: tuple[int, int, int]) -> None:
+    first, _, added = doubt
+    for _ in range(2):
+        assert post(admin, f"/companies/{first}/same", {"other": str(added)}).status_code == 303
+    assert added not in dict(names(engine))
+
+
+def test_sales_staff_see_the_doubt_and_do_not_decide(
+    app: Flask, services: Services, engine: Engine, doubt: tuple[int, int, int]
+) -> None:
+    sam = app.test_client()
+    sign_in(sam, add_person(services))
+    page = sam.get(f"/companies/{doubt[2]}").text
+    assert 'data-role="duplicates"' in page
+    assert 'data-role="same"' not in page
+    assert post(sam, f"/companies/{doubt[0]}/same", {"other": str(doubt[2])}).status_code == 403

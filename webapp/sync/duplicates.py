@@ -1,0 +1,68 @@
+"""Records that may be the same: which they are, and what a person who knows decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from webapp.companies.models import Company
+from webapp.connection.models import Connection
+from webapp.contacts.models import Contact
+from webapp.db import UnitOfWork
+from webapp.orders.models import Order
+from webapp.status import Reason
+from webapp.sync.models import Synced
+from webapp.sync.sending import have_sent
+from webapp.sync.transitions import queue
+
+# What people tell two records of a kind apart by.
+COMPARED: dict[type[Synced], tuple[str, ...]] = {
+    Company: ("name", "code", "tax_number", "email", "phone", "address_line_1", "postal_code", "city", "country"),
+    Contact: ("name", "role", "email", "phone", "mobile"),
+    Order: ("number", "ordered_on", "valid_until", "shipping"),
+}
+
+
+def candidates(session: Session, record: Synced) -> Sequence[Synced]:
+    """The records that `record` may be the same as, oldest first; none where it is in no doubt."""
+    if record.sync_reason != Reason.POSSIBLE_DUPLICATE:
+        return ()
+    model = type(record)
+    wanted = select(model).where(model.id.in_(record.sync_detail["ids"]), model.id != record.id).order_by(model.id)
+    return session.scalars(wanted).all()
+
+
+def can_be_one(record: Synced, other: Synced) -> bool:
+    """Whether two records can become one: exactly one of them is in Sage already."""
+    return (record.sage_id is None) != (other.sage_id is None)
+
+
+def make_one(work: UnitOfWork, record: Synced, other: Synced, connection: Connection | None, user_id: int) -> Synced:
+    """Have two records be one. Returns the one that stays: ours, with all that people know of it.
+
+    It is linked to what the other one is in Sage and compared with that: where both have a value and they differ, a
+    person is asked. The contacts and orders of the other one go over to it, and whoever was in the same doubt is out of
+    it. Both rows must be locked, and `can_be_one`.
+    """
+    stays, goes = (record, other) if record.sage_id is None else (other, record)
+    assert goes.sage_id is not None
+    if isinstance(stays, Company):
+        for child in (Contact, Order):
+            work.session.execute(
+                update(child)
+                .where(child.company_id == goes.id)
+                .values(company_id=stays.id, sync_version=child.sync_version + 1)
+            )
+    others = [one for one in candidates(work.session, goes) if one.id != stays.id]
+    sage_id, number, updated_at = goes.sage_id, goes.sage_number, goes.sage_updated_at
+    work.session.delete(goes)
+    # The other row must be gone before: no two records have the same counterpart in Sage.
+    work.session.flush()
+    stays.sage_id, stays.sage_number, stays.sage_updated_at, stays.agreed = sage_id, number, updated_at, None
+    queue(work, stays, connection, cause="choice", user_id=user_id)
+    for one in others:
+        if one.sync_reason == Reason.POSSIBLE_DUPLICATE and goes.id in one.sync_detail["ids"]:
+            have_sent(work, one, connection, cause="choice", user_id=user_id)
+    return stays
