@@ -43,17 +43,29 @@ _CHROMIUM_FLAGS = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first the files that take long: those that run the whole product, then those that open a browser.
+
+    Several processes take one file after the other, in this order (`make test`), and a long one that is begun last
+    would keep all of them waiting.
+    """
+    fixtures: dict[Path, set[str]] = {}
+    for item in items:
+        fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: ("stack" not in fixtures[item.path], "browser" not in fixtures[item.path]))
+
+
 @contextmanager
 def _running(program: programs.Program) -> Iterator[None]:
     process = programs.start(program)
     try:
-        Retrying(retry=retry_if_result(lambda ready: not ready), stop=stop_after_delay(30), wait=wait_fixed(0.02))(
+        Retrying(retry=retry_if_result(lambda ready: not ready), stop=stop_after_delay(60), wait=wait_fixed(0.02))(
             program.ready
         )
         yield
     finally:
         process.send_signal(program.stop_signal)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -131,6 +131,6 @@ def _start_again(var: Path, port: int) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )

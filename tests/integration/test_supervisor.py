@@ -59,9 +59,9 @@ supervisor.stop(["stubborn"], 0.2)
 supervisor.stop_all(last=())
 """,
     )
-    assert done.wait(timeout=30) == 0
+    assert done.wait(timeout=60) == 0
     child = int((tmp_path / "child").read_text())
-    wait_until(lambda: not lives(child), 5)
+    wait_until(lambda: not lives(child))
 
 
 def test_says_when_a_program_keeps_ending(tmp_path: Path) -> None:
@@ -147,5 +147,5 @@ except StopAsked:
     )
     wait_until((tmp_path / "runs").exists, 20)
     os.kill(done.pid, signal.SIGTERM)
-    told, _ = done.communicate(timeout=20)
+    told, _ = done.communicate(timeout=60)
     assert told == "stopped\n"
