@@ -21,7 +21,7 @@ from webapp.live.protocol import shown
 from webapp.live.states import read_states
 from webapp.modules import COMPANIES, Module
 from webapp.status import STATUS_OF, Reason, variant
-from webapp.sync.conflicts import open_conflicts
+from webapp.sync.conflicts import lost_values, open_conflicts
 from webapp.sync.details import FIELD_NAMES, brief, listed
 from webapp.sync.duplicates import COMPARED, candidates
 from webapp.sync.history import told
@@ -112,6 +112,7 @@ def record_screen(
         "has_more": len(events) > limit,
         "remedy": _remedy(module, record, editable, company),
         "conflicts": open_conflicts(session, record) if record.sync_reason == Reason.CONFLICT else (),
+        "lost": lost_values(session, record),
         "doubtful": candidates(session, record),
         "compared": COMPARED[type(record)],
         "field_names": FIELD_NAMES,

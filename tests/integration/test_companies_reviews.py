@@ -115,3 +115,23 @@ def test_sales_staff_see_no_button_to_restore(app: Flask, client: FlaskClient) -
     sign_in(client, add_person(services))
     company_id = company_in(services, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
     assert "Restore in Sage" not in client.get(f"/companies/{company_id}").text
+
+
+def test_a_value_that_lost_can_be_taken_back(app: Flask, client: FlaskClient) -> None:
+    services: Services = app.extensions["synclight"]
+    sign_in(client, add_person(services))
+    company_id = in_conflict(services)
+    page = client.get(f"/companies/{company_id}").text
+    assert 'data-role="lost"' not in page, "nothing has lost yet"
+    post(client, f"/companies/{company_id}/choose", {"name": "theirs"})
+    page = client.get(f"/companies/{company_id}").text
+    assert 'data-role="lost"' in page
+    with services.database.unit_of_work() as work:
+        conflict_id = str(work.session.scalars(select(Conflict.id)).one())
+    assert post(client, f"/companies/{company_id}/take-back", {"conflict": conflict_id}).status_code == 303
+    company = read(services, company_id)
+    assert (company.name, company.sync_reason) == ("Ours", "queued")
+    assert 'data-role="lost"' not in client.get(f"/companies/{company_id}").text, "it is there again"
+    for wrong in (conflict_id, "999", "x", ""):
+        post(client, f"/companies/{company_id}/take-back", {"conflict": wrong})
+    assert read(services, company_id).name == "Ours"

@@ -77,6 +77,7 @@ SIGNED_IN = {
     "orders.edit",
     "orders.confirm",
     "sync.choose_values",
+    "sync.take_back",
     "connection.page",
 }
 

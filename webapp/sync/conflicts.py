@@ -19,6 +19,9 @@ from webapp.sync.models import Conflict, Synced
 
 Side = Literal["ours", "theirs"]
 
+# So many choices of a record are looked at for what lost by them.
+_LAST = 20
+
 
 def open_conflicts(session: Session, record: Synced) -> Sequence[Conflict]:
     """The fields of a record that wait for a choice, in the order in which they were found."""
@@ -27,6 +30,25 @@ def open_conflicts(session: Session, record: Synced) -> Sequence[Conflict]:
         .where(Conflict.kind == record.kind, Conflict.record_id == record.id, Conflict.resolved_at.is_(None))
         .order_by(Conflict.id)
     ).all()
+
+
+def lost_values(session: Session, record: Synced) -> list[tuple[Conflict, str]]:
+    """The last choices that were made for a record, newest first, each with the value that lost by it.
+
+    A value that the record holds by now is left out, and so is an older loss of a field that lost again.
+    """
+    settled = session.scalars(
+        select(Conflict)
+        .where(Conflict.kind == record.kind, Conflict.record_id == record.id, Conflict.taken.is_not(None))
+        .order_by(Conflict.id.desc())
+        .limit(_LAST)
+    )
+    lost: dict[str, tuple[Conflict, str]] = {}
+    for conflict in settled:
+        value = conflict.theirs if conflict.taken == "ours" else conflict.ours
+        if conflict.field not in lost and value != record.shared(conflict.field):
+            lost[conflict.field] = (conflict, value)
+    return list(lost.values())
 
 
 def close_others(work: UnitOfWork, record: Synced, fields: Sequence[str]) -> None:

@@ -101,7 +101,9 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
             return "Sage never said whether it took this change. Look it up in Sage, then ask an admin to resync it."
         case "conflict":
             names = listed([FIELD_NAMES.get(name, name) for name in detail["fields"]])
-            return f"Changed here and in Sage: {names}. Choose which to keep, or edit and save to keep what is here."
+            # An order that Sage has cannot be edited here.
+            also = "" if kind == "order" else ", or edit and save to keep what is here"
+            return f"Changed here and in Sage: {names}. Choose which to keep{also}."
         case "possible_duplicate":
             names = listed(detail["names"])
             return f"It may be the same {noun} as {names}. If it is another one, an admin can resync it to send it."

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from webapp.connection.queries import main_connection
 from webapp.services import services
 from webapp.status import Reason
-from webapp.sync.conflicts import Side, choose, open_conflicts
+from webapp.sync.conflicts import Side, choose, lost_values, open_conflicts
 from webapp.sync.duplicates import can_be_one, make_one
 from webapp.sync.models import Synced
 from webapp.sync.records import OF_MODULE, find_record
@@ -77,6 +77,28 @@ def choose_values(module: str, record_id: int) -> ResponseReturnValue:
             except IntegrityError:
                 # The code is the only value that two companies cannot share, and the number that two orders cannot.
                 flash("Another one here has the value that is in Sage. Change that one first, or keep yours.", "error")
+    return _back(module, record_id)
+
+
+@blueprint.post("/take-back")
+@login_required
+def take_back(module: str, record_id: int) -> ResponseReturnValue:
+    """Give a record the value that lost a conflict: the form names the conflict. It goes to Sage as an edit does."""
+    with services().database.unit_of_work() as work:
+        record = _locked(work.session, module, record_id)
+        lost = {str(conflict.id): (conflict.field, value) for conflict, value in lost_values(work.session, record)}
+        field, value = lost.get(request.form.get("conflict", ""), ("", ""))
+        if not field or record.sync_reason == Reason.CONFLICT:
+            flash("This value cannot be taken back any more.", "info")
+            return _back(module, record_id)
+        record.take(field, value)
+        user_id = signed_in_user().id
+        try:
+            have_sent(work, record, main_connection(work.session), cause="edit", user_id=user_id)
+            work.commit()
+            flash("The value is back, and goes to Sage.", "ok")
+        except IntegrityError:
+            flash("Another one here has this value by now. Change that one first.", "error")
     return _back(module, record_id)
 
 
