@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.accounting import OTHER_BUSINESS, accounting, token_of
-from tests.fake_sage import FakeSage
+from tests.accounting import BUSINESS, OTHER_BUSINESS, accounting, token_of
+from tests.fake_sage import FakeCollection, FakeSage
 from tests.sandbox_process import SandboxProcess
+from webapp.orders.amounts import LineValues, lines_text, read_lines
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
     AuthoriseAgain,
+    Collection,
     Connector,
     NotFound,
     Rejected,
     RemoteRecord,
+    Transient,
     tidied,
 )
 
@@ -39,24 +44,149 @@ FULL = {
     "notes": "Pays late.\nAsk for Maria.",
 }
 LITTLE = {"name": "Little", "country": "GB"}
-# Sage's field of each of ours, in the form of people in the sandbox.
-_IN_SANDBOX = {"code": "reference", "phone": "telephone", "country": "country_id"}
+PERSON = {"name": "Ann Devon", "role": "Buyer", "email": "ann@alfreds.example", "phone": "030-1", "mobile": "0170-2"}
+_LINES = [
+    LineValues("Chai", Decimal(3), Decimal("18.00"), Decimal("1.50"), Decimal(20)),
+    LineValues("Tofu", Decimal("0.125"), Decimal("23.25"), Decimal(0), Decimal(5)),
+    LineValues("A book", Decimal(1), Decimal("9.99")),
+]
+ORDER = {
+    "number": "10248",
+    "ordered_on": "1996-07-04",
+    "valid_until": "1996-08-01",
+    "notes": "Ring twice.\nThen wait.",
+    "shipping": "32.38",
+    "lines": lines_text(_LINES),
+}
+FIELDS = {"customers": FULL, "persons": PERSON, "orders": ORDER}
+# Another value for each field of a person and an order.
+OTHER = {
+    "email": "other@b.example",
+    "ordered_on": "1996-07-05",
+    "valid_until": "1996-09-01",
+    "shipping": "0.50",
+    "lines": lines_text([replace(_LINES[2], quantity=Decimal(2)), _LINES[0]]),
+}
+EMPTY = {"shipping": "0.00"}
+REQUIRED = {"persons": ("name",), "orders": ("ordered_on", "valid_until", "lines")}
+
+# What the sandbox calls each collection, and each field of ours in the form of people there.
+_LISTS = {"customers": "contacts", "persons": "contact_persons", "orders": "sales_quotes"}
+_IN_SANDBOX = {
+    "customers": {"code": "reference", "phone": "telephone", "country": "country_id"},
+    "persons": {"role": "job_title", "phone": "telephone"},
+    "orders": {
+        "number": "reference",
+        "ordered_on": "date",
+        "valid_until": "expiry_date",
+        "shipping": "shipping_net_amount",
+    },
+}
+_RATES = {Decimal(20): "GB_STANDARD", Decimal(5): "GB_LOWER", Decimal(0): "GB_ZERO"}
 
 
 class Stopped(Exception):
     """What a caller raises to stop a write."""
 
 
-@dataclass
-class Sage:
+class Sage(ABC):
     """A connector, and what people do in the Sage behind it."""
 
     connector: Connector
-    add: Callable[..., str]
-    edit: Callable[..., object]
-    delete: Callable[[str], object]
-    count: Callable[[], int]
-    stop_writes: Callable[[], None]
+
+    def __init__(self) -> None:
+        self._forbidden = False
+
+    def stop_writes(self) -> None:
+        """Let the connector's caller stop each write from now on."""
+        self._forbidden = True
+
+    def before_write(self) -> None:
+        """What the connector calls right before each write."""
+        if self._forbidden:
+            raise Stopped
+
+    @abstractmethod
+    def add(self, kind: str = "customers", parent: str = "", /, **fields: str) -> str:
+        """Somebody creates a record. Returns its id."""
+
+    @abstractmethod
+    def edit(self, key: str, kind: str = "customers", /, **fields: str) -> None:
+        """Somebody edits a record."""
+
+    @abstractmethod
+    def delete(self, key: str, kind: str = "customers") -> None:
+        """Somebody deletes a record."""
+
+    @abstractmethod
+    def count(self, kind: str = "customers") -> int:
+        """How many records there are."""
+
+
+class InMemory(Sage):
+    """The Sage that stands in for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fake = FakeSage(before_write=self.before_write, page_size=3)
+        self.connector = self._fake
+
+    def add(self, kind: str = "customers", parent: str = "", /, **fields: str) -> str:
+        return self._of(kind).add(parent, **fields).id
+
+    def edit(self, key: str, kind: str = "customers", /, **fields: str) -> None:
+        self._of(kind).edit(key, **fields)
+
+    def delete(self, key: str, kind: str = "customers") -> None:
+        self._of(kind).delete(key)
+
+    def count(self, kind: str = "customers") -> int:
+        return len(self._of(kind).by_id)
+
+    def _of(self, kind: str) -> FakeCollection:
+        found: FakeCollection = getattr(self._fake, kind)
+        return found
+
+
+class InSandbox(Sage):
+    """The connector of Sage Accounting, and a sandbox."""
+
+    def __init__(self, sandbox: SandboxProcess) -> None:
+        super().__init__()
+        self._sandbox = sandbox
+        sandbox.reset()
+
+    def add(self, kind: str = "customers", parent: str = "", /, **fields: str) -> str:
+        body = {**({"contact_id": parent} if parent else {}), **_as_typed(kind, fields)}
+        return str(self._sandbox.add(_LISTS[kind], **body)["id"])
+
+    def edit(self, key: str, kind: str = "customers", /, **fields: str) -> None:
+        self._sandbox.edit(key, _LISTS[kind], **_as_typed(kind, fields))
+
+    def delete(self, key: str, kind: str = "customers") -> None:
+        self._sandbox.delete(key, _LISTS[kind])
+
+    def count(self, kind: str = "customers") -> int:
+        return len(self._sandbox.records(_LISTS[kind]))
+
+
+def _as_typed(kind: str, fields: dict[str, str]) -> dict[str, Any]:
+    """What a person types into the sandbox for these fields."""
+    typed: dict[str, Any] = {_IN_SANDBOX[kind].get(name, name): value for name, value in fields.items()}
+    if "shipping" in fields:
+        typed["shipping_tax_rate_id"] = "GB_ZERO"
+    if "lines" in fields:
+        typed["quote_lines"] = [
+            {
+                "description": line.description,
+                "quantity": str(line.quantity),
+                "unit_price": str(line.unit_price),
+                "discount_amount": str(line.discount),
+                "tax_rate_id": _RATES[line.tax_rate],
+            }
+            for line in read_lines(typed.pop("lines"))
+        ]
+    return typed
 
 
 @pytest.fixture(scope="module")
@@ -67,41 +197,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess
 
 @pytest.fixture(params=["memory", "accounting"])
 def sage(request: pytest.FixtureRequest) -> Iterator[Sage]:
-    forbidden: list[bool] = []
-
-    def before_write() -> None:
-        if forbidden:
-            raise Stopped
-
-    def stop_writes() -> None:
-        forbidden.append(True)
-
     if request.param == "memory":
-        fake = FakeSage(before_write=before_write, page_size=3)
-        yield Sage(
-            fake,
-            lambda **fields: fake.add(**fields).id,
-            fake.edit,
-            fake.delete,
-            lambda: len(fake.customers_by_id),
-            stop_writes,
-        )
+        yield InMemory()
         return
     sandbox: SandboxProcess = request.getfixturevalue("sandbox")
-    sandbox.reset()
-
-    def in_sandbox(fields: dict[str, str]) -> dict[str, str]:
-        return {_IN_SANDBOX.get(name, name): value for name, value in fields.items()}
-
-    with accounting(sandbox.base_url, token_of(sandbox), before_write=before_write) as connector:
-        yield Sage(
-            connector,
-            lambda **fields: str(sandbox.add(**in_sandbox(fields))["id"]),
-            lambda key, **fields: sandbox.edit(key, **in_sandbox(fields)),
-            sandbox.delete,
-            lambda: len(sandbox.contacts()),
-            stop_writes,
-        )
+    found = InSandbox(sandbox)
+    with accounting(sandbox.base_url, token_of(sandbox), before_write=found.before_write) as found.connector:
+        yield found
 
 
 def create(sage: Sage, fields: dict[str, str]) -> RemoteRecord:
@@ -277,6 +379,147 @@ class TestReading:
         assert sage.connector.customers.find({"code": "LFK", "email": "maria"}) == []
 
 
+@dataclass
+class Kept:
+    """The persons or the orders of a customer."""
+
+    sage: Sage
+    kind: str
+    parent: str
+
+    @property
+    def records(self) -> Collection:
+        found: Collection = getattr(self.sage.connector, self.kind)
+        return found
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return FIELDS[self.kind]
+
+    def create(self, fields: dict[str, str] | None = None) -> RemoteRecord:
+        return self.records.create(self.records.create_body(fields or self.fields, uuid.uuid4().hex, self.parent))
+
+    def add(self, **fields: str) -> str:
+        return self.sage.add(self.kind, self.parent, **{**self.fields, **fields})
+
+    def changed(self, since: datetime | None = None) -> list[str]:
+        return [one.id for page in self.records.changed(since) for one in page]
+
+
+@pytest.fixture(params=["persons", "orders"])
+def kept(sage: Sage, request: pytest.FixtureRequest) -> Kept:
+    return Kept(sage, request.param, create(sage, FULL).id)
+
+
+class TestPersonsAndOrders:
+    def test_what_was_created_holds_what_was_sent_and_knows_its_customer(self, kept: Kept) -> None:
+        made = kept.create()
+
+        read = kept.records.read(made.id)
+        assert made.fields == read.fields == tidied(kept.fields, tuple(kept.fields))
+        assert made.parent == read.parent == kept.parent
+        assert made.origin == read.origin == ""
+
+    def test_the_same_body_again_makes_no_second_one(self, kept: Kept) -> None:
+        before = kept.sage.count(kept.kind)
+        body = kept.records.create_body(kept.fields, uuid.uuid4().hex, kept.parent)
+
+        first, second = kept.records.create(body), kept.records.create(body)
+
+        assert (second.id, second.fields) == (first.id, first.fields)
+        assert kept.sage.count(kept.kind) == before + 1
+
+    def test_each_field_can_be_changed_and_emptied(self, kept: Kept) -> None:
+        made = kept.create()
+
+        for name in kept.fields:
+            values = [OTHER.get(name, "Other"), *([] if name in REQUIRED[kept.kind] else [EMPTY.get(name, "")])]
+            for value in values:
+                remote = kept.records.read(made.id)
+                wanted = {**remote.fields, name: value}
+                changed = kept.records.update(made.id, kept.records.update_body(wanted, remote))
+                assert changed.fields == wanted == kept.records.read(made.id).fields
+                assert changed.parent == kept.parent
+
+    def test_what_people_change_in_sage_is_read(self, kept: Kept) -> None:
+        key = kept.add()
+
+        for name in kept.fields:
+            kept.sage.edit(key, kept.kind, **{name: OTHER.get(name, "Other")})
+
+        assert kept.records.read(key).fields == {name: OTHER.get(name, "Other") for name in kept.fields}
+
+    def test_an_update_that_changes_nothing_changes_nothing(self, kept: Kept) -> None:
+        before = kept.records.read(kept.add())
+
+        kept.records.update(before.id, kept.records.update_body(before.fields, before))
+
+        after = kept.records.read(before.id)
+        assert (after.fields, after.rest, after.updated_at) == (before.fields, before.rest, before.updated_at)
+
+    def test_what_is_missing_is_refused_before_anything_is_sent(self, kept: Kept) -> None:
+        kept.sage.stop_writes()
+
+        for name in REQUIRED[kept.kind]:
+            with pytest.raises(Rejected) as refused:
+                kept.create({**kept.fields, name: ""})
+            assert refused.value.detail == {"code": "missing", "field": name}
+
+    def test_what_is_gone_cannot_be_read_or_changed(self, kept: Kept) -> None:
+        made = kept.create()
+        body = kept.records.update_body(kept.fields, kept.records.read(made.id))
+        kept.sage.delete(made.id, kept.kind)
+
+        with pytest.raises(NotFound):
+            kept.records.read(made.id)
+        with pytest.raises(NotFound):
+            kept.records.update(made.id, body)
+
+    def test_a_caller_can_stop_each_write(self, kept: Kept) -> None:
+        made = kept.create()
+        create_body = kept.records.create_body(kept.fields, uuid.uuid4().hex, kept.parent)
+        update_body = kept.records.update_body({**kept.fields, **OTHER}, kept.records.read(made.id))
+        before = kept.sage.count(kept.kind)
+        kept.sage.stop_writes()
+
+        with pytest.raises(Stopped):
+            kept.records.create(create_body)
+        with pytest.raises(Stopped):
+            kept.records.update(made.id, update_body)
+
+        assert kept.sage.count(kept.kind) == before
+        assert kept.records.read(made.id).fields == made.fields
+
+    def test_all_of_them_come_and_later_only_what_changed(self, kept: Kept) -> None:
+        ids = [kept.add(number=f"N{number}") if kept.kind == "orders" else kept.add() for number in range(4)]
+
+        assert sorted(kept.changed()) == sorted(ids)
+        assert kept.changed(datetime.now(UTC) + timedelta(minutes=5)) == []
+        assert ids[0] in kept.changed(kept.records.read(ids[0]).updated_at)
+
+    def test_only_persons_leave_tombstones(self, kept: Kept) -> None:
+        key = kept.add()
+        begun = datetime.now(UTC) - timedelta(seconds=2)
+        kept.sage.delete(key, kept.kind)
+
+        gone = [one.id for page in kept.records.deleted(begun) for one in page]
+
+        assert gone == ([key] if kept.kind == "persons" else [])
+        assert kept.changed() == []
+
+    def test_they_are_found_at_their_customer_alone(self, kept: Kept) -> None:
+        made = kept.create()
+        other = Kept(kept.sage, kept.kind, create(kept.sage, {**LITTLE}).id)
+        other.add()
+        wanted: dict[str, str] = {
+            name: text.upper() for name, text in kept.fields.items() if name in ("email", "number")
+        }
+
+        assert [one.id for one in kept.records.find(wanted, kept.parent)] == [made.id]
+        assert kept.records.find({}, kept.parent) == []
+        assert kept.records.find({"name": "nobody", "number": "1024"}, kept.parent) == []
+
+
 # --- what only the Accounting connector and its sandbox know ----------------------------------------------------------
 
 
@@ -450,3 +693,103 @@ def test_a_create_is_recognised_after_sage_was_restarted(tmp_path: Path) -> None
 
         assert connector.customers.create(body).id == made.id
         assert len(own.contacts()) == 1
+
+
+def test_the_main_person_of_a_customer_is_none_of_its_persons(box: SandboxProcess) -> None:
+    with accounting(box.base_url, token_of(box)) as connector:
+        made = connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
+        person = connector.persons.create(connector.persons.create_body(PERSON, uuid.uuid4().hex, made.id))
+        assert len(box.records("contact_persons")) == 2
+
+        for since in (None, datetime.now(UTC) - timedelta(minutes=5)):
+            assert [one.id for page in connector.persons.changed(since) for one in page] == [person.id]
+        assert connector.persons.find({"email": FULL["email"]}, made.id) == []
+        assert connector.customers.read(made.id).fields == tidied(FULL)
+
+
+def test_what_else_a_person_holds_survives_an_update(box: SandboxProcess) -> None:
+    with accounting(box.base_url, token_of(box)) as connector, box.client(BUSINESS) as http:
+        customer = connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
+        store = {"contact_id": customer.id, "name": "Store", "address_type_id": "DELIVERY", "country_id": "DE"}
+        address = http.post("/addresses", json={"address": {**store, "is_main_address": False}}).json()
+        held = {"fax": "030-9", "is_preferred_contact": True, "contact_person_type_ids": ["SALES", "ACCOUNTS"]}
+        whole = {"contact_person": {**held, "address_id": address["id"], "name": "Luc"}}
+        key = http.post("/contact_persons", json=whole).json()["id"]
+
+        remote = connector.persons.read(key)
+        connector.persons.update(key, connector.persons.update_body({**PERSON, "phone": ""}, remote))
+
+        after = http.get(f"/contact_persons/{key}").json()
+        assert remote.parent == customer.id
+        assert (after["name"], after["job_title"], after["telephone"]) == ("Ann Devon", "Buyer", None)
+        assert (after["fax"], after["is_preferred_contact"], after["address"]["id"]) == ("030-9", True, address["id"])
+        assert [one["id"] for one in after["contact_person_types"]] == ["SALES", "ACCOUNTS"]
+
+
+@pytest.mark.parametrize("nested", ["base", "full"])
+def test_quotes_come_with_their_lines_whatever_a_list_says_of_them(box: SandboxProcess, nested: str) -> None:
+    box.settings(nested=nested)
+    with accounting(box.base_url, token_of(box)) as connector:
+        key = str(box.add(name="Alfreds")["id"])
+        made = connector.orders.create(connector.orders.create_body(ORDER, uuid.uuid4().hex, key))
+        assert made.fields == ORDER
+        assert [(one.id, one.fields) for page in connector.orders.changed(None) for one in page] == [(made.id, ORDER)]
+
+
+def test_a_line_that_nobody_changed_goes_back_with_all_that_sage_has(box: SandboxProcess) -> None:
+    """Prices of four places and another tax than ours computes are Sage's own, and stay."""
+    with accounting(box.base_url, token_of(box)) as connector:
+        key = str(box.add(name="Alfreds")["id"])
+        services = "1edcea0401011f0a1b8c2d3e4f504010"
+        taxed = {"tax_rate_id": "GB_STANDARD", "ledger_account_id": services}
+        fine = {**taxed, "description": "Fine", "quantity": "3", "unit_price": "1.2345", "tax_amount": "0.75"}
+        plain = {**taxed, "description": "Plain", "quantity": "1", "unit_price": "10"}
+        made = box.add("sales_quotes", contact_id=key, quote_lines=[fine, plain])
+        before = box.records("sales_quotes")[0]["quote_lines"]
+        remote = connector.orders.read(made["id"])
+        lines = read_lines(remote.fields["lines"])
+
+        lines[1].quantity = Decimal(2)
+        wanted = {**remote.fields, "lines": lines_text(lines), "notes": "Two."}
+        connector.orders.update(remote.id, connector.orders.update_body(wanted, remote))
+
+        (after,) = box.records("sales_quotes")
+        assert after["quote_lines"][0] == before[0]
+        second = after["quote_lines"][1]
+        assert (second["quantity"], second["tax_amount"], second["ledger_account"]["id"]) == ("2.0", "4.0", services)
+        assert (after["notes"], after["total_amount"]) == ("Two.", "28.45")
+
+
+def test_what_sage_takes_no_documents_for_is_said(box: SandboxProcess) -> None:
+    with accounting(box.base_url, token_of(box)) as connector:
+        vendor = str(box.add(name="Supplier", contact_type_ids=["VENDOR"])["id"])
+        hidden = str(box.add(name="Hidden")["id"])
+        box.edit(hidden, gdpr_obfuscated=True)
+        for key in (vendor, hidden):
+            body = connector.orders.create_body(ORDER, uuid.uuid4().hex, key)
+            with pytest.raises(Rejected) as refused:
+                connector.orders.create(body)
+            assert refused.value.detail == {"code": "company_refused"}
+            assert refused.value.raw["source"] == "contact_id"
+
+        gone = str(box.add(name="Gone")["id"])
+        box.delete(gone)
+        with pytest.raises(Rejected) as refused:
+            connector.persons.create_body(PERSON, uuid.uuid4().hex, gone)
+        assert refused.value.detail == {"code": "company_gone"}
+    assert box.records("sales_quotes") == []
+
+
+def test_a_failure_to_ask_comes_before_the_write(box: SandboxProcess) -> None:
+    """What the answer is understood by is asked first: a failure afterwards would say that nothing was written."""
+    token = token_of(box)
+    with accounting(box.base_url, token) as first, accounting(box.base_url, token) as second:
+        key = str(box.add(name="Alfreds")["id"])
+        for records, fields, path in (("persons", PERSON, "/v3.1/addresses"), ("orders", ORDER, "/v3.1/tax_rates")):
+            body = getattr(first, records).create_body(fields, uuid.uuid4().hex, key)
+            fault = box.fault("unavailable", {"path": path})
+            with pytest.raises(Transient):
+                getattr(second, records).create(body)
+            assert box.records(_LISTS[records]) == []
+            box.http.delete(f"{box.origin}/_sandbox/faults/{fault}")
+            assert getattr(second, records).create(body).fields == fields

@@ -62,7 +62,7 @@ def settled(lines: Sequence[Line], before: Sequence[Line], new_id: Callable[[], 
     made = []
     for position, line in enumerate(lines):
         taxed = Decimal(reference.percentage(line.get("tax_rate_id"))) > 0
-        whole = {**line, "tax_amount": line.get("tax_amount") if taxed else "0.0"}
+        whole = {"discount_amount": "0.0", **line, "tax_amount": line.get("tax_amount") if taxed else "0.0"}
         old = before[position] if position < len(before) else {}
         same = {name: value for name, value in old.items() if name != "id"} == whole
         made.append({"id": old["id"] if same else new_id(), **whole})
