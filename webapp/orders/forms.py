@@ -107,7 +107,7 @@ GROUPS: Groups = (
             _COMPANY,
             _CONTACT,
             _OWNER,
-            Field("number", "Number", hint="Unique. Left empty, it becomes the next one.", limit=LIMITS["number"]),
+            Field("number", "Number", hint="Unique. A new order without one gets the next.", limit=LIMITS["number"]),
             Field("ordered_on", "Date", kind="date", live="ordered_on"),
             Field(
                 "valid_until", "Valid until", kind="date", hint="The last day on which it holds.", live="valid_until"
