@@ -23,6 +23,9 @@ CUSTOMERS = ROOT.parent / "shared" / "data" / "northwind" / "customers.csv"
 LONGEST_TAKEOVER = 90
 LONG_ENOUGH = 30
 
+# What each test may wait for comes one after the other.
+pytestmark = pytest.mark.timeout(300)
+
 
 class Sandbox:
     """The sandbox of a running product, as a person in Sage and an operator would use it."""

@@ -30,6 +30,9 @@ from webapp.config import Settings
 from webapp.run import embedded
 from webapp.run.up import newest_schema_version
 
+# The first test of each copy waits for its start, and some start it twice more.
+pytestmark = pytest.mark.timeout(300)
+
 SERVERS = ("postgres", "redis")
 PROGRAMS = ("web", "worker", "cron", "sandbox")
 

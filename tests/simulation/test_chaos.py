@@ -12,7 +12,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import unescape
 from typing import Any
 
@@ -28,12 +28,6 @@ ROUNDS = 10
 COMPANIES = 12
 # A worker that was killed holds the writer's lease for 45 s, and what failed is tried again after 10 s and a minute.
 LONGEST_HEALING = 180
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("chaos")) as running:
-        yield running
 
 
 class People:
@@ -192,7 +186,7 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
 
 def rows(stack: Stack) -> list[tuple[Any, ...]]:
     """What the database says of each company: name, status, phone, city, version."""
-    with psycopg.connect(f"host={stack.var / 'run'} dbname=synclight user=postgres") as connection:
+    with stack.database() as connection:
         return connection.execute(
             "SELECT name, sync_status, phone, city, sync_version, id FROM company ORDER BY id"
         ).fetchall()
@@ -200,7 +194,7 @@ def rows(stack: Stack) -> list[tuple[Any, ...]]:
 
 def statuses(stack: Stack, name: str) -> list[tuple[str, ...]]:
     """The status of the companies with this name."""
-    with psycopg.connect(f"host={stack.var / 'run'} dbname=synclight user=postgres") as connection:
+    with stack.database() as connection:
         return connection.execute("SELECT sync_status FROM company WHERE name = %s", (name,)).fetchall()
 
 
@@ -211,6 +205,7 @@ def healed(stack: Stack) -> bool:
         return False
 
 
+@pytest.mark.timeout(LONGEST_HEALING + 120)
 def test_whatever_dies_nothing_is_lost_doubled_or_falsely_green(
     stack: Stack, page: Page, logged_in: Callable[..., Page]
 ) -> None:
