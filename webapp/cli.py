@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -18,16 +19,21 @@ import click
 from webapp.config import Settings, SettingsError, variable_of
 
 if TYPE_CHECKING:
-    from webapp.importing.report import ImportReport
+    from webapp.importing.report import FileReport, ImportReport
+    from webapp.importing.run import Progress
     from webapp.services import Services
 
 # Settings of the workers alone, which this side of the product never reads.
 _WORKER_SETTINGS = {
     "SYNCLIGHT_TOKEN_KEYS": "Fernet keys of the Sage tokens, separated by commas; workers only.",
     "SYNCLIGHT_SAGE_CLIENT_SECRET": "Secret of the application as registered with Sage; workers only.",
+    "SYNCLIGHT_SAGE_CALLS_A_MINUTE": "Calls to one company in Sage a minute (100, any number to the sandbox); workers only.",
 }
 # So many lines of a file are named where each needs no more than its number.
 _SHOWN_LINES = 20
+
+
+_TABLE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class _Commands(click.Group):
@@ -116,39 +122,68 @@ def sandbox() -> None:
 
 
 @main.command(name="import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--kind", type=click.Choice(["company"]), default="company", show_default=True, help="What the rows are.")
+@click.argument("file", type=_TABLE)
+@click.option(
+    "--kind",
+    type=click.Choice(["company", "contact", "product", "order"]),
+    default="company",
+    show_default=True,
+    help="What the rows are.",
+)
+@click.option("--lines", type=_TABLE, help="Lines of the orders, where they are not found in FILE or beside it.")
 @click.option("--dry-run", is_flag=True, help="Do everything but keep it, and say what would be done.")
-def import_file(file: Path, kind: str, dry_run: bool) -> None:
+def import_file(file: Path, kind: str, lines: Path | None, dry_run: bool) -> None:
     """Create and change records from a CSV file.
 
     Any usual column names will do. A second import of the same file changes nothing.
     """
+    from functools import partial
+
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     from webapp.companies.importing import import_companies
+    from webapp.contacts.importing import import_contacts
     from webapp.importing.table import ImportRefused
+    from webapp.orders.catalogue import import_products
+    from webapp.orders.importing import import_orders
 
+    if lines is not None and kind != "order":
+        raise click.UsageError("Only orders have lines: use --lines with --kind order.")
+    imports: dict[str, Callable[[Services, Path, bool, Progress], ImportReport]] = {
+        "company": import_companies,
+        "contact": import_contacts,
+        "product": import_products,
+        "order": partial(import_orders, lines=lines),
+    }
     services = _services()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     # On the standard error, so that the report can be kept in a file; and only where somebody looks.
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(file.name, total=None)
+
+        def progress(name: str, done: int, total: int) -> None:
+            bar.update(task, description=name, completed=done, total=total)
+
         try:
-            report = import_companies(
-                services, file, dry_run, lambda done, total: bar.update(task, completed=done, total=total)
-            )
+            report = imports[kind](services, file, dry_run, progress)
         except ImportRefused as error:
             raise click.ClickException(str(error)) from error
     for line in _report_lines(report):
         click.echo(line)
 
 
-def _report_lines(report: ImportReport) -> list[str]:
-    """An import's report for eyes: how the file was read, each row that was not taken, and the counts last."""
-    lines = [f"Read as {report.encoding}, with {report.delimiter} between the columns."]
+def _report_lines(report: FileReport) -> list[str]:
+    """An import's report for eyes: how each file was read, each row that was not taken, and the counts last."""
+    from webapp.importing.report import ImportReport, LinesReport
+
+    before = report.before if isinstance(report, ImportReport) else []
+    lines = [line for one in before for line in (f"{one.file}:", *_report_lines(one), "")]
+    if before:
+        lines.append(f"{report.file}:")
+    lines.append(f"Read as {report.encoding}, with {report.delimiter} between the columns.")
     used = ", ".join(f"{name} = {field}" for name, field in report.columns.items())
     lines.append(f"Columns: {used}.")
     if report.left_out:
@@ -160,12 +195,16 @@ def _report_lines(report: ImportReport) -> list[str]:
             "Cells with a delimiter but without quotation marks were joined again in these lines: "
             f"{shown}{f' and {more} more' if more > 0 else ''}."
         )
+    lines += report.notes
     lines += [f"Line {line}: {reason}" for line, reason in report.refused]
-    would = "would be " if report.dry_run else ""
-    lines.append(
-        f"{report.created} {would}created, {report.changed} {would}changed, {report.unchanged} unchanged, "
-        f"{len(report.refused)} refused."
-    )
+    if isinstance(report, LinesReport):
+        lines.append(f"Lines of orders: {report.lines:,} read, {len(report.refused):,} refused.")
+    if isinstance(report, ImportReport):
+        would = "would be " if report.dry_run else ""
+        lines.append(
+            f"{report.things.capitalize()}: {report.created} {would}created, {report.changed} {would}changed, "
+            f"{report.unchanged} unchanged, {len(report.refused)} refused."
+        )
     return lines
 
 
@@ -211,7 +250,8 @@ def _as_text(moment: datetime) -> str:
 def resync(keys: tuple[str, ...]) -> None:
     """Compare records with Sage again, both ways.
 
-    A key is company:42, as in the address of its page, or module:companies for all of them.
+    A key is company:42, contact:7 or order:9, with the number in the address of its page, or module:companies,
+    module:contacts or module:orders for all of them.
     """
     from webapp.sync.resync import UnknownKeyError
     from webapp.sync.resync import resync as ask
@@ -221,7 +261,8 @@ def resync(keys: tuple[str, ...]) -> None:
             count = ask(work, list(keys), None)
         except UnknownKeyError as error:
             raise click.ClickException(
-                f"There is no {error}. A key is company:NUMBER, as in the page's address, or module:companies."
+                f"There is no {error}. A key is company:NUMBER, contact:NUMBER or order:NUMBER, as in the page's address, "
+                "or module:companies, module:contacts or module:orders."
             ) from error
     click.echo(f"{count} {'record is' if count == 1 else 'records are'} being compared with Sage.")
 

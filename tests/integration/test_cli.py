@@ -120,14 +120,16 @@ def test_import_tells_every_row_that_it_did_not_take(
     )
     done = run("import", str(table), "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "1 would be created, 0 would be changed, 0 unchanged, 2 refused."
+    assert done.stdout.splitlines()[-1] == "Companies: 1 would be created, 0 would be changed, 0 unchanged, 2 refused."
     assert json.loads(run("status", "--json").stdout)["companies"]["not_synchronised"] == 0
 
     lines = run_apart("import", str(table)).stdout.splitlines()
-    assert lines[-1] == "1 created, 0 changed, 0 unchanged, 2 refused."
+    assert lines[-1] == "Companies: 1 created, 0 changed, 0 unchanged, 2 refused."
     assert [line.split(":")[0] for line in lines if line.startswith("Line ")] == ["Line 3", "Line 4"]
     assert "Left out: Shoe size." in lines
-    assert run("import", str(table)).stdout.splitlines()[-1] == "0 created, 0 changed, 1 unchanged, 2 refused."
+    assert (
+        run("import", str(table)).stdout.splitlines()[-1] == "Companies: 0 created, 0 changed, 1 unchanged, 2 refused."
+    )
     with services.database.unit_of_work() as work:
         assert work.session.scalars(select(Company.name)).all() == ["Around the Horn"]
 

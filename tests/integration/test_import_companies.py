@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import func, select, text
 
+from tests.importing import NORTHWIND, before, connect, counts, events, history, status
 from webapp.companies.changes import create_company, edit_company
 from webapp.companies.clean import clean_company
 from webapp.companies.importing import import_companies
@@ -19,10 +18,9 @@ from webapp.importing.report import ImportReport
 from webapp.importing.table import ImportRefused
 from webapp.queue import PUSH_QUEUE
 from webapp.services import Services
-from webapp.sync.models import SyncEvent
 from webapp.users.models import SALES, User
 
-NORTHWIND = Path(__file__).resolve().parents[3] / "shared/data/northwind/customers.csv"
+CUSTOMERS = NORTHWIND / "customers.csv"
 
 NORTHWIND_COUNTRIES = {
     *("AR", "AT", "BE", "BR", "CA", "CH", "DE", "DK", "ES", "FI", "FR"),
@@ -48,32 +46,14 @@ def connection(services: Services) -> Connection:
     return connect(services, CONNECTED)
 
 
-def connect(services: Services, state: str) -> Connection:
-    with services.database.unit_of_work() as work:
-        made = Connection(api_url="http://127.0.0.1:1/v3.1", state=state)
-        work.session.add(made)
-        work.session.commit()
-        work.session.refresh(made)
-        return made
-
-
 def companies(services: Services) -> list[Company]:
     with services.database.unit_of_work() as work:
         return list(work.session.scalars(select(Company).order_by(Company.id)))
 
 
-def events(services: Services) -> list[SyncEvent]:
-    with services.database.unit_of_work() as work:
-        return list(work.session.scalars(select(SyncEvent).order_by(SyncEvent.id)))
-
-
-def counts(report: ImportReport) -> tuple[int, int, int, int]:
-    return report.created, report.changed, report.unchanged, len(report.refused)
-
-
 @pytest.mark.skipif(not NORTHWIND.exists(), reason="the Northwind files are not beside the project")
 def test_northwind(services: Services, connection: Connection) -> None:
-    first = import_companies(services, NORTHWIND)
+    first = import_companies(services, CUSTOMERS)
     assert counts(first) == (91, 0, 0, 0)
     assert first.columns == {
         "customerID": "code",
@@ -101,7 +81,7 @@ def test_northwind(services: Services, connection: Connection) -> None:
     assert {(company.sync_status, company.sync_reason) for company in imported.values()} == {("pending", "queued")}
     assert {company.connection_id for company in imported.values()} == {connection.id}
 
-    second = import_companies(services, NORTHWIND)
+    second = import_companies(services, CUSTOMERS)
     assert counts(second) == (0, 0, 91, 0)
     assert {company.sync_version for company in companies(services)} == {1}
     assert len(events(services)) == 91
@@ -147,25 +127,6 @@ def test_a_changed_row_has_the_status_of_a_company_that_a_person_edits(
     by_hand, by_file = companies(services)
     assert status(by_file) == status(by_hand)
     assert history(services, by_file) == history(services, by_hand)
-
-
-def status(company: Company) -> dict[str, Any]:
-    return {
-        "status": company.sync_status,
-        "reason": company.sync_reason,
-        "detail": company.sync_detail,
-        "due": company.next_attempt_at is not None,
-        "attempts": company.attempts,
-        "connection": company.connection_id,
-    }
-
-
-def history(services: Services, company: Company) -> list[tuple[object, ...]]:
-    return [
-        (made.kind, made.from_reason, made.to_reason, made.detail, made.cause)
-        for made in events(services)
-        if made.record_id == company.id
-    ]
 
 
 def test_a_second_import_changes_only_what_the_file_says_otherwise(
@@ -277,7 +238,7 @@ def test_the_later_of_two_rows_for_one_company_is_refused(services: Services, ru
 def test_rows_that_repeat_a_row_of_an_earlier_batch_are_refused(
     services: Services, run: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.companies.importing._BATCH", 2)
+    monkeypatch.setattr("webapp.importing.run._BATCH", 2)
     report = run("code,name\nA,Alder\n,Birch\nC,Cedar\nA,Delta\nE,Birch\nC,Cedar\n,Fjord\n")
     assert [line for line, _ in report.refused] == [5, 6, 7]
     assert [company.name for company in companies(services)] == ["Alder", "Birch", "Cedar", "Fjord"]
@@ -396,7 +357,7 @@ def test_a_code_that_somebody_takes_at_the_same_moment_means_their_company(
 def test_after_a_crash_a_second_import_does_the_rest(
     services: Services, run: Import, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.companies.importing._BATCH", 2)
+    monkeypatch.setattr("webapp.importing.run._BATCH", 2)
     content = "name\n" + "".join(f"Company {number}\n" for number in range(7))
 
     def crash() -> None:
@@ -409,29 +370,11 @@ def test_after_a_crash_a_second_import_does_the_rest(
     assert len(events(services)) == 7
 
 
-@contextmanager
-def before(services: Services, part: str, nth: int, do: Callable[[], None]) -> Iterator[None]:
-    """Do something right before the `nth` statement that has this part."""
-    seen = 0
-
-    def on_statement(_: object, __: object, statement: str, *rest: object) -> None:
-        nonlocal seen
-        if part in statement:
-            seen += 1
-            if seen == nth:
-                do()
-
-    event.listen(services.database.engine, "before_cursor_execute", on_statement)
-    yield
-    event.remove(services.database.engine, "before_cursor_execute", on_statement)
-    assert seen >= nth, f"there was no such statement: {part}"
-
-
 def test_two_imports_do_not_run_at_a_time(services: Services, tmp_path: Path) -> None:
     path = tmp_path / "companies.csv"
     path.write_text("name\nAlder\n")
 
-    def meanwhile(done: int, total: int) -> None:
+    def meanwhile(file: str, done: int, total: int) -> None:
         with pytest.raises(ImportRefused, match="Another import is running"):
             import_companies(services, path)
 
@@ -440,12 +383,12 @@ def test_two_imports_do_not_run_at_a_time(services: Services, tmp_path: Path) ->
 
 
 def test_progress_is_told_in_lines(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webapp.companies.importing._BATCH", 2)
+    monkeypatch.setattr("webapp.importing.run._BATCH", 2)
     path = tmp_path / "companies.csv"
     path.write_text("name\nAlder\nBirch\nCedar\n")
-    told: list[tuple[int, int]] = []
-    import_companies(services, path, progress=lambda done, total: told.append((done, total)))
-    assert told == [(3, 4), (4, 4)]
+    told: list[tuple[str, int, int]] = []
+    import_companies(services, path, progress=lambda file, done, total: told.append((file, done, total)))
+    assert told == [("companies.csv", 3, 4), ("companies.csv", 4, 4)]
 
 
 def test_nothing_of_an_import_is_left_in_the_pool(services: Services, run: Import) -> None:

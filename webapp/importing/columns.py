@@ -19,15 +19,20 @@ class Columns:
 def recognise(header: Sequence[str], known: Mapping[str, Sequence[str]]) -> Columns:
     """Find the column of each field by the names in `known`, the better ones first.
 
-    Case, accents, spaces and punctuation do not count: companyName, "Company name" and COMPANY_NAME are the same. Of
-    two columns for one field the one with the better name is taken, and of equals the first.
+    Case, accents, spaces and punctuation do not count: companyName, "Company name" and COMPANY_NAME are the same. A
+    percent sign counts as the word, because it says what the numbers mean. Of two columns for one field the one with
+    the better name is taken, and of equals the first.
     """
-    written = [letters(name) for name in header]
+    written = [_word(name) for name in header]
     used: dict[str, int] = {}
     for field, names in known.items():
         for name in names:
-            if letters(name) in written:
-                used[field] = written.index(letters(name))
+            if _word(name) in written:
+                used[field] = written.index(_word(name))
                 break
     taken = set(used.values())
     return Columns(used, [name for index, name in enumerate(header) if name and index not in taken])
+
+
+def _word(name: str) -> str:
+    return letters(name.replace("%", "percent"))

@@ -1,0 +1,202 @@
+"""Importing contacts from a table, see webapp.importing.run.
+
+A row means a contact of the company that has its code, else of the only company of its name: of those who are called as
+the row says, compared without case and accents, the one with its e-mail address, else the only one. An empty cell says
+nothing: it leaves what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Computed,
+    Index,
+    MetaData,
+    Table,
+    Text,
+    Update,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from webapp.companies.models import Company
+from webapp.connection.queries import main_connection
+from webapp.contacts.changes import HERE_ONLY
+from webapp.contacts.clean import LIMITS, clean_contact
+from webapp.contacts.columns import COLUMNS, LABELS
+from webapp.contacts.models import Contact
+from webapp.db import UnitOfWork
+from webapp.importing.parents import company_columns, find_companies
+from webapp.importing.report import ImportReport
+from webapp.importing.run import Kind, Needed, Progress, Written, columns_of, import_rows, only_import
+from webapp.importing.table import Table as File
+from webapp.importing.writing import STAGED, change, child_standings, create, refuse, says, staged_columns, usable
+from webapp.services import Services
+from webapp.sync.saving import STAYS
+from webapp.text import clean_line
+
+_TEMPORARY = MetaData()
+
+_ROWS = Table(
+    "import_contact",
+    _TEMPORARY,
+    *staged_columns(),
+    *company_columns(),
+    *(Column(name, Text, nullable=False) for name in LIMITS),
+    Column("name_key", Text(collation="C"), Computed("fold(name)", persisted=True)),
+    Column("email_key", Text, Computed("lower(email)", persisted=True)),
+    # Whether an earlier row of the file is about somebody of the same name at the same company.
+    Column("is_namesake", BigInteger),
+    **STAGED,
+)
+# Who all rows up to now are about.
+_SEEN = Table(
+    "import_seen_contact",
+    _TEMPORARY,
+    Column("line", BigInteger, nullable=False),
+    Column("company_id", BigInteger, nullable=False),
+    Column("name_key", Text(collation="C"), nullable=False),
+    Column("email_key", Text, nullable=False),
+    Index("ix_import_seen_contact", "company_id", "name_key", "line"),
+    prefixes=["TEMPORARY"],
+)
+_COMPANY = Needed(
+    ("company_code", "company_name"),
+    "the companies of the contacts",
+    "Call one of them company name or customer ID.",
+)
+_NAME = Needed(
+    ("name", "first_name", "last_name"),
+    "the names of contacts",
+    "Call one of them name, or two of them first name and last name.",
+)
+
+
+def import_contacts(
+    services: Services, path: Path, dry_run: bool = False, progress: Progress = lambda file, done, total: None
+) -> ImportReport:
+    """Create and change contacts of the companies here from a CSV file, as webapp.companies.importing does companies.
+
+    A contact whose company is not in Sage yet waits for it. Raises ImportRefused.
+    """
+    file = File.open(path)
+    columns = columns_of(file, COLUMNS, _COMPANY, _NAME)
+    with only_import(services) as connection:
+        return import_rows(services, connection, _Contacts(), file, columns, dry_run=dry_run, progress=progress)
+
+
+class _Contacts(Kind):
+    """See webapp.importing.run.Kind."""
+
+    things = "contacts"
+    columns = COLUMNS
+    labels = LABELS
+    tables = _TEMPORARY
+    rows = _ROWS
+    copied = ("company_code", "company_name", *LIMITS)
+
+    def clean(self, raw: Mapping[str, str]) -> tuple[tuple[Any, ...], list[str]]:
+        """One row as the columns of `copied`, and what is wrong with it."""
+        parts = (clean_line(raw.get(part, "")) for part in ("first_name", "last_name"))
+        name = clean_line(raw.get("name", "")) or " ".join(filter(None, parts))
+        company = [clean_line(raw.get(field, "")) for field in ("company_code", "company_name")]
+        cleaned = clean_contact({**raw, "name": name})
+        errors = list(cleaned.errors.values())
+        if not any(company):
+            errors.append("It names no company: write the code or the name of the company that the contact belongs to.")
+        return (*company, *(cleaned.values[field] for field in LIMITS)), errors
+
+    def stage(self, session: Session) -> None:
+        """Find the companies, and refuse rows that mean the contact of an earlier row."""
+        find_companies(session, _ROWS)
+        seen = ["line", "company_id", "name_key", "email_key"]
+        session.execute(insert(_SEEN).from_select(seen, select(*(_ROWS.c[name] for name in seen)).where(usable(_ROWS))))
+        namesake = and_(
+            _SEEN.c.company_id == _ROWS.c.company_id,
+            _SEEN.c.name_key == _ROWS.c.name_key,
+            _SEEN.c.line < _ROWS.c.line,
+        )
+        # Namesakes are told apart by their e-mail addresses alone, so an address that is missing may be any. A row that
+        # was refused stands in the way of none after it.
+        for may_be_same in (
+            _SEEN.c.email_key == _ROWS.c.email_key,
+            _ROWS.c.email_key == "",
+            _SEEN.c.email_key == "",
+        ):
+            same = select(func.min(_SEEN.c.line)).where(namesake, may_be_same).scalar_subquery()
+            remedy = " has the same company and name: keep one of the two, or give each an e-mail address."
+            refuse(session, _ROWS, same.is_not(None), "Line ", same, remedy)
+            session.execute(delete(_SEEN).where(_SEEN.c.line.in_(select(_ROWS.c.line).where(~usable(_ROWS)))))
+        earlier = select(func.min(_SEEN.c.line)).where(namesake).scalar_subquery()
+        session.execute(update(_ROWS).where(usable(_ROWS)).values(is_namesake=earlier))
+
+    def write(self, work: UnitOfWork) -> Written:
+        """Match the rows with the contacts that there are, and write them."""
+        session = work.session
+        _match(session)
+        sage = main_connection(session)
+        standings = child_standings(sage)
+        changed = change(
+            session,
+            Contact,
+            _ROWS,
+            says(_ROWS, *LIMITS),
+            sage,
+            standings,
+            parent=Company.id == Contact.company_id,
+            here_only=HERE_ONLY,
+            stays=Contact.sync_reason.in_(STAYS),
+        )
+        source = _ROWS.join(Company.__table__, Company.id == _ROWS.c.company_id)
+        values = {name: _ROWS.c[name] for name in ("company_id", *LIMITS)}
+        created, moved = create(session, Contact, source, _ROWS, values, sage, standings)
+        return Written(created, len(changed), [*changed, *moved])
+
+
+def _match(session: Session) -> None:
+    """Note for each staged row which contact it means."""
+    namesake = and_(Contact.company_id == _ROWS.c.company_id, Contact.name_key == _ROWS.c.name_key)
+    has_address = and_(_ROWS.c.email_key != "", func.lower(Contact.email) == _ROWS.c.email_key)
+    session.execute(_matching(and_(namesake, has_address), "name and e-mail address: delete one of them."))
+    # Whoever changed the address meant the same person, unless the file or another row says that there are two.
+    matched = _ROWS.alias("matched")
+    others = ~select(matched.c.line).where(matched.c.record_id == Contact.id).exists()
+    nobody_else = and_(_ROWS.c.is_namesake.is_(None), others)
+    session.execute(
+        _matching(
+            and_(namesake, nobody_else, _ROWS.c.record_id.is_(None)),
+            "name: write the e-mail address by which the one that is meant is known here.",
+        )
+    )
+
+
+def _matching(fits: ColumnElement[bool], remedy: str) -> Update:
+    """Give rows the only contact that fits, and refuse those that several fit."""
+    found = (
+        select(_ROWS.c.line, func.count().label("candidates"), func.min(Contact.id).label("id"))
+        .join_from(_ROWS, Contact, fits)
+        .where(usable(_ROWS))
+        .group_by(_ROWS.c.line)
+        .subquery()
+    )
+    several = func.concat(found.c.candidates, " contacts of this company have this ", remedy)
+    return (
+        update(_ROWS)
+        .where(_ROWS.c.line == found.c.line)
+        .values(
+            record_id=case((found.c.candidates == 1, found.c.id)),
+            refusal=case((found.c.candidates > 1, several)),
+        )
+    )
