@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, current_app, redirect, request, url_for
+from flask import Blueprint, Flask, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from webapp.modules import MODULES
@@ -20,24 +20,21 @@ blueprint = Blueprint("theme", __name__)
 
 
 def init_app(app: Flask) -> None:
-    """Give all templates the marks, the times and the theme, and serve the choice of the theme."""
+    """Give all templates the modules, the marks, the times and the theme, and serve the choice of the theme."""
     app.register_blueprint(blueprint)
     app.jinja_env.globals.update(
         mark_of=mark_of,
         variant_of=lambda reason: variant(Reason(reason)),
         mark_variants=VARIANTS,
         filter_text=FILTER_TEXT,
+        modules=MODULES,
     )
     app.add_template_filter(_age, "age")
     app.add_template_filter(_exact, "exact")
     app.add_template_filter(_until, "until")
     app.add_template_filter(_iso, "iso")
     app.context_processor(
-        lambda: {
-            "theme": chosen_theme(),
-            "icon_sheet": url_for("static", filename="vendor/icons.svg"),
-            "modules": [one for one in MODULES if f"{one.name}.list_page" in current_app.view_functions],
-        }
+        lambda: {"theme": chosen_theme(), "icon_sheet": url_for("static", filename="vendor/icons.svg")}
     )
 
 
