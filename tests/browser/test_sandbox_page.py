@@ -68,6 +68,60 @@ def test_a_person_adds_edits_finds_and_deletes_a_customer(sandbox: SandboxProces
     assert [one["name"] for one in sandbox.contacts()] == ["Zebra Ltd"]
 
 
+def a_quote(sandbox: SandboxProcess) -> tuple[str, str, str]:
+    """A customer with a person and a quote of two lines: their ids."""
+    customer = sandbox.add(name="Alfreds Futterkiste", reference="ALFKI", contact_name="Maria Anders")
+    person = sandbox.add("contact_persons", contact_id=customer["id"], name="Ann Devon", job_title="Buyer")
+    lines = [
+        {"description": "Chai", "quantity": "3", "unit_price": "18", "tax_rate_id": "GB_STANDARD"},
+        {"description": "Tofu", "quantity": "1", "unit_price": "23.25"},
+    ]
+    quote = sandbox.add("sales_quotes", contact_id=customer["id"], reference="10248", quote_lines=lines)
+    return customer["id"], person["id"], quote["id"]
+
+
+def test_a_person_edits_a_contact_person_and_a_quote_of_a_customer(sandbox: SandboxProcess, page: Page) -> None:
+    customer, person, quote = a_quote(sandbox)
+    page.goto(f"{sandbox.origin}/customers/{customer}")
+    expect(page.locator("[data-person]")).to_have_count(2)
+    expect(page.locator("[data-quote]")).to_contain_text("SQ-1 10248")
+    page.get_by_role("link", name="Ann Devon").click()
+    page.get_by_label("Job title").fill("Owner")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("The contact person was saved.")
+    expect(page.locator(f"[data-person='{person}']")).to_contain_text("Owner")
+
+    page.get_by_role("link", name="SQ-1").click()
+    page.get_by_label("Notes").fill("Ring twice.")
+    chai = page.get_by_role("group", name="Chai")
+    chai.get_by_label("Quantity").fill("five")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("This field must be an amount of zero or more.")
+    expect(page.get_by_label("Notes")).to_have_value("Ring twice.")
+    chai.get_by_label("Quantity").fill("5")
+    page.get_by_role("group", name="Tofu").get_by_label("Price").fill("20.50")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("The quote was saved.")
+    expect(page.locator("[data-quote]")).to_contain_text("128.5")
+    (saved,) = sandbox.records("sales_quotes")
+    assert (saved["notes"], saved["reference"], saved["id"]) == ("Ring twice.", "10248", quote)
+    assert [(one["quantity"], one["unit_price"], one["tax_amount"]) for one in saved["quote_lines"]] == [
+        ("5.0", "18.0", "18.0"),
+        ("1.0", "20.5", "0.0"),
+    ]
+    assert [(one["resource"], one["by"]) for one in sandbox.ledger()[-2:]] == [
+        ("contact_persons", "person"),
+        ("sales_quotes", "person"),
+    ]
+
+    page.get_by_role("link", name="SQ-1").click()
+    page.get_by_text("Delete this quote").click()
+    page.get_by_role("button", name="Delete SQ-1").click()
+    expect(page.get_by_text("No quotes yet.")).to_be_visible()
+    page.goto(sandbox.origin)
+    expect(page.locator(".ledger tbody tr").first).to_contain_text("Quote SQ-1 deleted")
+
+
 def test_what_cannot_be_saved_is_said_at_its_field_and_nothing_typed_is_lost(
     sandbox: SandboxProcess, page: Page
 ) -> None:
@@ -161,7 +215,8 @@ def test_a_person_allows_access_and_is_sent_back(sandbox: SandboxProcess, page: 
 def test_it_fits_is_accessible_and_keeps_its_policy(
     sandbox: SandboxProcess, browser: Browser, scheme: str, width: int
 ) -> None:
-    made = sandbox.add(name="Alfreds Futterkiste with a name that goes on", reference="ALFKI", email="a@b.example")
+    customer, person, quote = a_quote(sandbox)
+    sandbox.edit(customer, name="Alfreds Futterkiste with a name that goes on", email="a@b.example")
     sandbox.fault("latency", {"path": "/nowhere"})
     query = {
         "response_type": "code",
@@ -179,7 +234,8 @@ def test_it_fits_is_accessible_and_keeps_its_policy(
         page = context.new_page()
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text))
-        for path in ("/", f"/customers/{made['id']}", f"/oauth2/auth/central?{urlencode(query)}", "/nowhere"):
+        records = (f"/customers/{customer}", f"/persons/{person}", f"/quotes/{quote}")
+        for path in ("/", *records, f"/oauth2/auth/central?{urlencode(query)}", "/nowhere"):
             page.goto(f"{sandbox.origin}{path}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             found = Axe().run(page)

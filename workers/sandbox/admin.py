@@ -29,22 +29,22 @@ def add_admin(app: Flask, sandbox: Sandbox) -> None:
         return jsonify(sandbox.all(name, request.args.get("business")))
 
     @app.post(peoples)
-    def create(name: str) -> View:
+    def create_record(name: str) -> View:
         fields = _fields()
         record = sandbox.create(name, fields.pop("business", LEAD.id), fields)
         return jsonify(sandbox.one(name, record.id)), 201
 
     @app.get(f"{peoples}/<key>")
-    def record(name: str, key: str) -> View:
+    def one_record(name: str, key: str) -> View:
         return jsonify(sandbox.one(name, key))
 
     @app.post(f"{peoples}/<key>")
-    def edit(name: str, key: str) -> View:
+    def edit_record(name: str, key: str) -> View:
         sandbox.edit(name, key, _fields())
         return jsonify(sandbox.one(name, key))
 
     @app.delete(f"{peoples}/<key>")
-    def delete(name: str, key: str) -> View:
+    def delete_record(name: str, key: str) -> View:
         sandbox.delete(name, key)
         return Response(status=204)
 

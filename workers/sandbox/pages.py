@@ -6,6 +6,7 @@ which browsers set on every form post; scripts send neither.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ from workers.sandbox import reference
 from workers.sandbox.admin import View, add_admin
 from workers.sandbox.businesses import BUSINESSES, BY_ID, LEAD
 from workers.sandbox.faults import KINDS, Fault, FaultError, Kind
+from workers.sandbox.forms import KINDS as KINDS_OF_RECORDS
+from workers.sandbox.forms import OF_COLLECTION, changes_of, field_of, form_of, title_of, values_of
+from workers.sandbox.forms import Kind as Records
 from workers.sandbox.oauth import ConsentError
 from workers.sandbox.rules import Refused, page_of
 from workers.sandbox.sandbox import Sandbox
@@ -84,41 +88,15 @@ def _add_consent(app: Flask, sandbox: Sandbox) -> None:
 
 _PER_PAGE = 25
 _DONE = {
-    "created": "The customer was added.",
-    "saved": "The customer was saved.",
-    "deleted": "The customer was deleted.",
+    **{f"created-{kind.path}": f"The {kind.noun} was added." for kind in KINDS_OF_RECORDS.values()},
+    **{f"saved-{kind.path}": f"The {kind.noun} was saved." for kind in KINDS_OF_RECORDS.values()},
+    **{f"deleted-{kind.path}": f"The {kind.noun} was deleted." for kind in KINDS_OF_RECORDS.values()},
     "fault-on": "The fault is switched on.",
     "fault-off": "The fault is switched off.",
     "faults-off": "All faults are switched off.",
     "revoked": "Every token was revoked. Sage must be authorised again.",
     "reset": "The sandbox was emptied.",
 }
-# The form of a customer: the flat name of sandbox.FLAT or a field of the contact itself, and its label.
-_FORM: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("Customer", (("name", "Name"), ("reference", "Reference"), ("tax_number", "VAT number"), ("notes", "Notes"))),
-    (
-        "Main address",
-        (
-            ("address_line_1", "Address line 1"),
-            ("address_line_2", "Address line 2"),
-            ("city", "Town or city"),
-            ("region", "County or region"),
-            ("postal_code", "Postcode"),
-            ("country_id", "Country"),
-        ),
-    ),
-    (
-        "Main contact person",
-        (
-            ("contact_name", "Name"),
-            ("job_title", "Job title"),
-            ("telephone", "Telephone"),
-            ("mobile", "Mobile"),
-            ("email", "E-mail"),
-        ),
-    ),
-)
-_OF_FORM = [name for _, fields in _FORM for name, _ in fields]
 
 
 def _add_pages(app: Flask, sandbox: Sandbox) -> None:
@@ -162,44 +140,44 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
 
     @app.get("/customers/new")
     def new_customer() -> View:
-        return render_template(
-            "customer.html", form=_FORM, values={"country_id": LEAD.country_id}, countries=_countries()
-        )
+        return _form_page(sandbox, KINDS_OF_RECORDS["customers"], None, {"country_id": LEAD.country_id})
 
     @app.post("/customers")
     def create_customer() -> View:
-        business = request.form.get("business", LEAD.id)
+        business, kind = request.form.get("business", LEAD.id), KINDS_OF_RECORDS["customers"]
         try:
-            sandbox.create("contacts", business, _of_form())
+            sandbox.create(kind.collection, business, _sent(kind, None))
         except Refused as error:
-            return _form_again(error, None)
-        return redirect(url_for("home", business=business, done="created"))
+            return _form_again(sandbox, kind, error, None)
+        return redirect(url_for("home", business=business, done="created-customers"))
 
-    @app.get("/customers/<key>")
-    def customer(key: str) -> View:
-        shown = _found(sandbox, key)
-        values = _flat(shown)
-        return render_template(
-            "customer.html", form=_FORM, values=values, was=values, shown=shown, countries=_countries()
-        )
+    one = f"/<any({', '.join(KINDS_OF_RECORDS)}):path>/<key>"
 
-    @app.post("/customers/<key>")
-    def save_customer(key: str) -> View:
-        shown = _found(sandbox, key)
-        before = _of_form("was-")
+    @app.get(one)
+    def record(path: str, key: str) -> View:
+        kind = KINDS_OF_RECORDS[path]
+        shown = _found(sandbox, kind, key)
+        return _form_page(sandbox, kind, shown, values_of(kind, shown))
+
+    @app.post(one)
+    def save(path: str, key: str) -> View:
+        kind = KINDS_OF_RECORDS[path]
+        shown = _found(sandbox, kind, key)
+        before = _sent(kind, shown, "was-")
         # Only what the person changed, so that a field changed elsewhere meanwhile is not put back.
-        changes = {name: value for name, value in _of_form().items() if value != before.get(name)}
+        changed = {name: value for name, value in _sent(kind, shown).items() if value != before.get(name)}
         try:
-            sandbox.edit("contacts", key, changes)
+            sandbox.edit(kind.collection, key, changes_of(kind, shown, changed))
         except Refused as error:
-            return _form_again(error, shown)
-        return redirect(url_for("home", business=shown["business"], done="saved"))
+            return _form_again(sandbox, kind, error, shown)
+        return redirect(_back(shown, f"saved-{path}"))
 
-    @app.post("/customers/<key>/delete")
-    def delete_customer(key: str) -> View:
-        shown = _found(sandbox, key)
-        sandbox.delete("contacts", key)
-        return redirect(url_for("home", business=shown["business"], done="deleted"))
+    @app.post(f"{one}/delete")
+    def delete(path: str, key: str) -> View:
+        kind = KINDS_OF_RECORDS[path]
+        shown = _found(sandbox, kind, key)
+        sandbox.delete(kind.collection, key)
+        return redirect(_back(shown, f"deleted-{path}"))
 
     @app.post("/faults")
     def switch_fault() -> View:
@@ -236,52 +214,63 @@ def _last_change(shown: dict[str, Any]) -> str:
     return max(str(part.get("updated_at", "")) for part in parts)
 
 
-def _found(sandbox: Sandbox, key: str) -> dict[str, Any]:
+def _found(sandbox: Sandbox, kind: Records, key: str) -> dict[str, Any]:
     try:
-        return sandbox.one("contacts", key)
+        return sandbox.one(kind.collection, key)
     except Refused:
         abort(404)
 
 
-def _of_form(prefix: str = "") -> dict[str, str]:
-    """What the customer form sent, or with "was-" what it showed. Browsers send line ends as CR LF."""
+def _back(shown: dict[str, Any], done: str) -> str:
+    """Where one is after a write: at the customer that it belongs to, or at the list of customers."""
+    if "contact_id" in shown:
+        return url_for("record", path="customers", key=shown["contact_id"], done=done)
+    return url_for("home", business=shown["business"], done=done)
+
+
+def _sent(kind: Records, shown: dict[str, Any] | None, prefix: str = "") -> dict[str, str]:
+    """What the form sent, or with "was-" what it showed. Browsers send line ends as CR LF."""
+    names = [name for _, fields in form_of(kind, shown) for name, _ in fields]
     sent = request.form
-    return {name: sent[prefix + name].replace("\r\n", "\n") for name in _OF_FORM if prefix + name in sent}
+    return {name: sent[prefix + name].replace("\r\n", "\n") for name in names if prefix + name in sent}
 
 
-def _flat(shown: dict[str, Any]) -> dict[str, Any]:
-    """The values of the form of a customer."""
-    address, person = shown["main_address"] or {}, shown["main_contact_person"] or {}
-    flat = {**shown, **person, **address, "name": shown["name"], "contact_name": person.get("name")}
-    flat["country_id"] = (address.get("country") or {}).get("id")
-    return {name: flat.get(name) for name in _OF_FORM}
-
-
-def _form_again(error: Refused, shown: dict[str, Any] | None) -> View:
-    """The form with what was typed and what Sage says about each field."""
-    said = {_form_field(one.source): one.message for one in error.problems}
-    page = render_template(
-        "customer.html",
-        form=_FORM,
-        values=_of_form(),
-        was=_of_form("was-"),
+def _form_page(
+    sandbox: Sandbox,
+    kind: Records,
+    shown: dict[str, Any] | None,
+    values: Mapping[str, Any],
+    was: Mapping[str, Any] | None = None,
+    said: Mapping[str, str] | None = None,
+) -> str:
+    """The page of a record: its form, and below a customer's what belongs to it."""
+    of_customer = shown["id"] if shown and kind.path == "customers" else None
+    return render_template(
+        "record.html",
+        kind=kind,
+        title=title_of(kind, shown),
+        form=form_of(kind, shown),
+        values=values,
+        was=values if was is None else was,
         shown=shown,
         said=said,
+        customer=sandbox.one("contacts", shown["contact_id"]) if shown and "contact_id" in shown else None,
+        persons=sandbox.of_contact(of_customer, "contact_persons") if of_customer else [],
+        quotes=sandbox.of_contact(of_customer, "sales_quotes") if of_customer else [],
         countries=_countries(),
     )
-    return page, 422
 
 
-def _form_field(source: str) -> str:
-    group, _, name = source.rpartition(".")
-    return "contact_name" if (group, name) == ("main_contact_person", "name") else name
+def _form_again(sandbox: Sandbox, kind: Records, error: Refused, shown: dict[str, Any] | None) -> View:
+    """The form with what was typed and what Sage says about each field."""
+    said = {field_of(one.source): one.message for one in error.problems}
+    return _form_page(sandbox, kind, shown, _sent(kind, shown), _sent(kind, shown, "was-"), said), 422
 
 
 def _countries() -> list[tuple[str, str]]:
     return list(reference.lists()["countries"].items())
 
 
-_NOUNS = {"contacts": "Customer", "addresses": "Address", "contact_persons": "Contact person", "sales_quotes": "Quote"}
 _VERBS = {"create": "created", "update": "changed", "delete": "deleted"}
 
 
@@ -290,11 +279,16 @@ def _told(sandbox: Sandbox, entries: list[dict[str, Any]]) -> list[dict[str, Any
     known = sandbox.store.many(entry["id"] for entry in entries)
     told = []
     for entry in reversed(entries):
-        record = known.get(entry["id"])
-        name = record.state.get("name") if record else None
-        live = record is not None and record.deleted_at is None and record.resource == "contacts"
+        record, kind = known.get(entry["id"]), OF_COLLECTION.get(entry["resource"])
+        state = record.state if record else {}
         told.append(
-            {**entry, "verb": _VERBS[entry["operation"]], "what": _NOUNS[entry["resource"]], "name": name, "live": live}
+            {
+                **entry,
+                "verb": _VERBS[entry["operation"]],
+                "what": kind.noun.capitalize() if kind else "Address",
+                "name": state.get("quote_number") or state.get("name"),
+                "path": kind.path if kind and record and record.deleted_at is None else None,
+            }
         )
     return told
 

@@ -174,9 +174,12 @@ class Sandbox:
         return self.in_full(self.store.of_contact(key, name))
 
     def in_full(self, records: list[Record]) -> list[dict[str, Any]]:
-        """Records as `one` gives them."""
+        """Records as `one` gives them. What belongs to a contact says to which."""
         items = Shown(self.store, self.switches, self.origin).items(records, EVERYTHING, EVERYTHING)
-        return [{**item, "business": record.business} for item, record in zip(items, records, strict=True)]
+        return [
+            {**item, "business": record.business, **({"contact_id": record.contact_id} if record.contact_id else {})}
+            for item, record in zip(items, records, strict=True)
+        ]
 
     def _live(self, name: str, key: str) -> Record:
         record = self.store.many([key]).get(key)
