@@ -232,10 +232,11 @@ class FakeSage:
     """One business in Sage, in memory. Implements workers.sage.connector.Connector.
 
     As Sage does: the codes of customers are unique, the references that have our orders' numbers are not, and each order
-    has a number of Sage's own as well; persons and orders belong to a customer that exists, an idempotency key gives the same record again, changes since a moment include that moment, deleted
-    customers and persons leave tombstones and deleted orders none, and times are whole seconds. `clock` says what time
-    it is in Sage. `ledger` is what was done to it, `made` the idempotency key of each record that we made, and `calls`
-    the names of the methods that talked to it, in order.
+    has a number of Sage's own as well; persons and orders belong to a customer that exists, an idempotency key gives
+    the same record again, changes since a moment include that moment, deleted customers and persons leave tombstones
+    and deleted orders none, and times are whole seconds. `clock` says what time it is in Sage. `ledger` is what was done
+    to it, `made` the idempotency key of each record that we made, and `calls` the names of the methods that talked to
+    it, in order.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,17 +16,16 @@ from tests.fake_sage import FakeSage
 from webapp.companies.changes import create_company, edit_company
 from webapp.companies.models import Company
 from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, UNREACHABLE, Connection
+from webapp.contacts.changes import create_contact, edit_contact
 from webapp.contacts.models import Contact
-from webapp.db import UnitOfWork
-from webapp.orders.amounts import LineValues
-from webapp.orders.changes import create_order
+from webapp.orders.amounts import LineValues, read_lines
+from webapp.orders.changes import confirm_order, create_order, edit_order
 from webapp.orders.models import Order
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.conflicts import choose, open_conflicts
-from webapp.sync.models import SyncCursor, Synced, SyncEvent, SyncRun, WriteIntent
+from webapp.sync.models import SyncCursor, SyncEvent, SyncRun, WriteIntent
 from webapp.sync.resync import UnknownKeyError, restore, resync, unlink
-from webapp.sync.sending import have_sent
 from webapp.sync.transitions import queue
 from workers.engine import push as push_module
 from workers.engine.lease import Lease, LeaseLostError
@@ -88,23 +87,17 @@ class Engine:
 
     def add_contact(self, company_id: int, **values: str) -> int:
         with self.services.database.unit_of_work() as work:
-            contact = Contact(company_id=company_id, **{**MARIA, **values})
-            work.session.add(contact)
-            self._have_sent(work, contact)
+            connection = work.session.get_one(Connection, self.connection_id)
+            values = {**MARIA, **values}
+            contact = create_contact(work, {"company_id": company_id, **values}, connection, user_id=None, cause="edit")
+            work.commit()
             return contact.id
 
     def edit_contact(self, contact_id: int, **values: str) -> None:
         with self.services.database.unit_of_work() as work:
             contact = work.session.get_one(Contact, contact_id, with_for_update=True)
-            for name, value in values.items():
-                setattr(contact, name, value)
-            self._have_sent(work, contact)
-
-    def _have_sent(self, work: UnitOfWork, record: Synced) -> None:
-        work.session.flush()
-        connection = work.session.get_one(Connection, self.connection_id)
-        have_sent(work, record, connection, cause="edit", user_id=None)
-        work.commit()
+            edit_contact(work, contact, values, work.session.get_one(Connection, self.connection_id), user_id=None)
+            work.commit()
 
     def add_order(self, company_id: int, *, confirmed: bool = True, **values: object) -> int:
         with self.services.database.unit_of_work() as work:
@@ -121,6 +114,22 @@ class Engine:
             )
             work.commit()
             return order.id
+
+    def edit_order(self, order_id: int, lines: Sequence[LineValues] | None = None, **values: object) -> None:
+        with self.services.database.unit_of_work() as work:
+            order = work.session.get_one(Order, order_id, with_for_update=True, options=[selectinload(Order.lines)])
+            connection = work.session.get_one(Connection, self.connection_id)
+            kept = read_lines(order.shared("lines"))
+            edit_order(work, order, values, kept if lines is None else lines, connection, user_id=None)
+            work.commit()
+
+    def confirm_order(self, order_id: int) -> bool:
+        with self.services.database.unit_of_work() as work:
+            order = work.session.get_one(Order, order_id, with_for_update=True, options=[selectinload(Order.lines)])
+            connection = work.session.get_one(Connection, self.connection_id)
+            confirmed = confirm_order(work, order, connection, user_id=None)
+            work.commit()
+            return confirmed
 
     def contact(self, contact_id: int) -> Contact:
         with self.services.database.unit_of_work() as work:
