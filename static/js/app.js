@@ -255,7 +255,7 @@
       const now = state.values[live];
       if (now === undefined || now === before) continue;
       const item = document.createElement("li");
-      const label = form.querySelector(`label[for="${name}"]`).firstChild.textContent.trim();
+      const label = was.dataset.label ?? form.querySelector(`label[for="${name}"]`).firstChild.textContent.trim();
       item.textContent = `${label} is now ${now ? `\u201c${now}\u201d` : "empty"}.`;
       items.push(item);
     }

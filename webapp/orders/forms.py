@@ -18,9 +18,10 @@ from webapp.forms import Field, Form, Groups, by_name, read_form
 from webapp.listing.query import AMOUNT, DAY, TIME, ListQuery, Sort, read_list_query
 from webapp.orders.amounts import Line, LineValues, amount_text, line_amounts, plain, totals
 from webapp.orders.changes import EDITABLE, STAYING
-from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines, read_day
+from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines, read_day, read_number
 from webapp.orders.models import Order
 from webapp.orders.phases import STEPS
+from webapp.sync.details import day
 from webapp.text import letters
 
 # The owner of orders that have none, as the address names it.
@@ -67,9 +68,9 @@ def read_query(args: MultiDict[str, str], owners: Mapping[int, str], companies: 
     days: dict[str, str] = {}
     for name, word in (("ordered_from", "first"), ("ordered_to", "last")):
         typed = args.get(name, "").strip()
-        day = read_day(typed)
-        if day is not None:
-            days[name] = day.isoformat()
+        read = read_day(typed)
+        if read is not None:
+            days[name] = read.isoformat()
         elif typed:
             problems.append(f"The {word} day cannot be read: write it like 31/12/2026. The list is shown without it.")
     if days.get("ordered_from", "") > days.get("ordered_to", "9999-12-31"):
@@ -340,6 +341,18 @@ def texts(order: Order) -> dict[str, str]:
     names = ("company_id", *EDITABLE)
     found = {name: "" if (value := getattr(order, name)) is None else str(value) for name in names}
     return found | {"shipping": f"{order.shipping:.2f}", "lines": lines_value(order.lines)}
+
+
+def words_of(*fields: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """The days and the amounts among these texts of forms, each with the words in which a page shows it."""
+    found: dict[str, dict[str, str]] = {}
+    for one in fields:
+        for name, text in one.items():
+            if name in ("ordered_on", "valid_until") and (when := read_day(text)):
+                found.setdefault(name, {})[text] = day(when)
+            elif name == "shipping" and (amount := read_number(text)) is not None:
+                found.setdefault(name, {})[text] = amount_text(amount)
+    return {name: list(words.items()) for name, words in found.items()}
 
 
 def nothing(today: date) -> dict[str, str]:

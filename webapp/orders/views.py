@@ -291,8 +291,8 @@ def _form_page(
     contacts = _contacts(session, companies)
     why_closed = _why_closed(order) if order else ""
     lines = lines or [forms.blank_line()]
-    if before is None:
-        before = forms.texts(order) if order else {}
+    stored = forms.texts(order) if order else {}
+    before = stored if before is None else before
     answer = form_page(
         ORDERS,
         order,
@@ -302,6 +302,7 @@ def _form_page(
             "company_id": list(companies.items()),
             "contact_id": [("", "Nobody"), *((str(id_), name) for id_, name in contacts.items())],
             "owner_id": [("", "Nobody"), *((str(id_), name) for id_, name in owner_names(session).items())],
+            **forms.words_of(typed, before, stored),
         },
         before=before,
         form=form.fields if form else None,
