@@ -1,4 +1,4 @@
-"""Importing 100,000 companies from a CSV file: rows per second, from the file to the last commit.
+"""Importing 100,000 companies and a contact of each from CSV files: rows per second, from the file to the last commit.
 
 Beside it in the same run, on the same server: what PostgreSQL alone needs to take the same file as it is (COPY into a
 table of texts without an index, the upper bound), and the same companies added one by one as the form does it (the
@@ -26,6 +26,7 @@ from webapp.companies.clean import clean_company
 from webapp.companies.importing import import_companies
 from webapp.config import Settings
 from webapp.connection.models import CONNECTED, Connection
+from webapp.contacts.importing import import_contacts
 from webapp.importing.report import ImportReport
 from webapp.migrations import create_database, migrate
 from webapp.run import embedded, programs
@@ -48,6 +49,7 @@ _HEADER = [
     "VAT number",
     "notes",
 ]
+_CONTACTS_HEADER = ["customerID", "first name", "last name", "job title", "e-mail", "phone", "mobile phone"]
 _WORDS = ["Alder", "Birch", "Café", "Délices", "Ömer", "Fjord", "Señor", "Harbour", "Isar", "São", "Łódź", "Wolski"]
 _FORMS = ["Ltd", "GmbH", "S.A.", "SARL", "AB", "Oy", "BV", "S.p.A."]
 _PLACES = [
@@ -88,27 +90,50 @@ def write_companies(path: Path, rows: int, phone: str = "030") -> None:
             )
 
 
+def write_contacts(path: Path, rows: int, role: str = "Buyer") -> None:
+    """Write a file of invented people, one at each of the companies above; the same each time but for what they do."""
+    chance = random.Random(2)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_CONTACTS_HEADER)
+        for number in range(rows):
+            first, last = chance.choice(_WORDS), chance.choice(_WORDS)
+            address = f"{first}.{number}@company{number}.example.com".encode("ascii", "ignore").decode()
+            writer.writerow([f"C{number:06}", first, last, role, address, f"030-{number:07}", ""])
+
+
 def run() -> list[dict[str, Any]]:
     """The figures, in rows a second: {name, ours, peer, ratio, target}."""
     with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as services:
         path, changed = Path(folder) / "companies.csv", Path(folder) / "changed.csv"
         write_companies(path, ROWS)
         write_companies(changed, ROWS, phone="031")
+        people, promoted = Path(folder) / "contacts.csv", Path(folder) / "promoted.csv"
+        write_contacts(people, ROWS)
+        write_contacts(promoted, ROWS, role="Owner")
         copied = ROWS / _seconds(lambda: _copy_raw(services, path))
         reports: list[ImportReport] = []
         created = ROWS / _seconds(lambda: reports.append(import_companies(services, path)))
         unchanged = ROWS / _seconds(lambda: reports.append(import_companies(services, path)))
         updated = ROWS / _seconds(lambda: reports.append(import_companies(services, changed)))
+        copied_people = ROWS / _seconds(lambda: _copy_raw(services, people))
+        met = ROWS / _seconds(lambda: reports.append(import_contacts(services, people)))
+        known = ROWS / _seconds(lambda: reports.append(import_contacts(services, people)))
+        moved_up = ROWS / _seconds(lambda: reports.append(import_contacts(services, promoted)))
         one_by_one = ROWS_ONE_BY_ONE / _seconds(lambda: _one_by_one(services, path))
         found = [(report.created, report.changed, report.unchanged, report.refused) for report in reports]
-        assert found == [(ROWS, 0, 0, []), (0, 0, ROWS, []), (0, ROWS, 0, [])], "an import did something else"
+        assert found == [(ROWS, 0, 0, []), (0, 0, ROWS, []), (0, ROWS, 0, [])] * 2, "an import did something else"
 
     rows = f"of {ROWS:,} companies, rows/s; peer:"
+    contacts = f"of {ROWS:,} contacts, rows/s; peer: COPY of the raw file"
     return [
         _row(f"first import {rows} one by one", created, one_by_one, TARGET),
         _row(f"first import {rows} COPY of the raw file", created, copied, TARGET),
         _row(f"second import, nothing new, {rows} COPY of the raw file", unchanged, copied),
         _row(f"third import, each row changed, {rows} COPY of the raw file", updated, copied),
+        _row(f"first import {contacts}", met, copied_people, TARGET),
+        _row(f"second import, nothing new, {contacts}", known, copied_people),
+        _row(f"third import, each row changed, {contacts}", moved_up, copied_people),
     ]
 
 
@@ -155,9 +180,11 @@ def _services(folder: Path) -> Iterator[Services]:
 def _copy_raw(services: Services, path: Path) -> None:
     """Have PostgreSQL take the file as it is."""
     url = make_url(services.settings.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with path.open(encoding="utf-8", newline="") as file:
+        width = len(next(csv.reader(file)))
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        columns = ", ".join(f"column_{number} text" for number in range(len(_HEADER)))
-        cursor.execute(f"CREATE TABLE raw ({columns})")
+        cursor.execute("DROP TABLE IF EXISTS raw")
+        cursor.execute(f"CREATE TABLE raw ({', '.join(f'column_{number} text' for number in range(width))})")
         with cursor.copy("COPY raw FROM STDIN (FORMAT csv, HEADER)") as copy, path.open("rb") as file:
             while chunk := file.read(1 << 16):
                 copy.write(chunk)

@@ -134,6 +134,36 @@ def test_import_tells_every_row_that_it_did_not_take(
         assert work.session.scalars(select(Company.name)).all() == ["Around the Horn"]
 
 
+def test_import_of_orders_tells_what_it_read_first(run: Run, services: Services, tmp_path: Path) -> None:
+    add_company(services)
+    (tmp_path / "orders.csv").write_text("order no,company,order date\nA1,Futterkiste,31/12/2026\n", encoding="utf-8")
+    (tmp_path / "items.csv").write_text("order no,SKU,qty\nA1,T,1200\nA2,T,1\n", encoding="utf-8")
+    (tmp_path / "products.csv").write_text("SKU,name,price\nT,Tea,1.50\n", encoding="utf-8")
+    args = ("import", "--kind", "order", str(tmp_path / "orders.csv"))
+    assert run(*args).stdout.splitlines() == [
+        "products.csv:",
+        "Read as UTF-8, with comma between the columns.",
+        "Columns: SKU = code, name = name, price = price.",
+        "Products: 1 created, 0 changed, 0 unchanged, 0 refused.",
+        "",
+        "items.csv:",
+        "Read as UTF-8, with comma between the columns.",
+        "Columns: order no = number of the order, SKU = product, qty = quantity.",
+        "Line 3: No order A2 was read from orders.csv.",
+        "Lines of orders: 1 read, 1 refused.",
+        "",
+        "orders.csv:",
+        "Read as UTF-8, with comma between the columns.",
+        "Columns: order no = number, company = the company's name, order date = date.",
+        "Dates were read with the day first, such as 31/12/2026.",
+        "Orders: 1 created, 0 changed, 0 unchanged, 0 refused.",
+    ]
+    assert json.loads(run("status", "--json").stdout)["orders"]["pending"] == 1
+    refused = run("import", "--kind", "contact", "--lines", str(tmp_path / "items.csv"), str(tmp_path / "orders.csv"))
+    assert refused.returncode == 2
+    assert "Only orders have lines" in refused.stderr
+
+
 def test_import_of_no_table_at_all(run: Run, tmp_path: Path) -> None:
     table = tmp_path / "empty.csv"
     table.write_text("")
@@ -147,6 +177,7 @@ def test_resync_of_records_and_modules(run: Run, services: Services) -> None:
     company = add_company(services)
     assert run("resync", company.key).stdout == "1 record is being compared with Sage.\n"
     assert run("resync", "module:companies", company.key).stdout == "2 records are being compared with Sage.\n"
+    assert run("resync", "module:contacts", "module:orders").stdout == "0 records are being compared with Sage.\n"
 
 
 @pytest.mark.parametrize("key", ["company:999", "company:x", "module:nothing", "42"])

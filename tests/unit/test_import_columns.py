@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from webapp.companies.columns import COLUMNS, LABELS
+from webapp.contacts import columns as contacts
 from webapp.importing.columns import recognise
+from webapp.orders import columns as orders
 from webapp.text import letters
 
 
@@ -71,10 +73,100 @@ def test_a_column_without_a_name_is_not_listed() -> None:
     assert recognise(["name", "", "fax"], COLUMNS).left_out == ["fax"]
 
 
-def test_no_header_name_means_two_fields() -> None:
+PEOPLE = {
+    "Salesforce": {
+        "first_name": "First Name", "last_name": "Last Name", "role": "Title", "company_name": "Account Name",
+        "phone": "Phone", "mobile": "Mobile", "email": "Email", "notes": "Description",
+    },
+    "HubSpot": {
+        "first_name": "First Name", "last_name": "Last Name", "email": "Email", "phone": "Phone Number",
+        "mobile": "Mobile Phone Number", "role": "Job Title", "company_name": "Company Name",
+    },
+    "Dynamics": {
+        "name": "Full Name", "email": "Email", "company_name": "Company Name", "phone": "Business Phone",
+        "mobile": "Mobile Phone", "role": "Job Title",
+    },
+    "Pipedrive": {
+        "name": "Person - Name", "company_name": "Person - Organization", "email": "Person - Email - Work",
+        "phone": "Person - Phone - Work", "mobile": "Person - Phone - Mobile", "role": "Person - Job title",
+    },
+    "German": {
+        "first_name": "Vorname", "last_name": "Nachname", "company_name": "Firma", "company_code": "Kundennummer",
+        "role": "Funktion", "mobile": "Handy", "phone": "Telefon",
+    },
+    "Spanish": {"first_name": "Nombre", "last_name": "Apellidos", "company_name": "Empresa", "role": "Cargo"},
+}  # fmt: skip
+SALES = {
+    "Salesforce": {
+        "number": "Order Number", "company_name": "Account Name", "company_code": "Account Number",
+        "ordered_on": "Order Start Date", "owner": "Order Owner", "notes": "Description",
+    },
+    "Dynamics": {
+        "number": "Order ID", "company_name": "Customer", "ordered_on": "Created On", "shipping": "Freight Amount",
+        "valid_until": "Requested Delivery Date",
+    },
+    "Zoho": {
+        "number": "SO Number", "company_name": "Account Name", "valid_until": "Due Date", "ordered_on": "Created Time",
+    },
+    "French": {
+        "number": "N° commande", "company_name": "Client nom", "ordered_on": "Date de commande",
+        "shipping": "Frais de port", "valid_until": "Date d'échéance",
+    },
+}  # fmt: skip
+LINES = {
+    "Salesforce": {
+        "number": "Order Number", "product_code": "Product Code", "description": "Product Name",
+        "quantity": "Quantity", "unit_price": "Unit Price",
+    },
+    "HubSpot": {
+        "number": "Order name", "product_code": "SKU", "description": "Line item", "quantity": "Quantity",
+        "unit_price": "Unit price", "discount_percent": "Discount %", "tax_rate": "Tax rate",
+    },
+    "Dynamics": {
+        "number": "Order ID", "description": "Product", "quantity": "Quantity", "unit_price": "Price Per Unit",
+        "discount_amount": "Manual Discount",
+    },
+    "German": {
+        "number": "Auftragsnummer", "product_code": "Artikelnummer", "description": "Bezeichnung",
+        "quantity": "Menge", "unit_price": "Einzelpreis", "discount": "Rabatt", "tax_rate": "MwSt. (%)",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        *(pytest.param(contacts.COLUMNS, header, id=f"contacts-{name}") for name, header in PEOPLE.items()),
+        *(pytest.param(orders.ORDERS, header, id=f"orders-{name}") for name, header in SALES.items()),
+        *(pytest.param(orders.LINES, header, id=f"lines-{name}") for name, header in LINES.items()),
+    ],
+)
+def test_exports_of_contacts_orders_and_lines(known: dict[str, tuple[str, ...]], expected: dict[str, str]) -> None:
+    header = ["Salutation", *expected.values()]
+    columns = recognise(header, known)
+    assert {field: header[index] for field, index in columns.used.items()} == expected
+    assert columns.left_out == ["Salutation"]
+
+
+def test_a_percent_sign_is_a_word() -> None:
+    assert recognise(["Discount", "Discount (%)"], orders.LINES).used == {"discount": 0, "discount_percent": 1}
+
+
+@pytest.mark.parametrize(
+    ("known", "labels"),
+    [
+        (COLUMNS, LABELS),
+        (contacts.COLUMNS, contacts.LABELS),
+        (orders.PRODUCTS, orders.PRODUCT_LABELS),
+        (orders.ORDERS, orders.ORDER_LABELS),
+        (orders.LINES, orders.LINE_LABELS),
+    ],
+)
+def test_no_header_name_means_two_fields(known: dict[str, tuple[str, ...]], labels: dict[str, str]) -> None:
     meant: dict[str, str] = {}
-    for field, names in COLUMNS.items():
+    for field, names in known.items():
         for name in names:
             assert letters(name), name
-            assert meant.setdefault(letters(name), field) == field, name
-    assert set(LABELS) == set(COLUMNS)
+            word = letters(name.replace("%", "percent"))
+            assert meant.setdefault(word, field) == field, name
+    assert set(labels) == set(known)

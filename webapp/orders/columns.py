@@ -133,6 +133,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
         "date ordered",
         "sales order date",
         "quote date",
+        "order start date",
         "start date",
         "date",
         "created date",
