@@ -105,16 +105,25 @@ def test_new_and_changed_rows_have_the_status_that_a_person_gives(
     assert history(services, by_file) == history(services, by_hand)
 
 
-def test_notes_alone_are_not_sent(services: Services, run: Import, connection: Connection) -> None:
+def test_notes_alone_are_not_sent_and_what_is_sent_waits_for_edits(
+    services: Services, run: Import, connection: Connection
+) -> None:
     add_company(services, connection, in_sage=True, name="Alder")
     run("company,name\nAlder,Ann\n")
     with services.database.engine.begin() as database:
         database.execute(
-            text("UPDATE contact SET sync_status = 'synchronised', sync_reason = 'in_step', next_attempt_at = NULL")
+            text(
+                "UPDATE contact SET sync_status = 'synchronised', sync_reason = 'in_step', next_attempt_at = NULL, "
+                "urgent = true"
+            )
         )
     assert counts(run("company,name,notes\nAlder,Ann,Call before noon\n")) == (0, 1, 0, 0)
     [ann] = contacts(services)
     assert (ann.notes, ann.sync_reason, ann.sync_version) == ("Call before noon", "in_step", 2)
+    # What people ask for goes to Sage before what a file brings.
+    run("company,name,role\nAlder,Ann,Owner\n")
+    [ann] = contacts(services)
+    assert (ann.sync_reason, ann.urgent) == ("queued", False)
 
 
 def test_the_company_is_that_of_the_code_or_else_the_only_one_of_the_name(services: Services, run: Import) -> None:

@@ -161,6 +161,8 @@ def change(
             **(derived or {}),
             **status,
             sync_version=table.c.sync_version + 1,
+            # Nobody waits for what a file brings as for an edit; an edit that is on its way keeps its place.
+            urgent=and_(table.c.urgent, table.c.sync_status == Status.PENDING),
         )
         .returning(table.c.id, table.c.connection_id, table.c.sync_reason, table.c.sync_detail)
         .cte("changed")
