@@ -1,4 +1,7 @@
-"""How PostgreSQL reads the lists where there are many companies, each with a contact: never all of them for one page."""
+"""How PostgreSQL reads the lists where there are many companies, each with a contact and an order.
+
+Never all of them for one page.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ from webapp.companies.queries import filter_choices, list_companies
 from webapp.contacts import forms as contacts
 from webapp.contacts.queries import list_contacts
 from webapp.listing.query import PAGE
+from webapp.orders import forms as orders
+from webapp.orders.queries import list_orders
 from webapp.sync.queries import read_surroundings
 from webapp.zone import Glance
 
@@ -66,6 +71,35 @@ FILTERS_OF_CONTACTS = (
     "q=nobody+has+this",
 )
 
+ONE_ORDER_EACH = """
+INSERT INTO sales_order (company_id, owner_id, ordered_on, valid_until, phase, shipping, net_total, tax_total, total,
+                         notes, internal_notes, company_name, connection_id, attempts,
+                         sync_status, sync_reason, sync_detail, sync_version, last_synchronised_at, next_attempt_at)
+SELECT id, owner_id, date '2020-01-01' + (id % 2000)::int, '2030-01-01',
+       CASE WHEN sync_status <> 'not_synchronised' THEN 'confirmed' WHEN id % 9 = 0 THEN 'validating' ELSE 'validated' END,
+       0, id % 3000, 0, id % 3000, 'By train ' || id, '', '', connection_id, 0,
+       sync_status, sync_reason, sync_detail, 1, last_synchronised_at, next_attempt_at
+FROM company
+"""
+FILTERS_OF_ORDERS = (
+    "",
+    "status=synchronised",
+    "status=pending&status=review",
+    "phase=validating",
+    "phase=validated&owner=1",
+    "phase=synchronising",
+    "phase=synchronised",
+    "owner=1",
+    "owner=none",
+    "company=17",
+    "company=17&status=review&q=train",
+    "ordered_from=2021-03-01&ordered_to=2021-03-02",
+    "ordered_to=2020-01-02&owner=none",
+    "q=s-00",
+    "q=train+lodz",
+    "q=nobody+has+this",
+)
+
 
 @pytest.fixture(scope="module")
 def engine(database_server: URL, template_database: str) -> Iterator[Engine]:
@@ -79,8 +113,10 @@ def engine(database_server: URL, template_database: str) -> Iterator[Engine]:
         made = create_engine(own)
         with made.begin() as inside:
             inside.execute(text(ONE_CONTACT_EACH))
+            inside.execute(text(ONE_ORDER_EACH))
         with made.connect().execution_options(isolation_level="AUTOCOMMIT") as inside:
             inside.execute(text("VACUUM ANALYZE contact"))
+            inside.execute(text("VACUUM ANALYZE sales_order"))
         yield made
         made.dispose()
         outside.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -147,6 +183,30 @@ def test_a_page_of_contacts_scans_no_table(session: Session, plans: list[dict[st
             list_contacts(session, query.changed(cursor=page.next))
         assert plans
         assert scanned(plans) == set(), (sort, sign)
+
+
+@pytest.mark.parametrize("filters", FILTERS_OF_ORDERS)
+def test_a_page_of_orders_scans_no_table(session: Session, plans: list[dict[str, Any]], filters: str) -> None:
+    for sort, sign in product(orders.SORTS, ("", "-")):
+        query = orders.read_query(MultiDict(parse_qsl(f"{filters}&sort={sign}{sort}")), {1: "Person 0"}, {"17"})
+        assert not query.problems
+        page = list_orders(session, query)
+        if page.next:
+            list_orders(session, query.changed(cursor=page.next))
+        assert plans
+        assert scanned(plans) == set(), (sort, sign)
+        # Half of the orders would be as bad as all of them, by whichever index.
+        assert max(read(plan) for plan in plans) < COMPANIES / 2, (sort, sign)
+        plans.clear()
+
+
+def read(plan: dict[str, Any]) -> int:
+    """How many rows of orders a statement looked at."""
+    return sum(
+        int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+        for node in nodes(plan)
+        if node.get("Relation Name") == "sales_order"
+    )
 
 
 def test_what_stands_around_the_list_scans_no_table(session: Session, plans: list[dict[str, Any]]) -> None:

@@ -46,7 +46,9 @@ def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
         case "":
             pass
         case "synchronising":
-            limits += [of.c.sync_status != Status.SYNCHRONISED, of.c.phase == CONFIRMED]
+            # Named one by one, because an index leads to what something is, and not to what it is not.
+            on_the_way = [status for status in Status if status is not Status.SYNCHRONISED]
+            limits += [of.c.sync_status.in_(on_the_way), of.c.phase == CONFIRMED]
         case "synchronised":
             limits.append(of.c.sync_status == Status.SYNCHRONISED)
         case phase:
