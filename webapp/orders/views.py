@@ -228,9 +228,9 @@ def edit(record_id: int) -> ResponseReturnValue:
         stored = forms.texts(order)
         form = _read_form(work.session, stored, is_closed=is_closed(order))
         fields = form.fields
-        if is_only_redrawn and not form.lost:
+        if is_only_redrawn and not is_closed(order):
             return _form_page(work.session, order, fields.typed, form.lines, before=fields.before)
-        if form.lost or fields.errors:
+        if is_only_redrawn or form.lost or fields.errors:
             return _form_page(work.session, order, fields.typed, form.lines, form=form, before=fields.before)
         values, both, theirs = merged(fields, stored)
         if both:
@@ -321,7 +321,8 @@ def _form_page(
         shown_lines=lambda text: _shown_lines(forms.read_lines_value(text)),
     )
     response = make_response(answer)
-    if form and form.lost:
+    if form and why_closed and not form.fields.errors:
+        # It was closed while somebody typed: the whole page is another one now.
         response.status_code = 409
     return response
 
