@@ -102,7 +102,7 @@ def test_a_person_edits_a_contact_person_and_a_quote_of_a_customer(sandbox: Sand
     page.get_by_role("group", name="Tofu").get_by_label("Price").fill("20.50")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_have_text("The quote was saved.")
-    expect(page.locator("[data-quote]")).to_contain_text("128.5")
+    expect(page.locator("[data-quote]")).to_contain_text("128.50")
     (saved,) = sandbox.records("sales_quotes")
     assert (saved["notes"], saved["reference"], saved["id"]) == ("Ring twice.", "10248", quote)
     assert [(one["quantity"], one["unit_price"], one["tax_amount"]) for one in saved["quote_lines"]] == [
@@ -116,7 +116,7 @@ def test_a_person_edits_a_contact_person_and_a_quote_of_a_customer(sandbox: Sand
 
     page.get_by_role("link", name="SQ-1").click()
     page.get_by_text("Delete this quote").click()
-    page.get_by_role("button", name="Delete SQ-1").click()
+    page.get_by_role("button", name="Delete Quote SQ-1").click()
     expect(page.get_by_text("No quotes yet.")).to_be_visible()
     page.goto(sandbox.origin)
     expect(page.locator(".ledger tbody tr").first).to_contain_text("Quote SQ-1 deleted")

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from structlog.testing import capture_logs
 from tests.accounting import BUSINESS, OTHER_BUSINESS, GivenToken, accounting, token_of
 from tests.sandbox_process import SandboxProcess, free_port
 from tests.scripted_server import answer, serving
+from webapp.orders.amounts import LineValues, lines_text
 from workers.sage import wire as wire_module
 from workers.sage.accounting.connector import AccountingConnector
 from workers.sage.connector import (
     AuthoriseAgain,
+    Collection,
     NotFound,
     OutcomeUnknown,
     Rejected,
@@ -136,6 +139,31 @@ def test_after_an_unknown_outcome_the_same_body_leads_to_one_customer(life: Life
 
     assert [one["name"] for one in life.sandbox.contacts()].count("New") == 1
     assert made.fields["name"] == "New"
+
+
+@pytest.mark.parametrize("kind", ["error_before", "error_after", "no_answer_after", "truncated", "html", "reset"])
+def test_after_an_unknown_outcome_the_same_body_leads_to_one_person_and_one_quote(life: Life, kind: str) -> None:
+    line = LineValues("Chai", Decimal(3), Decimal(18))
+    order = {"number": "1", "ordered_on": "1996-07-04", "valid_until": "1996-08-01", "lines": lines_text([line])}
+    collection: Collection
+    for collection, fields, listed in (
+        (life.connector.persons, {"name": "Ann"}, "contact_persons"),
+        (life.connector.orders, order, "sales_quotes"),
+    ):
+        body = collection.create_body(fields, uuid.uuid4().hex, life.known.id)
+        before = len(life.sandbox.records(listed))
+        # What else a create asks for was asked for its body.
+        life.sandbox.fault(kind, {"path": f"/v3.1/{listed}"}, times=1)
+
+        with pytest.raises(OutcomeUnknown):
+            collection.create(body)
+        made = collection.create(body)
+
+        assert len(life.sandbox.records(listed)) == before + 1
+        life.sandbox.fault(kind, {"path": f"/v3.1/{listed}/"}, times=1)
+        with pytest.raises(OutcomeUnknown):
+            collection.update(made.id, collection.update_body(made.fields, made))
+        assert collection.read(made.id).fields == made.fields
 
 
 @pytest.mark.parametrize(("form", "low", "high"), [("seconds", 90, 90), ("date", 85, 91), ("absent", None, None)])
@@ -268,7 +296,11 @@ def test_after_an_answer_for_another_business_nothing_more_is_sent() -> None:
         body = connector.customers.create_body(FIELDS, uuid.uuid4().hex)
         with pytest.raises(AuthoriseAgain):
             connector.customers.read("c" * 32)
-        for call in (lambda: connector.customers.create(body), lambda: connector.customers.read("c" * 32)):
+        calls: list[Callable[[], RemoteRecord]] = [
+            lambda: connector.customers.create(body),
+            lambda: connector.customers.read("c" * 32),
+        ]
+        for call in calls:
             with pytest.raises(AuthoriseAgain):
                 call()
 
@@ -380,13 +412,12 @@ def silent(connection: socket.socket, request: bytes) -> None:
 @pytest.mark.parametrize("script", [dripping(HEAD + b" " * 500), in_pieces, silent], ids=["head", "body", "silent"])
 def test_a_call_ends_with_its_deadline(script: Callable[[socket.socket, bytes], None]) -> None:
     with serving(script) as server, accounting(server.base_url, call_seconds=CALL) as connector:
-        for call, error in (
+        body = connector.customers.create_body(FIELDS, uuid.uuid4().hex)
+        calls: list[tuple[Callable[[], RemoteRecord], type[SageError]]] = [
             (lambda: connector.customers.read("c" * 32), Transient),
-            (
-                lambda: connector.customers.create(connector.customers.create_body(FIELDS, uuid.uuid4().hex)),
-                OutcomeUnknown,
-            ),
-        ):
+            (lambda: connector.customers.create(body), OutcomeUnknown),
+        ]
+        for call, error in calls:
             began = time.monotonic()
             with pytest.raises(error):
                 call()

@@ -15,6 +15,7 @@ import pytest
 
 from tests.sandbox_process import REDIRECT_URI, SandboxProcess
 from workers.sandbox.businesses import BUSINESSES, LEAD
+from workers.sandbox.reference import account_id
 
 OTHER = BUSINESSES[1]
 BASE = {"id", "displayed_as", "$path"}
@@ -677,3 +678,204 @@ def test_other_sites_cannot_reach_the_sandbox(sandbox: SandboxProcess) -> None:
     rebound = sandbox.http.get(f"{sandbox.origin}/_sandbox/contacts", headers={"Host": "evil.example"})
     assert (rebound.status_code, "Untouched" in rebound.text) == (400, False)
     assert [one["name"] for one in sandbox.contacts()] == ["Untouched"]
+
+
+# --- persons, quotes, tax rates and ledger accounts -------------------------------------------------------------------
+
+ACCOUNT = account_id(4000)
+CHAI = {"description": "Chai", "ledger_account_id": ACCOUNT, "quantity": 3, "unit_price": "18", "discount_amount": 1.5}
+TAXED = {**CHAI, "tax_rate_id": "GB_STANDARD", "tax_amount": 10.5}
+BOOK = {"description": "A book", "ledger_account_id": ACCOUNT, "quantity": "0.5", "unit_price": 9.99}
+
+
+def quote(contact_id: str, /, **fields: Any) -> dict[str, Any]:
+    """The body of a POST of a quote with one line."""
+    known = {"contact_id": contact_id, "date": "1996-07-04", "expiry_date": "1996-08-01", "quote_lines": [TAXED]}
+    return {"sales_quote": {**known, **fields}}
+
+
+def quoted(sage: httpx2.Client, contact_id: str, **fields: Any) -> dict[str, Any]:
+    answer = sage.post("/sales_quotes", json=quote(contact_id, **fields))
+    assert answer.status_code == 201, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+def test_the_tax_rates_and_ledger_accounts_of_a_business(sage: httpx2.Client) -> None:
+    rates = sage.get("/tax_rates?attributes=percentage").json()["$items"]
+    assert {one["id"]: one["percentage"] for one in rates} == {
+        "GB_STANDARD": "20.0",
+        "GB_LOWER": "5.0",
+        "GB_ZERO": "0.0",
+        "GB_EXEMPT": "0.0",
+        "GB_NO_TAX": "0.0",
+    }
+    assert sage.get("/tax_rates/GB_LOWER").json()["name"] == "Lower Rate"
+    assert sage.get("/ledger_accounts").json()["$items"][0].keys() == BASE
+    sales = sage.get("/ledger_accounts?visible_in=sales&attributes=all").json()["$items"]
+    assert {one["visible_in_sales"] for one in sales} == {True}
+    assert ACCOUNT in {one["id"] for one in sales}
+    assert len(sales) < sage.get("/ledger_accounts").json()["$total"]
+
+
+def test_a_quote_is_added_up_and_money_is_text(sandbox: SandboxProcess, sage: httpx2.Client) -> None:
+    key = add(sage)["id"]
+    shipping = {"shipping_net_amount": 32.38, "shipping_tax_rate_id": "GB_STANDARD"}
+    made = quoted(sage, key, **shipping, quote_lines=[TAXED, BOOK], reference="10248")
+
+    assert made["quote_lines"] == [
+        {"id": line["id"], "displayed_as": line["displayed_as"]} for line in made["quote_lines"]
+    ]
+    read = sage.get(f"/sales_quotes/{made['id']}?nested_attributes=all").json()
+    wanted = {
+        "quote_number": "SQ-1",
+        "contact_name": "Alfreds Futterkiste",
+        "shipping_tax_amount": "6.48",
+        "shipping_total_amount": "38.86",
+        # 3 x 18 - 1.50, and half of 9.99, which is 5.00.
+        "net_amount": "89.88",
+        "tax_amount": "16.98",
+        "total_amount": "106.86",
+        "total_quantity": "3.5",
+        "total_discount_amount": "1.5",
+        "status": {"id": "DRAFT", "displayed_as": "Draft"},
+    }
+    assert {name: read[name] for name in wanted} == wanted
+    assert read["contact"]["id"] == key
+    lines = [(one["net_amount"], one["tax_amount"], one["total_amount"]) for one in read["quote_lines"]]
+    assert lines == [("52.5", "10.5", "63.0"), ("5.0", "0.0", "5.0")]
+    assert "deleted_at" not in read
+    sandbox.settings(money="number")
+    assert sage.get(f"/sales_quotes/{made['id']}").json()["total_amount"] == 106.86
+
+
+@pytest.mark.parametrize(
+    ("fields", "source"),
+    [
+        ({"quote_lines": []}, "quote_lines"),
+        ({"quote_lines": ["Chai"]}, "quote_lines"),
+        ({"quote_lines": [{**TAXED, "tax_amount": None}]}, "quote_lines.tax_amount"),
+        ({"quote_lines": [{**BOOK, "tax_rate_id": "GB_LOWER"}]}, "quote_lines.tax_amount"),
+        ({"quote_lines": [{**BOOK, "ledger_account_id": "0"}]}, "quote_lines.ledger_account_id"),
+        ({"quote_lines": [{**BOOK, "quantity": None}]}, "quote_lines.quantity"),
+        ({"quote_lines": [{**BOOK, "unit_price": "a lot"}]}, "quote_lines.unit_price"),
+        ({"quote_lines": [{**BOOK, "discount_amount": 10}]}, "quote_lines.discount_amount"),
+        ({"quote_lines": [{**BOOK, "colour": "red"}]}, "quote_lines.colour"),
+        ({"date": "4 July"}, "date"),
+        ({"date": "1996-07-32"}, "date"),
+        ({"date": None}, "date"),
+        ({"expiry_date": "1996-07-03"}, "expiry_date"),
+        ({"reference": "x" * 26}, "reference"),
+        ({"notes": "x" * 2001}, "notes"),
+        ({"shipping_net_amount": 1}, "shipping_tax_rate_id"),
+        ({"contact_id": "0" * 32}, "contact_id"),
+        ({"total_amount": 1}, "total_amount"),
+    ],
+)
+def test_what_sage_refuses_of_a_quote(
+    sandbox: SandboxProcess, sage: httpx2.Client, fields: dict[str, Any], source: str
+) -> None:
+    key = add(sage)["id"]
+    assert refusals(sage.post("/sales_quotes", json=quote(key, **fields))).keys() == {source}
+    assert sandbox.records("sales_quotes") == []
+
+
+@pytest.mark.parametrize("rate", ["GB_ZERO", "GB_EXEMPT", "GB_NO_TAX", None])
+def test_a_line_without_tax_needs_no_amount_of_it_and_has_none(sage: httpx2.Client, rate: str | None) -> None:
+    for sent in ({}, {"tax_amount": 5}):
+        made = quoted(sage, add(sage)["id"], quote_lines=[{**BOOK, "tax_rate_id": rate, **sent}])
+        assert (made["tax_amount"], made["total_amount"]) == ("0.0", "5.0")
+
+
+def test_only_customers_that_can_be_recognised_get_quotes(sandbox: SandboxProcess, sage: httpx2.Client) -> None:
+    vendor = add(sage, contact_type_ids=["VENDOR"])["id"]
+    hidden = add(sage)["id"]
+    sandbox.edit(hidden, gdpr_obfuscated=True)
+    assert sage.get(f"/contacts/{hidden}").json()["gdpr_obfuscated"] is True
+    made = quoted(sage, add(sage)["id"])
+    for key in (vendor, hidden):
+        assert refusals(sage.post("/sales_quotes", json=quote(key))).keys() == {"contact_id"}
+        moved = {"sales_quote": {"contact_id": key}}
+        assert refusals(sage.put(f"/sales_quotes/{made['id']}", json=moved)).keys() == {"contact_id"}
+
+
+def test_the_life_of_a_quote(sandbox: SandboxProcess, sage: httpx2.Client) -> None:
+    key = add(sage)["id"]
+    path = f"/sales_quotes/{quoted(sage, key, notes='Soon', reference='A')['id']}?nested_attributes=all"
+    before = sage.get(path).json()
+    sandbox.fault("clock_skew", seconds=60)
+
+    assert sage.put(path, json={"sales_quote": {"quote_lines": [TAXED], "notes": "Soon"}}).status_code == 200
+    assert sage.get(path).json() == before
+    assert sage.put(path, json={"sales_quote": {"notes": "", "quote_lines": [BOOK, TAXED]}}).status_code == 200
+    after = sage.get(path).json()
+    assert (after["notes"], after["reference"], after["total_amount"]) == (None, "A", "68.0")
+    assert after["updated_at"] > before["updated_at"]
+    assert {line["id"] for line in after["quote_lines"]}.isdisjoint({line["id"] for line in before["quote_lines"]})
+
+    assert sage.delete(path).status_code == 204
+    assert (sage.get(path).status_code, sage.delete(path).status_code) == (404, 404)
+    # There is no list of deleted quotes: the parameter means nothing.
+    assert sage.get("/sales_quotes?deleted_since=2020-01-01T00:00:00Z").json()["$total"] == 0
+    written = [(one["resource"], one["operation"]) for one in sandbox.ledger()]
+    assert written == [
+        ("contacts", "create"),
+        *(("sales_quotes", one) for one in ("create", "update", "update", "delete")),
+    ]
+    assert quoted(sage, key)["quote_number"] == "SQ-2"
+
+
+def test_quotes_are_narrowed_and_go_with_their_contact(sandbox: SandboxProcess, sage: httpx2.Client) -> None:
+    first, second = add(sage)["id"], add(sage, name="Bolero")["id"]
+    made = [
+        quoted(sage, key, reference=reference)["id"] for key, reference in ((first, "X1"), (first, "x1"), (second, "Y"))
+    ]
+
+    def listed(query: str) -> list[str]:
+        return [one["id"] for one in sage.get(f"/sales_quotes?{query}").json()["$items"]]
+
+    assert listed(f"contact_id={first}") == made[:2]
+    assert listed("search=X1") == made[:2]
+    assert listed("search=bolero") == made[2:]
+    assert listed("updated_or_created_since=2999-01-01T00:00:00Z") == []
+    # A list names the lines of a quote; what is in them only a single read says, or the switch.
+    asked = "/sales_quotes?attributes=quote_lines&nested_attributes=all"
+    assert "quantity" not in sage.get(asked).json()["$items"][0]["quote_lines"][0]
+    sandbox.settings(nested="full")
+    assert sage.get(asked).json()["$items"][0]["quote_lines"][0]["quantity"] == "3.0"
+    sage.delete(f"/contacts/{first}")
+    assert listed("") == made[2:]
+
+
+def test_quotes_are_posted_one_at_a_time_and_once_for_each_idempotency_id(sandbox: SandboxProcess) -> None:
+    with sandbox.client(LEAD.id) as sage:
+        body = quote(add(sage)["id"], idempotency_id=secrets.token_hex(16))
+        sandbox.fault("latency", {"path": "/v3.1/sales_quotes"}, seconds=1)
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda _: sage.post("/sales_quotes", json=body).status_code, range(2)))
+        assert sorted(answers) == [201, 429]
+        sandbox.clear_faults()
+        again = sage.post("/sales_quotes", json=body)
+        assert (again.status_code, len(sandbox.records("sales_quotes"))) == (201, 1)
+        other = sage.post("/sales_quotes", json={"sales_quote": {**body["sales_quote"], "notes": "Another"}})
+        assert refusals(other).keys() == {"idempotency_id"}
+
+
+def test_a_person_writes_quotes_and_contact_persons(sandbox: SandboxProcess) -> None:
+    key = sandbox.add(name="Alfreds")["id"]
+    person = sandbox.add("contact_persons", contact_id=key, name="Ann")
+    assert (person["contact_id"], person["is_main_contact"]) == (key, False)
+    assert sandbox.edit(person["id"], "contact_persons", email="ann@x.example")["email"] == "ann@x.example"
+    lines = [{"description": "Chai", "quantity": 3, "unit_price": "18", "tax_rate_id": "GB_STANDARD"}, BOOK]
+    made = sandbox.add("sales_quotes", contact_id=key, quote_lines=lines)
+    assert (made["tax_amount"], made["total_amount"]) == ("10.8", "69.8")
+
+    edited = sandbox.edit(made["id"], "sales_quotes", reference="R", quote_lines=[{"quantity": 2.5}, {}])
+
+    assert (edited["reference"], edited["tax_amount"], edited["total_amount"]) == ("R", "9.0", "59.0")
+    assert edited["quote_lines"][1] == made["quote_lines"][1]
+    assert {one["by"] for one in sandbox.ledger()} == {"person"}
+    sandbox.delete(made["id"], "sales_quotes")
+    sandbox.delete(person["id"], "contact_persons")
+    assert sandbox.records("sales_quotes") == sandbox.records("contact_persons") == []
+    wrong = sandbox.http.post(f"{sandbox.origin}/_sandbox/sales_quotes", json={"contact_id": key, "quote_lines": ["x"]})
+    assert wrong.status_code == 422

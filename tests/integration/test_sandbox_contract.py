@@ -1,4 +1,4 @@
-"""A full life of contacts, addresses and persons through the referee that knows Sage's own Swagger file."""
+"""A full life of contacts, addresses, persons and quotes through the referee that knows Sage's own Swagger file."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from tests.sandbox_process import ROOT, SandboxProcess, free_port
 from workers.sandbox.businesses import BUSINESSES, LEAD
+from workers.sandbox.reference import account_id
 
 SHARED = ROOT.parent / "shared"
 REFEREE = SHARED / "tools" / "sage_contract.py"
@@ -94,8 +95,9 @@ def _contact(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def _live(sage: httpx2.Client) -> None:
-    for name in ("contact_types", "contact_person_types", "address_types", "countries", "currencies"):
-        listed = sage.get(f"/{name}?items_per_page=200").json()
+    fixed = ("contact_types", "contact_person_types", "address_types", "countries", "currencies")
+    for name in (*fixed, "tax_rates", "ledger_accounts"):
+        listed = sage.get(f"/{name}?items_per_page=200&attributes=all").json()
         assert sage.get(f"/{name}/{listed['$items'][0]['id']}").status_code == 200
     person = {
         "name": "Maria Anders",
@@ -128,7 +130,20 @@ def _live(sage: httpx2.Client) -> None:
         "/contact_persons", json={"contact_person": {**held, "idempotency_id": secrets.token_hex(16)}}
     ).json()
     assert sage.put(f"/contact_persons/{luc['id']}", json={"contact_person": {"mobile": "06"}}).status_code == 200
-    for path in ("/contacts", "/addresses", "/contact_persons"):
+    line = {"description": "Chai", "ledger_account_id": account_id(4000), "quantity": 3, "unit_price": 18.25}
+    made_quote = {
+        "idempotency_id": secrets.token_hex(16),
+        "contact_id": contact_id,
+        "date": "1996-07-04",
+        "expiry_date": "1996-08-01",
+        "quote_lines": [{**line, "tax_rate_id": "GB_STANDARD", "tax_amount": 10.95}],
+    }
+    quote = sage.post("/sales_quotes", json={"sales_quote": made_quote}).json()
+    assert sage.put(f"/sales_quotes/{quote['id']}", json={"sales_quote": {"quote_lines": [line]}}).status_code == 200
+    assert sage.get(f"/sales_quotes/{quote['id']}?nested_attributes=all").json()["total_amount"] == "54.75"
+    late = {**made_quote, "idempotency_id": secrets.token_hex(16), "date": "1996-08-02"}
+    assert sage.post("/sales_quotes", json={"sales_quote": late}).status_code == 422
+    for path in ("/contacts", "/addresses", "/contact_persons", "/sales_quotes"):
         link: str | None = f"{path}?items_per_page=5&attributes=all"
         while link:
             link = sage.get(link).json()["$next"]
@@ -138,6 +153,8 @@ def _live(sage: httpx2.Client) -> None:
     assert sage.get(f"/contact_persons/{luc['id']}?nested_attributes=all").status_code == 200
     assert sage.post("/contacts", json=_contact("Doubled", reference="C1")).status_code == 422
     assert sage.get("/contacts/0").status_code == 404
+    assert sage.delete(f"/sales_quotes/{quote['id']}").status_code == 204
+    assert sage.get(f"/sales_quotes/{quote['id']}").status_code == 404
     assert sage.delete(f"/contact_persons/{luc['id']}").status_code == 204
     assert sage.delete(f"/addresses/{address['id']}").status_code == 204
     assert sage.delete(f"/contacts/{contact_id}").status_code == 204

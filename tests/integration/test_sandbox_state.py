@@ -34,6 +34,11 @@ def body(number: int) -> dict[str, Any]:
     }
 
 
+def state(sandbox: SandboxProcess) -> tuple[Any, ...]:
+    """All that a sandbox shows of what it keeps."""
+    return sandbox.ledger(), sandbox.contacts(), sandbox.records("sales_quotes"), sandbox.faults(), sandbox.settings()
+
+
 def test_a_restart_loses_nothing(sandbox: SandboxProcess) -> None:
     tokens = sandbox.connect()
     headers = {"Authorization": f"Bearer {tokens['access_token']}", "X-Business": LEAD.id}
@@ -42,16 +47,18 @@ def test_a_restart_loses_nothing(sandbox: SandboxProcess) -> None:
         sandbox.edit(made["id"], city="Potsdam")
         gone = sandbox.add(name="Gone")
         sandbox.delete(gone["id"])
+        line = {"description": "Chai", "quantity": "3", "unit_price": "18"}
+        sandbox.add("sales_quotes", contact_id=made["id"], quote_lines=[line])
         sandbox.fault("latency", times=3, seconds=0.01)
         sandbox.settings(money="number")
-        before = (sandbox.ledger(), sandbox.contacts(), sandbox.faults(), sandbox.settings())
+        before = state(sandbox)
     sandbox.restart()
-    assert (sandbox.ledger(), sandbox.contacts(), sandbox.faults(), sandbox.settings()) == before
+    assert state(sandbox) == before
     with httpx2.Client(base_url=sandbox.base_url, headers=headers) as sage:
         again = sage.post("/contacts", json=body(1))
         assert (again.status_code, again.json()) == (201, made)
         assert sage.get("/contacts?deleted_since=2020-01-01").json()["$items"][0]["id"] == gone["id"]
-    assert len(sandbox.ledger()) == 4
+    assert len(sandbox.ledger()) == 5
     assert sandbox.token(grant_type="refresh_token", refresh_token=tokens["refresh_token"]).status_code == 200
     sandbox.restart()
     assert sandbox.token(grant_type="refresh_token", refresh_token=tokens["refresh_token"]).status_code == 400

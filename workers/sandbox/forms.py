@@ -134,4 +134,4 @@ def title_of(kind: Kind, shown: Mapping[str, Any] | None) -> str:
     """What a page about a record is called."""
     if shown is None:
         return f"New {kind.noun}"
-    return str(shown["quote_number"] if kind.path == "quotes" else shown["name"])
+    return f"Quote {shown['quote_number']}" if kind.path == "quotes" else str(shown["name"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -113,6 +114,11 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
     def moment(text: str) -> str:
         """An ISO 8601 time in UTC as people read it."""
         return datetime.fromisoformat(text).strftime("%-d %b %Y, %H:%M:%S")
+
+    @app.template_filter("cents")
+    def cents(amount: str | float) -> str:
+        """An amount with two places; Sage leaves zeros out."""
+        return f"{Decimal(amount):.2f}"
 
     @app.get("/")
     def home() -> View:
