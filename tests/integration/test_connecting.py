@@ -164,6 +164,24 @@ def test_a_code_that_is_worth_nothing_is_said(
 def test_sales_staff_connect_nothing(app: Flask, services: Services, connection_id: int) -> None:
     sam = app.test_client()
     sign_in(sam, add_person(services))
-    for path in ("/connection/new", "/connection/choose", "/connection/disconnect"):
+    for path in ("/connection/new", "/connection/choose", "/connection/disconnect", "/connection/directions"):
         assert post(sam, path, {"business": BUSINESS}).status_code == 403
     assert "Choose the company" not in sam.get("/connection").text
+
+
+def test_an_admin_says_which_side_has_the_word(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    consent(worker, sandbox, connection_id)
+    post(admin, "/connection/choose", {"business": BUSINESS})
+    form = {
+        "company.phone": "to_sage",
+        "company.notes": "from_sage",
+        "company.name": "both",
+        "contact.role": "sideways",
+    }
+    assert post(admin, "/connection/directions", {**form, "order.lines": "to_sage"}).status_code == 303
+    assert stored(worker).directions == {"company": {"phone": "to_sage", "notes": "from_sage"}, "contact": {}}
+    page = admin.get("/connection").text
+    assert page.count('value="to_sage" selected') == 1
+    assert page.count('value="from_sage" selected') == 1

@@ -18,7 +18,7 @@ from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason
-from webapp.sync.conflicts import open_conflicts
+from webapp.sync.conflicts import lost_values, open_conflicts
 from webapp.sync.models import SyncCursor, SyncRun
 from webapp.sync.resync import resync, unlink
 from workers import jobs
@@ -769,3 +769,26 @@ def test_an_edit_goes_before_a_resync_of_everything(engine: Engine) -> None:
     engine.push()
     assert order[0] == first
     assert len(order) == 5
+
+
+def test_the_side_that_has_the_word_wins_and_the_other_value_is_kept(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    with engine.services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, engine.connection_id)
+        connection.directions = {"company": {"city": "to_sage", "phone": "from_sage"}}
+        work.commit()
+    engine.edit(company_id, city="Ours", phone="1")
+    engine.sage.customers.edit(sage_id, city="Theirs", phone="2")
+    engine.push()
+    company = engine.company(company_id)
+    assert (company.sync_reason, company.city, company.phone) == (Reason.IN_STEP, "Ours", "2")
+    assert engine.sage.customers.by_id[sage_id].fields["city"] == "Ours"
+    assert company.sync_detail["taken"] == ["phone"]
+    with engine.services.database.unit_of_work() as work:
+        lost = {conflict.field: value for conflict, value in lost_values(work.session, company)}
+    assert lost == {"city": "Theirs", "phone": "1"}
+    # What only Sage changed goes back as well, at the next reading.
+    engine.sage.customers.edit(sage_id, city="Theirs again")
+    engine.pull()
+    engine.push()
+    assert engine.sage.customers.by_id[sage_id].fields["city"] == "Ours"

@@ -48,6 +48,7 @@ ADMINS = {
     "connection.add",
     "connection.choose",
     "connection.disconnect",
+    "connection.set_directions",
     "connection.authorise",
     "connection.callback",
 }

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from webapp.connection.directions import FIELDS
 from webapp.status import STATUS_OF, Reason, Status
 from workers.engine.decide import Action, Remote, RemoteState, decide
 from workers.engine.match import match, plain
 from workers.engine.merge import merge
 from workers.engine.outcome import JITTER, RETRY_SECONDS, verdict
-from workers.sage.connector import CUSTOMER_FIELDS, NotFound, OutcomeUnknown, Rejected, Transient
+from workers.sage.connector import CUSTOMER_FIELDS, PERSON_FIELDS, NotFound, OutcomeUnknown, Rejected, Transient
 
 NOW = datetime(2026, 11, 22, 10, 45, tzinfo=UTC)
 VALUES = st.sampled_from(["", "a", "b"])
@@ -177,3 +178,37 @@ def test_sage_may_ask_for_a_longer_wait_but_not_for_a_shorter_one() -> None:
     longer, shorter = verdict(Transient("", after=500), 0, NOW, 0), verdict(Transient("", after=1), 0, NOW, 0)
     assert longer.due == NOW + timedelta(seconds=500)
     assert shorter.due == NOW + timedelta(seconds=RETRY_SECONDS[0])
+
+
+@pytest.mark.parametrize(
+    ("base", "ours", "theirs", "direction", "merged", "overruled"),
+    [
+        ("a", "b", "c", "to_sage", "b", True),
+        ("a", "b", "c", "from_sage", "c", True),
+        ("a", "a", "c", "to_sage", "a", True),
+        ("a", "b", "a", "from_sage", "a", True),
+        ("a", "b", "a", "to_sage", "b", False),
+        ("a", "a", "c", "from_sage", "c", False),
+        ("a", "", "c", "to_sage", "", True),
+        ("a", "b", "b", "to_sage", "b", False),
+        (None, "a", "b", "to_sage", "a", True),
+        (None, "a", "b", "from_sage", "b", True),
+        # What nobody ever set gives way, whoever has the word.
+        (None, "", "b", "to_sage", "b", False),
+        (None, "a", "", "from_sage", "a", False),
+    ],
+)
+def test_the_side_that_has_the_word_wins(
+    base: str | None, ours: str, theirs: str, direction: str, merged: str, overruled: bool
+) -> None:
+    agreed = None if base is None else {"name": base}
+    result = merge(agreed, {"name": ours}, {"name": theirs}, {"name": direction})
+    assert result.fields == {"name": merged}
+    assert result.conflicts == ()
+    assert bool(result.overruled) is overruled
+    assert (result.to_sage == ("name",)) is (merged != theirs)
+    assert (result.from_sage == ("name",)) is (merged != ours)
+
+
+def test_the_fields_of_an_admin_are_those_of_the_connector() -> None:
+    assert FIELDS == {"company": CUSTOMER_FIELDS, "contact": PERSON_FIELDS}

@@ -26,6 +26,7 @@ class Connection(Base):
     `offered` are the companies in Sage that an admin who has just authorised may choose from, [{"id", "name"}, ...];
     None where nothing is to be chosen. `problem` is a code of webapp.connection.sentences that says why the last
     authorisation was not taken, None where it was.
+    `directions` are the fields on which one side has the word: see webapp.connection.directions.
     `writer` and `writer_until` are the lease of the one process that may write to this business: whoever holds a number
     that is no longer there writes nothing.
     """
@@ -49,6 +50,9 @@ class Connection(Base):
     writer_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     offered: Mapped[list[dict[str, str]] | None] = mapped_column(JSONB(none_as_null=True))
     problem: Mapped[str | None] = mapped_column(Text)
+    directions: Mapped[dict[str, dict[str, str]]] = mapped_column(
+        JSONB, default=dict, server_default=text("'{}'::jsonb")
+    )
     own_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
 

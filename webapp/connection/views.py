@@ -9,11 +9,13 @@ from webapp.companies.models import Company
 from webapp.connection.authorising import Errand
 from webapp.connection.changes import add_connection, choose_business, end_connection
 from webapp.connection.circuit import change_state
+from webapp.connection.directions import CHOICES, FIELDS, read_directions
 from webapp.connection.models import CONNECTED, PAUSED, Connection
 from webapp.connection.queries import main_connection
 from webapp.connection.sentences import PROBLEMS
 from webapp.db import UnitOfWork
 from webapp.services import services
+from webapp.sync.details import FIELD_NAMES
 from webapp.sync.queries import read_surroundings
 from webapp.users.access import admin_required, login_required, signed_in_user
 from webapp.zone import glance
@@ -35,6 +37,9 @@ def page() -> ResponseReturnValue:
         "connection/page.html",
         connection=connection,
         around=around,
+        direction_fields=FIELDS,
+        direction_choices=CHOICES,
+        field_names=FIELD_NAMES,
         problem=PROBLEMS.get(connection.problem or "") if connection else None,
     )
 
@@ -99,6 +104,19 @@ def choose() -> ResponseReturnValue:
             flash(f"Connected to {connection.business_name}. Its customers are read now.", "ok")
         else:
             flash("Choose one of the companies in Sage, then start.", "error")
+    return redirect(url_for("connection.page"), 303)
+
+
+@blueprint.post("/directions")
+@admin_required
+def set_directions() -> ResponseReturnValue:
+    """Say which side has the word on which field. It counts from the next comparison of each record on."""
+    with services().database.unit_of_work() as work:
+        connection = _connection(work, lock=True)
+        connection.directions = read_directions(request.form)
+        work.touch(connection)
+        work.commit()
+    flash("Saved. It counts from the next change of each record on.", "ok")
     return redirect(url_for("connection.page"), 303)
 
 

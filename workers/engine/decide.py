@@ -5,9 +5,11 @@ Pure and total: for whatever it is given, it names exactly one plan.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from types import MappingProxyType
 
 from workers.engine.merge import FieldConflict, Fields, merge
 
@@ -44,22 +46,29 @@ class Plan:
     """One action and what it needs.
 
     `fields` is the state that both sides hold once the plan has been carried out. `take` names the fields that change
-    here (also with SEND, where the two sides changed different fields).
+    here (also with SEND, where the two sides changed different fields). `overruled` are the changes that gave way because
+    the other side has the word on that field.
     """
 
     action: Action
     fields: Fields
     take: tuple[str, ...] = ()
     conflicts: tuple[FieldConflict, ...] = ()
+    overruled: tuple[FieldConflict, ...] = ()
 
 
 def decide(
-    local: Fields, remote: RemoteState | Remote, agreed: Fields | None, known_until: datetime | None = None
+    local: Fields,
+    remote: RemoteState | Remote,
+    agreed: Fields | None,
+    known_until: datetime | None = None,
+    directions: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """The plan for one record that takes part in synchronisation.
 
     `known_until` is the time of change of the newest state of Sage that we have seen: a read that is older came from a
-    part of Sage that lags behind, and must not undo what we know.
+    part of Sage that lags behind, and must not undo what we know. `directions` names the fields on which one side has the
+    word (webapp.connection.directions).
     """
     if remote is Remote.NEVER:
         return Plan(Action.CREATE, local)
@@ -68,11 +77,11 @@ def decide(
     assert isinstance(remote, RemoteState)
     if known_until is not None and remote.updated_at < known_until:
         return Plan(Action.READ_AGAIN, local)
-    merged = merge(agreed, local, remote.fields)
+    merged = merge(agreed, local, remote.fields, directions)
     if merged.conflicts:
         return Plan(Action.ASK_CONFLICT, merged.fields, merged.from_sage, merged.conflicts)
     if merged.to_sage:
-        return Plan(Action.SEND, merged.fields, merged.from_sage)
+        return Plan(Action.SEND, merged.fields, merged.from_sage, overruled=merged.overruled)
     if merged.from_sage:
-        return Plan(Action.TAKE, merged.fields, merged.from_sage)
+        return Plan(Action.TAKE, merged.fields, merged.from_sage, overruled=merged.overruled)
     return Plan(Action.NOTHING, merged.fields)

@@ -7,9 +7,25 @@ due; it is let go when Sage has the company.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Interval,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import PROSPECT, Company
@@ -21,25 +37,32 @@ from webapp.sync.sending import has_company_in_sage, waiting_for_parent
 from webapp.sync.transitions import move_all, queued_as
 from workers.engine.kinds import CHILDREN, KINDS, Kind, kind_named
 
+# What the statements below are given. They are made once, because making one takes longer than running it.
+_CONNECTION = bindparam("connection", type_=BigInteger)
+_OVERDUE = bindparam("overdue", timedelta(0), type_=Interval)
 
-def _is_due(kind: Kind, connection_id: int, overdue: timedelta) -> list[ColumnElement[bool]]:
-    """None is due while the connection does not work (a pause stops a drain at the next record), and none of a kind
-    before that kind was read from Sage once: until then nobody knows which of ours Sage has already."""
+
+def _is_due(kind: Kind) -> list[ColumnElement[bool]]:
+    """Conditions on a record that is due, and that nobody has in hand.
+
+    None is due while the connection does not work: a pause stops a drain at the next record. And none of a kind before
+    that kind was read from Sage once: until then nobody knows which of ours Sage has already.
+    """
     model = kind.model
-    state = select(Connection.state).where(Connection.id == connection_id).scalar_subquery()
-    was_read = exists().where(SyncCursor.connection_id == connection_id, SyncCursor.entity == kind.cursor)
+    state = select(Connection.state).where(Connection.id == _CONNECTION).scalar_subquery()
+    was_read = exists().where(SyncCursor.connection_id == _CONNECTION, SyncCursor.entity == kind.cursor)
     return [
         state == CONNECTED,
         was_read,
-        model.connection_id == connection_id,
+        model.connection_id == _CONNECTION,
         model.sync_status == Status.PENDING,
         model.sync_reason != Reason.WAITING_FOR_PARENT,
-        model.next_attempt_at <= func.now() - overdue,
+        model.next_attempt_at <= func.now() - _OVERDUE,
         or_(model.claimed_until.is_(None), model.claimed_until < func.now()),
     ]
 
 
-def _waits_in_vain(kind: Kind, connection_id: int) -> list[ColumnElement[bool]]:
+def _waits_in_vain(kind: Kind, connection_id: int | BindParameter[int]) -> list[ColumnElement[bool]]:
     """Conditions on a contact or an order that waits for a company which Sage has.
 
     Or for a prospect: that the drain finds when it looks at the record. What came out of Sage with a prospect and is to
@@ -56,22 +79,30 @@ def _waits_in_vain(kind: Kind, connection_id: int) -> list[ColumnElement[bool]]:
     ]
 
 
-def is_anything_due(session: Session, connection_id: int, overdue: timedelta = timedelta(0)) -> bool:
-    """Whether a drain has something to do: a record is due, for `overdue` at least, or one can be let go."""
-    connected = exists().where(Connection.id == connection_id, Connection.state == CONNECTED)
-    found = [exists().where(*_is_due(kind, connection_id, overdue)) for kind in KINDS]
-    found += [exists().where(connected, *_waits_in_vain(kind, connection_id)) for kind in CHILDREN]
-    return bool(session.scalar(select(or_(*found))))
+@dataclass(frozen=True)
+class First:
+    """The record that is next: locked, with a number for its claim, and the fields of its kind on which one side has
+    the word (webapp.connection.directions)."""
+
+    kind: Kind
+    id: int
+    claim: int
+    directions: Mapping[str, str]
 
 
-def take_first(session: Session, connection_id: int) -> tuple[Kind, int, int] | None:
-    """Lock the next record that is due and that nobody else holds: its kind, its id, and a number for its claim."""
+def _anything() -> Select[bool]:
+    connected = exists().where(Connection.id == _CONNECTION, Connection.state == CONNECTED)
+    found = [exists().where(*_is_due(kind)) for kind in KINDS]
+    found += [exists().where(connected, *_waits_in_vain(kind, _CONNECTION)) for kind in CHILDREN]
+    return select(or_(*found))
 
-    def first(kind: Kind) -> Select[tuple[str, int, bool, object]]:
+
+def _first() -> Select[str, int, int, dict[str, dict[str, str]]]:
+    def first_of(kind: Kind) -> Select[str, int, bool, datetime | None]:
         model = kind.model
         due = (
             select(model.id, model.urgent, model.next_attempt_at)
-            .where(*_is_due(kind, connection_id, timedelta(0)))
+            .where(*_is_due(kind))
             .order_by(model.urgent.desc(), model.next_attempt_at, model.id)
             .limit(1)
             .with_for_update(of=model, skip_locked=True)
@@ -79,13 +110,31 @@ def take_first(session: Session, connection_id: int) -> tuple[Kind, int, int] | 
         )
         return select(literal(kind.name).label("kind"), due.c.id, due.c.urgent, due.c.next_attempt_at)
 
-    found = union_all(*(first(kind) for kind in KINDS)).subquery()
-    row = session.execute(
-        select(found.c.kind, found.c.id, func.nextval("claim_number"))
+    directions = select(Connection.directions).where(Connection.id == _CONNECTION).scalar_subquery()
+    found = union_all(*(first_of(kind) for kind in KINDS)).subquery()
+    return (
+        select(found.c.kind, found.c.id, func.nextval("claim_number"), directions)
         .order_by(found.c.urgent.desc(), found.c.next_attempt_at, found.c.id)
         .limit(1)
-    ).one_or_none()
-    return None if row is None else (kind_named(row[0]), row[1], row[2])
+    )
+
+
+_ANYTHING = _anything()
+_FIRST = _first()
+
+
+def is_anything_due(session: Session, connection_id: int, overdue: timedelta = timedelta(0)) -> bool:
+    """Whether a drain has something to do: a record is due, for `overdue` at least, or one can be let go."""
+    return bool(session.scalar(_ANYTHING, {"connection": connection_id, "overdue": overdue}))
+
+
+def take_first(session: Session, connection_id: int) -> First | None:
+    """Lock the next record that is due and that nobody else holds; None where there is none."""
+    row = session.execute(_FIRST, {"connection": connection_id}).one_or_none()
+    if row is None:
+        return None
+    name, record_id, claim, directions = row
+    return First(kind_named(name), record_id, claim, directions.get(name, {}))
 
 
 def let_children_go(work: UnitOfWork, connection_id: int) -> None:

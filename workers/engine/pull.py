@@ -7,7 +7,7 @@ push, which reads that one record anew and decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -117,6 +117,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         if connection.state in (CONNECTING, PAUSED):
             return
         _end_broken_runs(work, connection_id)
+        read_until = _read_until(work, connection_id)
         run = SyncRun(connection_id=connection_id, operation="pull", user_id=user_id)
         work.session.add(run)
         connection.last_run_at = datetime.now(UTC)
@@ -135,7 +136,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         with connect(services, connection_id, _forbidden) as sage:
             sage.check()
             for kind in KINDS:
-                _read(services, connection_id, sage, kind, tally, after_page)
+                _read(services, connection_id, sage, kind, read_until, tally, after_page)
     except (Unreachable, AuthoriseAgain) as fault:
         error = type(fault).__name__
         connection_failed(services, connection_id, fault)
@@ -175,23 +176,27 @@ def _read(
     connection_id: int,
     sage: Connector,
     kind: Kind,
+    read_until: Mapping[str, datetime],
     tally: Tally,
     after_page: Callable[[], None],
 ) -> None:
     """Take over what changed of one kind, and move its watermark when all of that was committed."""
     began = datetime.now(UTC)
-    watermark = _moment(services, connection_id, kind.cursor)
-    read_whole_at = _moment(services, connection_id, _whole(kind)) if kind.read_whole else began
+    watermark = read_until.get(kind.cursor)
+    read_whole_at = read_until.get(_whole(kind)) if kind.read_whole else began
     whole = watermark is None or read_whole_at is None or read_whole_at < began - WHOLE_EVERY
     reading = Reading(kind)
     there = kind.collection(sage)
     # Deletions first: a record that was deleted and made anew must not be taken for a second one.
     if watermark is not None:
         for tombstones in there.deleted(watermark - OVERLAP):
-            _take_deletions(services, connection_id, kind, tombstones)
+            if tombstones:
+                _take_deletions(services, connection_id, kind, tombstones)
     for page in there.changed(None if whole or watermark is None else watermark - OVERLAP):
-        _take_page(services, connection_id, page, tally, reading)
-        after_page()
+        # Where nothing changed, which is so most of the time, Sage gives one page with nothing on it.
+        if page:
+            _take_page(services, connection_id, page, tally, reading)
+            after_page()
     with services.database.unit_of_work() as work:
         newest = reading.newest or watermark or began - BEFORE_FIRST
         if reading.left is not None and not whole:
@@ -235,10 +240,10 @@ def _forbidden() -> None:
     raise AssertionError("a pull never writes to Sage")
 
 
-def _moment(services: Services, connection_id: int, entity: str) -> datetime | None:
-    with services.database.unit_of_work() as work:
-        cursor = work.session.get(SyncCursor, (connection_id, entity))
-        return cursor.watermark if cursor else None
+def _read_until(work: UnitOfWork, connection_id: int) -> dict[str, datetime]:
+    """The cursors of a connection, by their names."""
+    cursors = work.session.scalars(select(SyncCursor).where(SyncCursor.connection_id == connection_id))
+    return {cursor.entity: cursor.watermark for cursor in cursors}
 
 
 def _note_moment(work: UnitOfWork, connection_id: int, entity: str, moment: datetime) -> None:
@@ -404,7 +409,8 @@ def _take_change(work: UnitOfWork, kind: Kind, record_id: int, remote: RemoteRec
         return 0
     if record.sync_status == Status.SYNCHRONISED:
         state = RemoteState(remote.fields, remote.updated_at)
-        plan = decide(fields_of(record), state, record.agreed, believable(record.sage_updated_at))
+        directions = connection.directions.get(kind.name, {})
+        plan = decide(fields_of(record), state, record.agreed, believable(record.sage_updated_at), directions)
         # Two states with the same time cannot be told apart by age, and Sage's times are whole seconds.
         if plan.action is Action.TAKE and remote.updated_at != record.sage_updated_at:
             for name in plan.take:

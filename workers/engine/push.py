@@ -11,9 +11,9 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -26,6 +26,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from webapp.companies.models import PROSPECT, Company
 from webapp.connection.circuit import change_state
+from webapp.connection.directions import TO_SAGE
 from webapp.connection.models import AUTHORISE_AGAIN, PAUSED, UNREACHABLE, Connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
@@ -35,9 +36,10 @@ from webapp.sync.models import Conflict, Synced, WriteIntent
 from webapp.sync.sending import child_standing, is_in_sage
 from webapp.sync.transitions import move, queue
 from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
-from workers.engine.due import hold_children, is_anything_due, let_children_go, take_first
+from workers.engine.due import First, hold_children, is_anything_due, let_children_go, take_first
 from workers.engine.kinds import Kind, fields_of, not_stored
 from workers.engine.lease import Lease, LeaseLostError
+from workers.engine.merge import FieldConflict
 from workers.engine.outcome import RETRY_SECONDS, verdict
 from workers.sage.connector import (
     AuthoriseAgain,
@@ -93,6 +95,7 @@ class Claimed:
     intent_fields: dict[str, str] | None = None
     intent_body: dict[str, Any] | None = None
     intent_at: datetime | None = None
+    directions: Mapping[str, str] = field(default_factory=dict)
 
 
 def drain(services: Services, connection_id: int, connect: Connect) -> None:
@@ -173,7 +176,7 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
         first = take_first(work.session, connection_id)
         if first is None:
             return None
-        claimed = _claim(work, *first, lease)
+        claimed = _claim(work, first, lease)
     if claimed is None:
         return False
     bound = log.bind(kind=claimed.kind.name, record=claimed.id, connection=connection_id)
@@ -203,27 +206,27 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
     return False
 
 
-def _claim(work: UnitOfWork, kind: Kind, record_id: int, claim: int, lease: Lease) -> Claimed | None:
+def _claim(work: UnitOfWork, first: First, lease: Lease) -> Claimed | None:
     """Take a record in hand that this transaction has locked, and commit: from here on its arrows turn.
 
     A contact or an order whose company is not in Sage is put aside instead, and None returned.
     """
-    record, intent, company = _load(work, kind, record_id)
+    record, intent, company = _load(work, first.kind, first.id)
     if company is not None and (company.type == PROSPECT or not is_in_sage(company)):
         reason, detail = child_standing(company, work.session.get_one(Connection, lease.connection_id))
         move(work, record, reason, detail, cause="worker")
         work.commit()
         return None
-    record.claim = claim
+    record.claim = first.claim
     # By the database's clock, as the lease: those of the machines may differ.
     record.claimed_until = func.clock_timestamp() + timedelta(seconds=max(lease.left, 0))
     record.last_attempt_at = datetime.now(UTC)
     move(work, record, Reason.RUNNING, {"code": "running"}, cause="worker", due=record.next_attempt_at)
     work.commit()
     return Claimed(
-        kind=kind,
+        kind=first.kind,
         id=record.id,
-        claim=claim,
+        claim=first.claim,
         connection_id=lease.connection_id,
         attempts=record.attempts,
         fields=fields_of(record),
@@ -237,6 +240,7 @@ def _claim(work: UnitOfWork, kind: Kind, record_id: int, claim: int, lease: Leas
         intent_fields=intent.fields if intent else None,
         intent_body=intent.body if intent else None,
         intent_at=intent.created_at if intent else None,
+        directions=first.directions,
     )
 
 
@@ -278,10 +282,10 @@ def _synchronise(services: Services, sage: Connector, claimed: Claimed) -> None:
     else:
         read_at = monotonic()
         state = RemoteState(remote.fields, remote.updated_at)
-        plan = decide(claimed.fields, state, claimed.agreed, _known_until(claimed))
+        plan = decide(claimed.fields, state, claimed.agreed, _known_until(claimed), claimed.directions)
     match plan.action:
         case Action.NOTHING | Action.TAKE:
-            _in_step(services, claimed, remote)
+            _in_step(services, claimed, remote, overruled=plan.overruled)
         case Action.SEND:
             _update(services, sage, claimed, remote, plan, read_at)
         case Action.ASK_CONFLICT:
@@ -411,7 +415,7 @@ def _update(
     except SageError:
         _finish_intent(services, claimed, intent_id, "refused")
         raise
-    _in_step(services, claimed, after, intent_id, wrote=plan.fields)
+    _in_step(services, claimed, after, intent_id, wrote=plan.fields, overruled=plan.overruled)
 
 
 def _intend(
@@ -481,6 +485,7 @@ def _in_step(
     *,
     wrote: Fields | None = None,
     sent: Fields | None = None,
+    overruled: Sequence[FieldConflict] = (),
 ) -> None:
     """Record what Sage holds now, and take it over: green only where both sides are equal then, field by field.
 
@@ -493,10 +498,12 @@ def _in_step(
     of it was not taken. It stays here, and a person is told. Of a create that was sent again nobody knows whether Sage
     did not take the value or somebody changed it there since: that field goes round again, and has no base.
 
+    `overruled` are the changes that gave way because the other side has the word: they are noted, to be taken back.
+
     Raises Rejected where Sage holds what cannot be stored here.
     """
     try:
-        _take_over(services, claimed, remote, intent_id, wrote, sent)
+        _take_over(services, claimed, remote, intent_id, wrote, sent, overruled)
     except DBAPIError as error:
         raise Rejected(not_stored(claimed.kind, error, remote)) from error
 
@@ -508,6 +515,7 @@ def _take_over(
     intent_id: int | None,
     wrote: Fields | None,
     sent: Fields | None,
+    overruled: Sequence[FieldConflict],
 ) -> None:
     """See _in_step."""
     before = sent or claimed.fields
@@ -521,9 +529,14 @@ def _take_over(
             return
         if intent_id is not None:
             _end(work, intent_id, "done", remote.id)
-        for name, value in fields_of(record).items():
-            if value == before[name] and value != remote.fields[name] and name not in dropped:
-                record.take(name, remote.fields[name])
+        taken = [
+            name
+            for name, value in fields_of(record).items()
+            if value == before[name] and value != remote.fields[name] and name not in dropped
+        ]
+        for name in taken:
+            record.take(name, remote.fields[name])
+        _note_overruled(work, claimed, overruled)
         record.sage_id = remote.id
         record.sage_number = remote.number
         record.sage_updated_at = remote.updated_at
@@ -540,10 +553,28 @@ def _take_over(
         elif dropped and wrote:
             move(work, record, Reason.REJECTED, {"code": "altered", "field": dropped[0]}, cause="worker")
         elif equal:
-            move(work, record, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+            detail = {"code": "in_step", "taken": taken} if taken else {"code": "in_step"}
+            move(work, record, Reason.IN_STEP, detail, cause="worker")
         else:
             move(work, record, Reason.QUEUED, {"code": "queued"}, cause="worker")
         work.commit()
+
+
+def _note_overruled(work: UnitOfWork, claimed: Claimed, overruled: Sequence[FieldConflict]) -> None:
+    """Keep the values that gave way because the other side has the word on their fields."""
+    for found in overruled:
+        work.session.add(
+            Conflict(
+                kind=claimed.kind.name,
+                record_id=claimed.id,
+                field=found.field,
+                base=found.base,
+                ours=found.ours,
+                theirs=found.theirs,
+                resolved_at=datetime.now(UTC),
+                taken="ours" if claimed.directions[found.field] == TO_SAGE else "theirs",
+            )
+        )
 
 
 def _conflict(services: Services, claimed: Claimed, remote: RemoteRecord, plan: Plan) -> None:
