@@ -287,7 +287,8 @@ class Story:
         except IntegrityError:
             # Two people gave the same code: the form says so.
             self.trace.append("  refused")
-        self.nothing_green_is_a_lie()
+        if action not in (self.fail, self.away, self.back, self.stale, self.edit_in_sage, self.add_in_sage):
+            self.nothing_green_is_a_lie()
 
     def become_quiet(self) -> None:
         """No faults and no edits any more: as many rounds as the retries need."""
