@@ -28,6 +28,8 @@ _HIGHEST_QUANTITY = Decimal("99999999999.999")
 
 # Signs that stand between the thousands and mean nothing: spaces of all widths, and the apostrophes of Switzerland.
 _GAPS = re.compile("[\\s'\u2019_]")
+# Numbers of this shape are the same by any reading; an import has millions of them.
+_ORDINARY_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _CURRENCY_CODE = re.compile(r"^[A-Z]{3}(?=[\d\s.,-])|(?<=[\d\s.,])[A-Z]{3}$")
 _DAYS = ("%d/%m/%Y", "%d.%m.%Y", "%d %b %Y", "%d %B %Y")
 
@@ -40,6 +42,8 @@ def read_number(text: str) -> Decimal | None:
     Where both a comma and a point stand, the last one begins the decimals. One comma with three digits behind it groups
     thousands, as British people write them; one point always begins the decimals.
     """
+    if _ORDINARY_NUMBER.fullmatch(text):
+        return Decimal(text)
     plain = _CURRENCY_CODE.sub("", text.strip().upper())
     plain = _GAPS.sub("", "".join(sign for sign in plain if unicodedata.category(sign) != "Sc"))
     found = re.fullmatch(r"([+-]?)([0-9.,]*[0-9][0-9.,]*)", plain)
