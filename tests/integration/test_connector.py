@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.accounting import BUSINESS, OTHER_BUSINESS, accounting, token_of
+from tests.accounting import BUSINESS, CUSTOMER, LINES, ORDER, OTHER_BUSINESS, PERSON, accounting, token_of
 from tests.fake_sage import FakeCollection, FakeSage
 from tests.sandbox_process import SandboxProcess
-from webapp.orders.amounts import LineValues, lines_text, read_lines
+from webapp.orders.amounts import lines_text, read_lines
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
     AuthoriseAgain,
@@ -29,43 +29,15 @@ from workers.sage.connector import (
     tidied,
 )
 
-FULL = {
-    "name": "Alfreds Futterkiste",
-    "code": "ALFKI",
-    "email": "maria@alfreds.example",
-    "phone": "030-0074321",
-    "tax_number": "DE123456789",
-    "address_line_1": "Obere Str. 57",
-    "address_line_2": "Hof 2",
-    "city": "Berlin",
-    "region": "Berlin",
-    "postal_code": "12209",
-    "country": "DE",
-    "notes": "Pays late.\nAsk for Maria.",
-}
 LITTLE = {"name": "Little", "country": "GB"}
-PERSON = {"name": "Ann Devon", "role": "Buyer", "email": "ann@alfreds.example", "phone": "030-1", "mobile": "0170-2"}
-_LINES = [
-    LineValues("Chai", Decimal(3), Decimal("18.00"), Decimal("1.50"), Decimal(20)),
-    LineValues("Tofu", Decimal("0.125"), Decimal("23.25"), Decimal(0), Decimal(5)),
-    LineValues("A book", Decimal(1), Decimal("9.99")),
-]
-ORDER = {
-    "number": "10248",
-    "ordered_on": "1996-07-04",
-    "valid_until": "1996-08-01",
-    "notes": "Ring twice.\nThen wait.",
-    "shipping": "32.38",
-    "lines": lines_text(_LINES),
-}
-FIELDS = {"customers": FULL, "persons": PERSON, "orders": ORDER}
+FIELDS = {"customers": CUSTOMER, "persons": PERSON, "orders": ORDER}
 # Another value for each field of a person and an order.
 OTHER = {
     "email": "other@b.example",
     "ordered_on": "1996-07-05",
     "valid_until": "1996-09-01",
     "shipping": "0.50",
-    "lines": lines_text([replace(_LINES[2], quantity=Decimal(2)), _LINES[0]]),
+    "lines": lines_text([replace(LINES[2], quantity=Decimal(2)), LINES[0]]),
 }
 EMPTY = {"shipping": "0.00"}
 REQUIRED = {"persons": ("name",), "orders": ("ordered_on", "valid_until", "lines")}
@@ -215,7 +187,7 @@ def read_all(sage: Sage, since: datetime | None = None) -> dict[str, RemoteRecor
 
 
 class TestWriting:
-    @pytest.mark.parametrize("fields", [FULL, LITTLE], ids=["full", "little"])
+    @pytest.mark.parametrize("fields", [CUSTOMER, LITTLE], ids=["full", "little"])
     def test_a_created_customer_holds_what_was_sent(self, sage: Sage, fields: dict[str, str]) -> None:
         made = create(sage, fields)
 
@@ -223,14 +195,14 @@ class TestWriting:
         assert sage.connector.customers.read(made.id).fields == made.fields
 
     def test_what_comes_back_is_what_was_sent_tidied(self, sage: Sage) -> None:
-        untidy = {**FULL, "name": "  Blanks \x00 around ", "notes": "one\r\ntwo ", "city": "New\nTown"}
+        untidy = {**CUSTOMER, "name": "  Blanks \x00 around ", "notes": "one\r\ntwo ", "city": "New\nTown"}
 
         made = create(sage, untidy)
 
         assert sage.connector.customers.read(made.id).fields == tidied(untidy) == made.fields
 
     def test_the_same_body_again_makes_no_second_customer(self, sage: Sage) -> None:
-        body = sage.connector.customers.create_body(FULL, uuid.uuid4().hex)
+        body = sage.connector.customers.create_body(CUSTOMER, uuid.uuid4().hex)
 
         first, second = sage.connector.customers.create(body), sage.connector.customers.create(body)
 
@@ -246,27 +218,27 @@ class TestWriting:
 
     @pytest.mark.parametrize("name", CUSTOMER_FIELDS)
     def test_each_field_can_be_changed(self, sage: Sage, name: str) -> None:
-        made = create(sage, FULL)
+        made = create(sage, CUSTOMER)
         value = {"country": "FR", "email": "other@b.example", "code": "OTHER"}.get(name, "Other")
 
-        body = sage.connector.customers.update_body({**FULL, name: value}, sage.connector.customers.read(made.id))
+        body = sage.connector.customers.update_body({**CUSTOMER, name: value}, sage.connector.customers.read(made.id))
         changed = sage.connector.customers.update(made.id, body)
 
-        assert changed.fields == tidied({**FULL, name: value})
+        assert changed.fields == tidied({**CUSTOMER, name: value})
         assert sage.connector.customers.read(made.id).fields == changed.fields
 
     @pytest.mark.parametrize("name", [name for name in CUSTOMER_FIELDS if name not in ("name", "country")])
     def test_each_field_that_may_be_empty_can_be_emptied(self, sage: Sage, name: str) -> None:
-        made = create(sage, FULL)
+        made = create(sage, CUSTOMER)
 
-        body = sage.connector.customers.update_body({**FULL, name: ""}, sage.connector.customers.read(made.id))
+        body = sage.connector.customers.update_body({**CUSTOMER, name: ""}, sage.connector.customers.read(made.id))
         changed = sage.connector.customers.update(made.id, body)
 
-        assert changed.fields == tidied({**FULL, name: ""})
+        assert changed.fields == tidied({**CUSTOMER, name: ""})
         assert sage.connector.customers.read(made.id).fields == changed.fields
 
     def test_an_update_that_changes_nothing_changes_nothing(self, sage: Sage) -> None:
-        made = create(sage, FULL)
+        made = create(sage, CUSTOMER)
         before = sage.connector.customers.read(made.id)
 
         sage.connector.customers.update(made.id, sage.connector.customers.update_body(before.fields, before))
@@ -276,7 +248,7 @@ class TestWriting:
 
     def test_a_missing_country_is_refused_before_anything_is_sent(self, sage: Sage) -> None:
         with pytest.raises(Rejected) as refused:
-            sage.connector.customers.create_body({**FULL, "country": ""}, uuid.uuid4().hex)
+            sage.connector.customers.create_body({**CUSTOMER, "country": ""}, uuid.uuid4().hex)
         assert refused.value.detail == {"code": "missing", "field": "country"}
         assert sage.count() == 0
 
@@ -284,22 +256,22 @@ class TestWriting:
         sage.add(name="First", code="ALFKI")
 
         with pytest.raises(Rejected) as refused:
-            create(sage, FULL)
+            create(sage, CUSTOMER)
 
         assert refused.value.detail == {"code": "code_taken", "field": "code", "value": "ALFKI"}
         assert refused.value.raw["status"] == "422"
         assert sage.count() == 1
 
     def test_what_is_gone_cannot_be_changed(self, sage: Sage) -> None:
-        made = create(sage, FULL)
-        body = sage.connector.customers.update_body(FULL, made)
+        made = create(sage, CUSTOMER)
+        body = sage.connector.customers.update_body(CUSTOMER, made)
         sage.delete(made.id)
 
         with pytest.raises(NotFound):
             sage.connector.customers.update(made.id, body)
 
     def test_a_caller_can_stop_each_write(self, sage: Sage) -> None:
-        made = create(sage, FULL)
+        made = create(sage, CUSTOMER)
         bodies = (
             sage.connector.customers.create_body(LITTLE, uuid.uuid4().hex),
             sage.connector.customers.update_body(LITTLE, made),
@@ -366,13 +338,13 @@ class TestReading:
         ],
     )
     def test_a_customer_is_found_by_code_email_or_name(self, sage: Sage, wanted: dict[str, str]) -> None:
-        made = create(sage, FULL)
+        made = create(sage, CUSTOMER)
         sage.add(name="Alfreds Futterkiste Nord", code="ALFKI2")
 
         assert [one.id for one in sage.connector.customers.find(wanted)] == [made.id]
 
     def test_nobody_is_found_by_nothing_or_by_a_part_of_a_name(self, sage: Sage) -> None:
-        create(sage, FULL)
+        create(sage, CUSTOMER)
 
         assert sage.connector.customers.find({}) == []
         assert sage.connector.customers.find({"name": "Alfreds"}) == []
@@ -408,7 +380,7 @@ class Kept:
 
 @pytest.fixture(params=["persons", "orders"])
 def kept(sage: Sage, request: pytest.FixtureRequest) -> Kept:
-    return Kept(sage, request.param, create(sage, FULL).id)
+    return Kept(sage, request.param, create(sage, CUSTOMER).id)
 
 
 class TestPersonsAndOrders:
@@ -556,13 +528,13 @@ def test_lists_are_read_in_every_spelling(box: SandboxProcess, switches: dict[st
 def test_an_answer_to_a_write_is_understood_with_and_without_its_parts(box: SandboxProcess, nested: str) -> None:
     box.settings(nested=nested)
     with accounting(box.base_url, token_of(box)) as connector:
-        made = connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
-        assert made.fields == tidied(FULL)
+        made = connector.customers.create(connector.customers.create_body(CUSTOMER, uuid.uuid4().hex))
+        assert made.fields == tidied(CUSTOMER)
 
         changed = connector.customers.update(
-            made.id, connector.customers.update_body({**FULL, "city": "Potsdam"}, made)
+            made.id, connector.customers.update_body({**CUSTOMER, "city": "Potsdam"}, made)
         )
-        assert changed.fields == tidied({**FULL, "city": "Potsdam"}) == connector.customers.read(made.id).fields
+        assert changed.fields == tidied({**CUSTOMER, "city": "Potsdam"}) == connector.customers.read(made.id).fields
 
 
 @pytest.mark.parametrize("touch", ["own", "contact"])
@@ -572,7 +544,7 @@ def test_a_change_of_a_part_alone_is_a_change_of_the_customer(box: SandboxProces
     box.settings(touch=touch)
     value = {"email": "new@b.example", "country": "FR"}.get(field, "New")
     with accounting(box.base_url, token_of(box)) as connector, box.client(business=connector.check().id) as http:
-        old = connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
+        old = connector.customers.create(connector.customers.create_body(CUSTOMER, uuid.uuid4().hex))
         box.add(name="Another one")
         whole = http.get(f"/contacts/{old.id}", params={"nested_attributes": "all"}).json()
         # Sage's clock moves on, so that only what is edited now is newer than the mark.
@@ -593,7 +565,7 @@ def test_a_change_of_a_part_alone_is_a_change_of_the_customer(box: SandboxProces
 
     assert [(one.id, one.fields[field]) for one in changed] == [(old.id, value)]
     assert changed[0].updated_at > mark
-    assert changed[0].fields == tidied({**FULL, field: value})
+    assert changed[0].fields == tidied({**CUSTOMER, field: value})
 
 
 @pytest.mark.parametrize("omitted", ["kept", "cleared"])
@@ -667,7 +639,7 @@ def test_vendors_are_none_of_our_customers(box: SandboxProcess) -> None:
 def test_another_business_sees_nothing_of_ours(box: SandboxProcess) -> None:
     token = token_of(box)
     with accounting(box.base_url, token) as ours, accounting(box.base_url, token, business=OTHER_BUSINESS) as other:
-        made = ours.customers.create(ours.customers.create_body(FULL, uuid.uuid4().hex))
+        made = ours.customers.create(ours.customers.create_body(CUSTOMER, uuid.uuid4().hex))
 
         assert list(other.customers.changed(None)) == [[]]
         with pytest.raises(NotFound):
@@ -681,13 +653,13 @@ def test_a_business_that_the_tokens_do_not_open_is_a_matter_of_authorising(box: 
         with pytest.raises(AuthoriseAgain):
             list(connector.customers.changed(None))
         with pytest.raises(AuthoriseAgain):
-            connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
+            connector.customers.create(connector.customers.create_body(CUSTOMER, uuid.uuid4().hex))
     assert box.ledger() == []
 
 
 def test_a_create_is_recognised_after_sage_was_restarted(tmp_path: Path) -> None:
     with SandboxProcess().start(var=tmp_path) as own, accounting(own.base_url, token_of(own)) as connector:
-        body = connector.customers.create_body(FULL, uuid.uuid4().hex)
+        body = connector.customers.create_body(CUSTOMER, uuid.uuid4().hex)
         made = connector.customers.create(body)
         own.restart()
 
@@ -697,19 +669,19 @@ def test_a_create_is_recognised_after_sage_was_restarted(tmp_path: Path) -> None
 
 def test_the_main_person_of_a_customer_is_none_of_its_persons(box: SandboxProcess) -> None:
     with accounting(box.base_url, token_of(box)) as connector:
-        made = connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
+        made = connector.customers.create(connector.customers.create_body(CUSTOMER, uuid.uuid4().hex))
         person = connector.persons.create(connector.persons.create_body(PERSON, uuid.uuid4().hex, made.id))
         assert len(box.records("contact_persons")) == 2
 
         for since in (None, datetime.now(UTC) - timedelta(minutes=5)):
             assert [one.id for page in connector.persons.changed(since) for one in page] == [person.id]
-        assert connector.persons.find({"email": FULL["email"]}, made.id) == []
-        assert connector.customers.read(made.id).fields == tidied(FULL)
+        assert connector.persons.find({"email": CUSTOMER["email"]}, made.id) == []
+        assert connector.customers.read(made.id).fields == tidied(CUSTOMER)
 
 
 def test_what_else_a_person_holds_survives_an_update(box: SandboxProcess) -> None:
     with accounting(box.base_url, token_of(box)) as connector, box.client(BUSINESS) as http:
-        customer = connector.customers.create(connector.customers.create_body(FULL, uuid.uuid4().hex))
+        customer = connector.customers.create(connector.customers.create_body(CUSTOMER, uuid.uuid4().hex))
         store = {"contact_id": customer.id, "name": "Store", "address_type_id": "DELIVERY", "country_id": "DE"}
         address = http.post("/addresses", json={"address": {**store, "is_main_address": False}}).json()
         held = {"fax": "030-9", "is_preferred_contact": True, "contact_person_type_ids": ["SALES", "ACCOUNTS"]}

@@ -15,16 +15,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from threading import Lock
 
 import pytest
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from tests.accounting import BUSINESS, accounting, token_of
+from tests.accounting import BUSINESS, CUSTOMER, LINES, ORDER, PERSON, accounting, token_of
 from tests.sandbox_process import ROOT, SandboxProcess, free_port
-from webapp.orders.amounts import LineValues, lines_text
+from webapp.orders.amounts import lines_text
 from workers.sage.connector import (
     Collection,
     NotFound,
@@ -42,21 +41,6 @@ SPEC = SHARED / "sage" / "accounting-v3.1-swagger.json"
 pytestmark = pytest.mark.skipif(
     not (REFEREE.exists() and SPEC.exists()), reason="the referee and Sage's Swagger file are not in ../shared"
 )
-
-FULL = {
-    "name": "Alfreds Futterkiste",
-    "code": "ALFKI",
-    "email": "maria@alfreds.example",
-    "phone": "030-0074321",
-    "tax_number": "DE123456789",
-    "address_line_1": "Obere Str. 57",
-    "address_line_2": "Hof 2",
-    "city": "Berlin",
-    "region": "Berlin",
-    "postal_code": "12209",
-    "country": "DE",
-    "notes": "Pays late.\nAsk for Maria.",
-}
 
 
 class Referee:
@@ -101,20 +85,6 @@ def refereed(tmp_path: Path, **switches: str) -> Iterator[tuple[SandboxProcess, 
             referee.kill()
 
 
-PERSON = {"name": "Ann Devon", "role": "Buyer", "email": "ann@alfreds.example", "phone": "030-1", "mobile": "0170-2"}
-_LINES = [
-    LineValues("Chai", Decimal(3), Decimal("18.00"), Decimal("1.50"), Decimal(20)),
-    LineValues("Tofu", Decimal("0.125"), Decimal("23.25"), Decimal(0), Decimal(5)),
-    LineValues("A book", Decimal(1), Decimal("9.99")),
-]
-ORDER = {
-    "number": "10248",
-    "ordered_on": "1996-07-04",
-    "valid_until": "1996-08-01",
-    "notes": "Ring twice.",
-    "shipping": "32.38",
-    "lines": lines_text(_LINES),
-}
 AT_ONCE = 8
 
 
@@ -133,11 +103,13 @@ def test_a_full_life_of_customers_persons_and_quotes_breaks_nothing(
         with accounting(referee.base_url, token) as sage:
             assert sage.check().id == BUSINESS
             begun = datetime.now(UTC) - timedelta(minutes=5)
-            made = _lived(sage.customers, FULL, "", [{"city": "Potsdam"}, {"code": "", "notes": "", "country": "FR"}])
+            made = _lived(
+                sage.customers, CUSTOMER, "", [{"city": "Potsdam"}, {"code": "", "notes": "", "country": "FR"}]
+            )
             with pytest.raises(Rejected):
-                sage.customers.create(sage.customers.create_body({**FULL, "name": "Same code"}, uuid.uuid4().hex))
+                sage.customers.create(sage.customers.create_body({**CUSTOMER, "name": "Same code"}, uuid.uuid4().hex))
             person = _lived(sage.persons, PERSON, made.id, [{"role": "", "mobile": ""}])
-            fewer = lines_text(_LINES[1:])
+            fewer = lines_text(LINES[1:])
             order = _lived(sage.orders, ORDER, made.id, [{"notes": "", "shipping": "0.00"}, {"lines": fewer}])
 
             for number in range(others):
@@ -146,7 +118,7 @@ def test_a_full_life_of_customers_persons_and_quotes_breaks_nothing(
             assert sum(len(page) for page in sage.customers.changed(begun)) == others + 1
             assert list(sage.customers.changed(datetime.now(UTC) + timedelta(minutes=5))) == [[]]
             assert _ids(sage.customers.find({"code": "alfki"})) == [made.id]
-            assert _ids(sage.customers.find({"email": FULL["email"]})) == [made.id]
+            assert _ids(sage.customers.find({"email": CUSTOMER["email"]})) == [made.id]
 
             _live_at_once(referee.base_url, token, [one["id"] for one in sandbox.contacts()][1 : lives + 1])
             assert sum(len(page) for page in sage.persons.changed(begun)) == lives + 1
@@ -226,14 +198,14 @@ def test_faults_of_sage_break_nothing_on_our_side(tmp_path: Path) -> None:
     """What was not answered is sent again with the same id and the same body, and never two writes at the same time."""
     with refereed(tmp_path) as (sandbox, referee), accounting(referee.base_url, token_of(sandbox)) as sage:
         for kind in ("error_before", "error_after", "unavailable", "rate_limited", "reject"):
-            body = sage.customers.create_body({**FULL, "code": kind[:10]}, uuid.uuid4().hex)
+            body = sage.customers.create_body({**CUSTOMER, "code": kind[:10]}, uuid.uuid4().hex)
             sandbox.fault(kind, times=1)
             with pytest.raises(SageError) as failed:
                 sage.customers.create(body)
             assert isinstance(failed.value, OutcomeUnknown | Transient | Rejected)
             made = sage.customers.create(body)
             sandbox.fault(kind, times=1)
-            update = sage.customers.update_body({**FULL, "code": kind[:10], "city": "Potsdam"}, made)
+            update = sage.customers.update_body({**CUSTOMER, "code": kind[:10], "city": "Potsdam"}, made)
             with pytest.raises(SageError):
                 sage.customers.update(made.id, update)
             sage.customers.update(made.id, update)
