@@ -1,4 +1,4 @@
-# What a person types: make run, make test, make lint, make bench. `make lock` renews the locks after a change of
+# What a person types: make run, make test, make lint, make bench, make simulate, make mutate. `make lock` renews the locks after a change of
 # pyproject.toml or package.json; its tool, uv, is installed for that step only.
 
 PYTHON ?= python3
@@ -8,8 +8,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --require-hashes -r
 
+SEEDS ?= 200
+START ?= 1
+
 .DEFAULT_GOAL := run
-.PHONY: run test lint bench lock install install-test
+.PHONY: run test lint mutate simulate bench lock install install-test
 
 run: install
 	@exec $(BIN)/synclight up
@@ -23,6 +26,14 @@ lint: install-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Break the engine in small ways, one at a time, and see that a test notices each.
+mutate: install-test
+	$(BIN)/python -m tests.mutations
+
+# Stories of the engine with faults and crashes: make simulate SEEDS=1000 START=1
+simulate: install-test
+	SEEDS=$(SEEDS) START=$(START) $(BIN)/python -m pytest --numprocesses auto --dist worksteal -q tests/simulation/test_engine.py
 
 bench: install-test
 	@sh requirements/chromium.sh

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutations import MUTATIONS, table
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)+)`")
 LINKED = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
@@ -41,3 +43,14 @@ def test_every_failure_has_tests_that_exist() -> None:
 def test_every_link_leads_somewhere(document: Path) -> None:
     for target in LINKED.findall(document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
+
+
+def test_the_page_of_mutations_is_the_list() -> None:
+    assert (ROOT / "docs/mutations.md").read_text(encoding="utf-8") == table()
+
+
+def test_every_mutation_has_its_code_and_its_test() -> None:
+    for mutation in MUTATIONS:
+        assert (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.code) == 1, mutation.broken
+        path, _, name = mutation.test.partition("::")
+        assert not name or f"::{name}" in definitions(ROOT / path), mutation.test

@@ -1,0 +1,257 @@
+"""The engine broken in small ways, one at a time: for each, a test that notices. `make mutate` proves it.
+
+Each mutation is tried on a copy of the project, with the one test that is named for it. `python -m tests.mutations
+table` prints docs/mutations.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = "tests/integration/test_engine.py::"
+ATTACKS = "tests/integration/test_engine_attacks.py::"
+DECISIONS = "tests/unit/test_decisions.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """What is broken, in words; where; the piece of code, which must stand there once, and what takes its place; and
+    the test that notices."""
+
+    broken: str
+    file: str
+    code: str
+    instead: str
+    test: str
+
+
+MUTATIONS = (
+    Mutation(
+        "a worker that was overtaken records its outcome",
+        "workers/engine/push.py",
+        "record is None or record.claim != claimed.claim",
+        "record is None",
+        f"{ATTACKS}test_the_late_answer_of_a_worker_that_was_overtaken_undoes_nothing",
+    ),
+    Mutation(
+        "a write is sent without asking whether the lease still holds",
+        "workers/engine/lease.py",
+        "if self.left < NEEDED_FOR_A_CALL:\n            raise",
+        "if False:\n            raise",
+        f"{ENGINE}test_a_lease_that_ran_out_forbids_the_write",
+    ),
+    Mutation(
+        "two processes write to one business",
+        "workers/engine/lease.py",
+        " AND (writer_until IS NULL OR writer_until < clock_timestamp())",
+        "",
+        f"{ENGINE}test_only_one_writer_for_a_business",
+    ),
+    Mutation(
+        "an unanswered create is sent again under a new key",
+        "workers/engine/push.py",
+        "if intent_id is None or body is None:",
+        "if True:",
+        f"{ENGINE}test_a_create_without_an_answer_makes_one_customer",
+    ),
+    Mutation(
+        "a create is repeated though Sage no longer remembers its key",
+        "workers/engine/push.py",
+        "claimed.intent_at < datetime.now(UTC) - KEY_REMEMBERED",
+        "False",
+        f"{ENGINE}test_an_old_unanswered_create_is_never_repeated_blindly",
+    ),
+    Mutation(
+        "the key of a failed create is given up at any fault",
+        "workers/engine/push.py",
+        "if claimed.intent_id is None or isinstance(error, Rejected | NotFound):",
+        "if True:",
+        f"{ATTACKS}test_an_unanswered_create_keeps_its_key_through_other_faults",
+    ),
+    Mutation(
+        "green without comparing",
+        "workers/engine/push.py",
+        "        elif equal:\n            detail",
+        "        elif True:\n            detail",
+        f"{ATTACKS}test_a_value_that_sage_dropped_from_an_unanswered_create_is_not_lost",
+    ),
+    Mutation(
+        "green though Sage dropped a value",
+        "workers/engine/push.py",
+        "elif dropped and wrote:",
+        "elif False:",
+        f"{ENGINE}test_a_value_that_sage_does_not_take_is_not_lost_and_not_green",
+    ),
+    Mutation(
+        "a value that was edited meanwhile is overwritten by Sage's",
+        "workers/engine/push.py",
+        "if value == before[name] and value != remote.fields[name] and name not in dropped",
+        "if value != remote.fields[name]",
+        f"{ENGINE}test_an_edit_while_sage_is_called_is_not_lost_and_not_green_too_early",
+    ),
+    Mutation(
+        "the merge forgets its base",
+        "workers/engine/merge.py",
+        "base = agreed.get(name) if agreed is not None else None",
+        "base = None",
+        f"{ENGINE}test_different_fields_merge_without_asking",
+    ),
+    Mutation(
+        "a field that both sides changed is ours",
+        "workers/engine/merge.py",
+        "conflicts.append(FieldConflict(name, base, our, their))",
+        "to_sage.append(name)",
+        f"{ENGINE}test_the_same_field_on_both_sides_is_for_a_person",
+    ),
+    Mutation(
+        "an older state of Sage is believed",
+        "workers/engine/decide.py",
+        "if known_until is not None and remote.updated_at < known_until:",
+        "if False:",
+        f"{ENGINE}test_an_older_state_of_sage_never_undoes_a_newer_one",
+    ),
+    Mutation(
+        "what was deleted in Sage is made there anew",
+        "workers/engine/decide.py",
+        "return Plan(Action.ASK_DELETED, local)",
+        "return Plan(Action.NOTHING, local)",
+        DECISIONS,
+    ),
+    Mutation(
+        "the watermark moves though the reading broke off",
+        "workers/engine/pull.py",
+        "for page in there.changed(None if whole or watermark is None else watermark - OVERLAP):",
+        "with services.database.unit_of_work() as early:\n"
+        "        _note_moment(early, connection_id, kind.cursor, began)\n        early.commit()\n"
+        "    for page in there.changed(None if whole or watermark is None else watermark - OVERLAP):",
+        f"{ENGINE}test_a_pull_that_breaks_off_does_not_move_the_watermark",
+    ),
+    Mutation(
+        "reading begins at the watermark, without an overlap",
+        "workers/engine/pull.py",
+        "else watermark - OVERLAP):",
+        "else watermark):",
+        f"{ATTACKS}test_a_change_from_right_before_the_watermark_arrives",
+    ),
+    Mutation(
+        "a time of Sage in the future moves the watermark",
+        "workers/engine/pull.py",
+        "_note_moment(work, connection_id, kind.cursor, min(newest, began))",
+        "_note_moment(work, connection_id, kind.cursor, newest)",
+        f"{ATTACKS}test_a_time_in_the_future_does_not_hide_what_changes_later",
+    ),
+    Mutation(
+        "a new customer of Sage is never matched with a company of ours",
+        "workers/engine/match.py",
+        "        if ids:\n            return Match(ids)",
+        "        if False:\n            return Match(ids)",
+        f"{ENGINE}test_a_customer_that_both_sides_have_is_linked_not_doubled",
+    ),
+    Mutation(
+        "one of several that match is taken",
+        "workers/engine/match.py",
+        "return self.ids[0] if len(self.ids) == 1 else None",
+        "return self.ids[0] if self.ids else None",
+        f"{ENGINE}test_a_doubtful_match_is_for_a_person_and_sends_nothing",
+    ),
+    Mutation(
+        "a fault that passes is shown as an error at once",
+        "workers/engine/outcome.py",
+        "if attempts >= len(RETRY_SECONDS):",
+        "if True:",
+        f"{ENGINE}test_a_passing_fault_is_pending_until_its_tries_are_used_up",
+    ),
+    Mutation(
+        "Sage's wish to wait is not heard",
+        "workers/engine/outcome.py",
+        "max(seconds, asked or 0)",
+        "seconds",
+        f"{ENGINE}test_sage_asks_for_a_longer_wait",
+    ),
+    Mutation(
+        "browsers are told before the commit",
+        "webapp/db.py",
+        "        self.session.commit()\n        if self.touched",
+        "        self._after_commit(self)\n        self.session.commit()\n        if self.touched",
+        f"{ATTACKS}test_nobody_is_told_before_the_commit",
+    ),
+    Mutation(
+        "a contact is sent before its company",
+        "workers/engine/push.py",
+        "if company is not None and (company.type == PROSPECT or not is_in_sage(company)):",
+        "if False:",
+        "tests/integration/test_engine_children.py",
+    ),
+    Mutation(
+        "what was read long ago is written over",
+        "workers/engine/push.py",
+        "if monotonic() - read_at > FRESH_SECONDS:",
+        "if False:",
+        f"{ATTACKS}test_what_sage_holds_is_read_anew_by_a_worker_that_was_held_up_before_its_write",
+    ),
+)
+
+
+def is_noticed(mutation: Mutation) -> bool:
+    """Whether its test fails on a copy of the project that is broken so. Raises ValueError where the code is gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(
+            ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "node_modules", "var", "__pycache__", ".*_cache")
+        )
+        broken = copy / mutation.file
+        before = broken.read_text(encoding="utf-8")
+        if before.count(mutation.code) != 1:
+            raise ValueError(f"{mutation.file} has this {before.count(mutation.code)} times: {mutation.code}")
+        broken.write_text(before.replace(mutation.code, mutation.instead), encoding="utf-8")
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-n0", f"--basetemp={folder}/pytest", mutation.test],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # 1 is a failed test; anything else is a run that did not take place.
+        if run.returncode not in (0, 1):
+            raise ValueError(f"{mutation.test} could not be run:\n{run.stdout[-2000:]}")
+        return run.returncode == 1
+
+
+def table() -> str:
+    """docs/mutations.md."""
+    lines = [
+        "# What happens when the engine is broken",
+        "",
+        "Each line is a small change that makes the engine lie or lose, and the test that fails by it. `make mutate` tries",
+        "all of them, one at a time, on a copy of the project. This page is written by `python -m tests.mutations table`.",
+        "",
+        "| broken so that | in | noticed by |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {one.broken} | `{one.file}` | `{one.test}` |" for one in MUTATIONS]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Try all of them. Returns the exit status: 1 where one was not noticed."""
+    unnoticed = 0
+    with ThreadPoolExecutor(2) as pool:
+        for mutation, noticed in zip(MUTATIONS, pool.map(is_noticed, MUTATIONS), strict=True):
+            unnoticed += not noticed
+            print(f"{'noticed' if noticed else 'NOT NOTICED'}: {mutation.broken}", flush=True)
+    print(f"{len(MUTATIONS) - unnoticed} of {len(MUTATIONS)} noticed")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["table"]:
+        print(table(), end="")
+    else:
+        sys.exit(main())
