@@ -116,11 +116,6 @@ def find_company(session: Session, company_id: int, *, lock: bool = False) -> Co
     return session.get(Company, company_id, with_for_update=lock or None)
 
 
-def find_by_form(session: Session, once: str) -> int | None:
-    """The id of the company that the form with this mark has made."""
-    return session.scalar(select(Company.id).where(Company.made_by_form == once)) if once else None
-
-
 def owner_names(session: Session) -> dict[int, str]:
     """The names of all people by id, in the order of their names; companies can belong to each of them."""
     people = session.execute(select(User.id, User.name).order_by(func.lower(User.name), User.id))

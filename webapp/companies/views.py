@@ -21,7 +21,6 @@ from webapp.companies.models import Company
 from webapp.companies.queries import (
     ListRow,
     filter_choices,
-    find_by_form,
     find_company,
     list_companies,
     owner_names,
@@ -34,6 +33,7 @@ from webapp.modules import COMPANIES
 from webapp.screens import form_page, list_screen, live_row, record_screen, saved_sentence, texts
 from webapp.services import services
 from webapp.sync.queries import read_surroundings
+from webapp.sync.saving import make_once
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
 
@@ -98,32 +98,22 @@ def new_page() -> ResponseReturnValue:
 @blueprint.post("/new")
 @login_required
 def create() -> ResponseReturnValue:
-    """Add a company. The same form sent twice makes one: its mark is kept with the company that it made."""
+    """Add a company. The same form sent twice makes one."""
     with services().database.unit_of_work() as work:
         form = forms.read_form(request.form, owner_names(work.session), forms.NOTHING)
         if form.errors:
             return _form_page(work.session, None, form.typed, form=form)
-        made = find_by_form(work.session, form.once)
+        made, is_new = make_once(work, Company, form.once, lambda: _create(work, form))
         if made is None:
-            try:
-                made = _create(work, form)
-            except IntegrityError:
-                work.session.rollback()
-                # Either the first of two equal forms was quicker, or the code is taken.
-                made = find_by_form(work.session, form.once)
-                if made is None:
-                    return _form_page(work.session, None, form.typed, form=_code_taken(form))
-            else:
-                flash("The company was added.", "ok")
+            return _form_page(work.session, None, form.typed, form=_code_taken(form))
+    if is_new:
+        flash("The company was added.", "ok")
     return redirect(url_for("companies.record_page", record_id=made), 303)
 
 
-def _create(work: UnitOfWork, form: Form) -> int:
+def _create(work: UnitOfWork, form: Form) -> Company:
     connection = main_connection(work.session)
-    company = create_company(work, _stored(form.values), connection, user_id=signed_in_user().id, cause="edit")
-    company.made_by_form = form.once or None
-    work.commit()
-    return company.id
+    return create_company(work, _stored(form.values), connection, user_id=signed_in_user().id, cause="edit")
 
 
 @blueprint.get(f"{_ONE}/edit")

@@ -24,7 +24,7 @@ def create_contact(
 
     Raises NoResultFound where there is no such company.
     """
-    contact = Contact(**{name: value for name, value in values.items() if name in (*EDITABLE, "made_by_form")})
+    contact = Contact(**{name: value for name, value in values.items() if name in EDITABLE})
     work.session.add(contact)
     work.session.flush()
     have_sent(work, contact, connection, cause=cause, user_id=user_id)

@@ -78,8 +78,3 @@ def may_be_in_sage(session: Session, contact: Contact) -> bool:
         WriteIntent.state.in_(("open", "unknown")),
     )
     return contact.sage_id is not None or session.scalar(asked.limit(1)) is not None
-
-
-def find_by_form(session: Session, once: str) -> int | None:
-    """The id of the contact that the form with this mark has made."""
-    return session.scalar(select(Contact.id).where(Contact.made_by_form == once)) if once else None

@@ -11,7 +11,6 @@ from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.companies.queries import company_names, search_companies
@@ -19,13 +18,14 @@ from webapp.connection.queries import main_connection
 from webapp.contacts import forms
 from webapp.contacts.changes import create_contact, edit_contact
 from webapp.contacts.models import Contact
-from webapp.contacts.queries import ListRow, find_by_form, find_contact, list_contacts, may_be_in_sage
+from webapp.contacts.queries import ListRow, find_contact, list_contacts, may_be_in_sage
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
 from webapp.modules import CONTACTS
 from webapp.screens import form_page, list_screen, live_row, record_screen, saved_sentence, texts
 from webapp.services import services
 from webapp.sync.queries import read_surroundings
+from webapp.sync.saving import make_once
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
 
@@ -89,32 +89,22 @@ def new_page() -> ResponseReturnValue:
 @blueprint.post("/new")
 @login_required
 def create() -> ResponseReturnValue:
-    """Add a contact. The same form sent twice makes one: its mark is kept with the contact that it made."""
+    """Add a contact. The same form sent twice makes one."""
     with services().database.unit_of_work() as work:
         form = forms.read_form(request.form, _named(work.session), forms.NOTHING)
         if form.errors:
             return _form_page(work.session, None, form.typed, form=form)
-        made = find_by_form(work.session, form.once)
-        if made is None:
-            try:
-                made = _create(work, form)
-            except IntegrityError:
-                # The first of two equal forms was quicker.
-                work.session.rollback()
-                made = find_by_form(work.session, form.once)
-                if made is None:
-                    raise
-            else:
-                flash("The contact was added.", "ok")
+        made, is_new = make_once(work, Contact, form.once, lambda: _create(work, form))
+    # Nothing else of a contact is unique, so nothing else is refused.
+    assert made is not None
+    if is_new:
+        flash("The contact was added.", "ok")
     return redirect(url_for("contacts.record_page", record_id=made), 303)
 
 
-def _create(work: UnitOfWork, form: Form) -> int:
+def _create(work: UnitOfWork, form: Form) -> Contact:
     connection = main_connection(work.session)
-    values = _stored(form.values) | {"made_by_form": form.once or None}
-    contact = create_contact(work, values, connection, user_id=signed_in_user().id, cause="edit")
-    work.commit()
-    return contact.id
+    return create_contact(work, _stored(form.values), connection, user_id=signed_in_user().id, cause="edit")
 
 
 @blueprint.get(f"{_ONE}/edit")

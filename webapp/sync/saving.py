@@ -1,11 +1,18 @@
-"""What saving a record does beside storing its values: a conflict ends, and what Sage should have is sent."""
+"""What saving a record does beside storing its values: a form makes one record, a conflict ends, and what Sage should have
+is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from webapp.companies.models import Company
 from webapp.connection.models import Connection
+from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
+from webapp.orders.models import Order
 from webapp.status import Reason
 from webapp.sync.conflicts import choose
 from webapp.sync.models import Synced
@@ -13,6 +20,35 @@ from webapp.sync.sending import have_sent
 
 # What a person decides by a word of its own, and not by saving.
 STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
+
+
+def make_once(
+    work: UnitOfWork,
+    model: type[Company] | type[Contact] | type[Order],
+    once: str,
+    make: Callable[[], Company | Contact | Order],
+) -> tuple[int | None, bool]:
+    """Commit the record that `make` adds, once for each form: its mark `once` is kept with the record that it made.
+
+    Returns the record's id and whether it was made now. The id is None where the database refused it for a value that
+    another record has. The session holds nothing of what was refused.
+    """
+
+    def made_before() -> int | None:
+        return work.session.scalar(select(model.id).where(model.made_by_form == once)) if once else None
+
+    made = made_before()
+    if made is not None:
+        return made, False
+    try:
+        record = make()
+        record.made_by_form = once or None
+        work.commit()
+    except IntegrityError:
+        work.session.rollback()
+        # Perhaps the first of two equal forms was quicker.
+        return made_before(), False
+    return record.id, True
 
 
 def put_values(
