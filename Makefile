@@ -1,5 +1,5 @@
-# What a person types: make run, make test, make lint, make bench, make simulate, make mutate. `make lock` renews the locks after a change of
-# pyproject.toml or package.json; its tool, uv, is installed for that step only.
+# What a person types: make run, make test, make lint, make bench; also make simulate and make mutate. `make lock` renews
+# the locks after a change of pyproject.toml or package.json; its tool, uv, is installed for that step only.
 
 PYTHON ?= python3
 VENV := .venv
