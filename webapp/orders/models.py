@@ -42,7 +42,10 @@ Amount = Numeric(14, 2)
 
 
 class Product(Base):
-    """What an order line may be about, with its price without tax. A discontinued product can no longer be ordered."""
+    """What an order line may be about, with its price without tax. A discontinued product can no longer be ordered.
+
+    The keys and `search_text` are made by the database: folded to lower case without accents, for the search.
+    """
 
     __tablename__ = "product"
 
@@ -52,6 +55,9 @@ class Product(Base):
     unit: Mapped[str] = mapped_column(Text, default="")
     unit_price: Mapped[Decimal] = mapped_column(Amount)
     discontinued: Mapped[bool] = mapped_column(default=False)
+    name_key: Mapped[str] = mapped_column(Text(collation="C"), Computed("fold(name)", persisted=True))
+    code_key: Mapped[str] = mapped_column(Text(collation="C"), Computed("fold(code)", persisted=True))
+    search_text: Mapped[str] = mapped_column(Text, Computed("fold(' ' || code || ' ' || name)", persisted=True))
 
     __table_args__ = (
         UniqueConstraint("code"),

@@ -12,15 +12,16 @@ from sqlalchemy import ColumnElement, FromClause, Table, func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from webapp.contacts.models import Contact
-from webapp.listing.pages import Listing, Page, last_synchronised_key, read_page
+from webapp.listing.pages import Listing, Page, has_words, last_synchronised_key, read_page
 from webapp.orders.forms import NOBODY, OrderQuery, TypedLine
 from webapp.orders.models import CONFIRMED, Order, OrderLine, Product
 from webapp.status import Status
 
 _ORDER: Table = Order.__table__  # type: ignore[assignment]
 
-# As many products as a list under a field can show at once.
-MOST_PRODUCTS = 20
+# As many products as a list under a field can show at once, and as many words as a search for one needs.
+_MOST_PRODUCTS = 20
+_MOST_WORDS = 8
 
 
 @dataclass(frozen=True)
@@ -131,19 +132,15 @@ def products_of(session: Session, lines: Sequence[TypedLine]) -> Sequence[Produc
     if not ids and not typed:
         return []
     named = [func.fold(text) for text in sorted(typed)]
-    on_sale = Product.discontinued.is_(False) & or_(
-        func.fold(Product.name).in_(named), func.fold(Product.code).in_(named)
-    )
+    on_sale = Product.discontinued.is_(False) & or_(Product.name_key.in_(named), Product.code_key.in_(named))
     return session.scalars(select(Product).where(or_(Product.id.in_(ids), on_sale)).order_by(Product.id)).all()
 
 
 def search_products(session: Session, typed: str) -> Sequence[Product]:
     """The first products on sale whose name or code has the words of `typed`, by name."""
-    statement = select(Product).where(Product.discontinued.is_(False))
-    for word in typed.split()[:8]:
-        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        statement = statement.where(func.fold(Product.code + " " + Product.name).like(func.fold(f"%{escaped}%")))
-    return session.scalars(statement.order_by(func.fold(Product.name), Product.id).limit(MOST_PRODUCTS)).all()
+    found = has_words(tuple(typed.split()[:_MOST_WORDS]), Product.__table__)
+    on_sale = select(Product).where(Product.discontinued.is_(False), *found)
+    return session.scalars(on_sale.order_by(Product.name_key, Product.id).limit(_MOST_PRODUCTS)).all()
 
 
 def _is_id(text: str) -> bool:
