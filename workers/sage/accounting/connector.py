@@ -85,9 +85,11 @@ class Customers(Records):
             yield self._understood(batch)
 
     def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
+        """See Collection."""
         return customers.create_body(fields, idempotency_key)
 
     def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
+        """See Collection."""
         return customers.update_body(fields, remote)
 
     def _record(self, item: Item) -> RemoteRecord:
@@ -156,10 +158,12 @@ class Persons(Records):
         yield from super().changed(since)
 
     def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
+        """See Collection. What is wrong with the fields is said before anything is asked of Sage."""
         persons.checked(fields)
         return persons.create_body(fields, idempotency_key, self._addresses.main_of(parent), self._type)
 
     def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
+        """See Collection."""
         return persons.update_body(fields, remote)
 
     def _record(self, item: Item) -> RemoteRecord:
@@ -177,9 +181,8 @@ class Persons(Records):
             yield Search({"contact_id": parent} if parent else {}, wanted)
 
     def _prepare(self, body: Item) -> None:
-        for address_id in [part_of(body, "contact_person").get("address_id")]:
-            if isinstance(address_id, str):
-                self._addresses.contact_of(address_id)
+        sent = objects.as_read(part_of(body, "contact_person"))
+        self._addresses.contact_of(persons.address_of(sent))
 
     def _items(self, query: Mapping[str, str]) -> Iterator[list[Item]]:
         for page in super()._items(query):
@@ -202,10 +205,12 @@ class Orders(Records):
     leaves_tombstones = False
 
     def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
+        """See Collection."""
         quotes.checked(fields)
         return quotes.create_body(fields, idempotency_key, parent, self._account, self._rates)
 
     def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
+        """See Collection."""
         quotes.checked(fields)
         return quotes.update_body(fields, remote, self._account, self._rates)
 
