@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import selectinload
 
-from tests.importing import NORTHWIND, connect, counts, events, history, status
+from tests.importing import NORTHWIND, before, connect, counts, events, history, status
 from webapp.companies.changes import create_company
 from webapp.companies.clean import clean_company
 from webapp.companies.importing import import_companies
@@ -215,6 +216,18 @@ def test_of_an_order_in_sage_only_what_stays_here_changes(services: Services, ru
         assert order.total in (Decimal("7.99"), 15)
 
 
+def test_an_order_that_reaches_sage_while_it_is_compared_is_left_alone(
+    services: Services, run: Import, alder: int
+) -> None:
+    run(ORDERS, order_lines=LINES)
+    reach = partial(execute, services, "UPDATE sales_order SET sage_id = number, sync_version = sync_version + 1")
+    with before(services, "FOR UPDATE", 1, reach):
+        report = run(ORDERS.replace("4.00", "5.00"), order_lines=LINES)
+    assert counts(report) == (0, 0, 1, 1)
+    assert report.refused[0][1].startswith("Order A1 is in Sage or on its way there")
+    assert orders(services)[0].shipping == 4
+
+
 def test_what_is_wrong_with_a_row_is_said(services: Services, run: Import, alder: int) -> None:
     execute(
         services, "INSERT INTO product (code, name, unit, unit_price, discontinued) VALUES ('P1', 'Tea', '', 2, false)"
@@ -305,7 +318,11 @@ def test_an_order_whose_prices_are_not_valid_waits_for_a_person(services: Servic
     ]
 
 
-def test_orders_and_lines_in_one_file_with_the_day_first(services: Services, run: Import, alder: int) -> None:
+def test_orders_and_lines_in_one_file_with_the_day_first(
+    services: Services, run: Import, alder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the second line of an order comes in another batch than the order.
+    monkeypatch.setattr("webapp.importing.run._BATCH", 1)
     content = (
         "Auftragsnummer;Kunde;Auftragsdatum;gültig bis;Versandkosten;Artikel;Menge;Einzelpreis;MwSt %\n"
         "A1;Alder;01.02.2026;31.01.2026;4,90;Tee;1.000;0,25;19\n"

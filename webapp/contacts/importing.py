@@ -14,15 +14,12 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
-    ColumnElement,
     Computed,
     Index,
     MetaData,
     Table,
     Text,
-    Update,
     and_,
-    case,
     delete,
     func,
     insert,
@@ -42,7 +39,17 @@ from webapp.importing.parents import company_columns, find_companies
 from webapp.importing.report import ImportReport
 from webapp.importing.run import Kind, Needed, Progress, Written, columns_of, import_rows, only_import
 from webapp.importing.table import Table as File
-from webapp.importing.writing import STAGED, change, child_standings, create, refuse, says, staged_columns, usable
+from webapp.importing.writing import (
+    STAGED,
+    change,
+    child_standings,
+    create,
+    point_to_only,
+    refuse,
+    says,
+    staged_columns,
+    usable,
+)
 from webapp.services import Services
 from webapp.sync.saving import STAYS
 from webapp.text import clean_line
@@ -57,8 +64,8 @@ _ROWS = Table(
     *(Column(name, Text, nullable=False) for name in LIMITS),
     Column("name_key", Text(collation="C"), Computed("fold(name)", persisted=True)),
     Column("email_key", Text, Computed("lower(email)", persisted=True)),
-    # Whether an earlier row of the file is about somebody of the same name at the same company.
-    Column("is_namesake", BigInteger),
+    # The first earlier row of the file about somebody of this name at this company.
+    Column("namesake_line", BigInteger),
     **STAGED,
 )
 # Who all rows up to now are about.
@@ -140,7 +147,7 @@ class _Contacts(Kind):
             refuse(session, _ROWS, same.is_not(None), "Line ", same, remedy)
             session.execute(delete(_SEEN).where(_SEEN.c.line.in_(select(_ROWS.c.line).where(~usable(_ROWS)))))
         earlier = select(func.min(_SEEN.c.line)).where(namesake).scalar_subquery()
-        session.execute(update(_ROWS).where(usable(_ROWS)).values(is_namesake=earlier))
+        session.execute(update(_ROWS).where(usable(_ROWS)).values(namesake_line=earlier))
 
     def write(self, work: UnitOfWork) -> Written:
         """Match the rows with the contacts that there are, and write them."""
@@ -169,34 +176,11 @@ def _match(session: Session) -> None:
     """Note for each staged row which contact it means."""
     namesake = and_(Contact.company_id == _ROWS.c.company_id, Contact.name_key == _ROWS.c.name_key)
     has_address = and_(_ROWS.c.email_key != "", func.lower(Contact.email) == _ROWS.c.email_key)
-    session.execute(_matching(and_(namesake, has_address), "name and e-mail address: delete one of them."))
+    same = " contacts of this company have this name and e-mail address: delete one of them."
+    point_to_only(session, _ROWS, "record_id", Contact, and_(namesake, has_address), same)
     # Whoever changed the address meant the same person, unless the file or another row says that there are two.
     matched = _ROWS.alias("matched")
     others = ~select(matched.c.line).where(matched.c.record_id == Contact.id).exists()
-    nobody_else = and_(_ROWS.c.is_namesake.is_(None), others)
-    session.execute(
-        _matching(
-            and_(namesake, nobody_else, _ROWS.c.record_id.is_(None)),
-            "name: write the e-mail address by which the one that is meant is known here.",
-        )
-    )
-
-
-def _matching(fits: ColumnElement[bool], remedy: str) -> Update:
-    """Give rows the only contact that fits, and refuse those that several fit."""
-    found = (
-        select(_ROWS.c.line, func.count().label("candidates"), func.min(Contact.id).label("id"))
-        .join_from(_ROWS, Contact, fits)
-        .where(usable(_ROWS))
-        .group_by(_ROWS.c.line)
-        .subquery()
-    )
-    several = func.concat(found.c.candidates, " contacts of this company have this ", remedy)
-    return (
-        update(_ROWS)
-        .where(_ROWS.c.line == found.c.line)
-        .values(
-            record_id=case((found.c.candidates == 1, found.c.id)),
-            refusal=case((found.c.candidates > 1, several)),
-        )
-    )
+    remedy = " contacts of this company have this name: write the e-mail address by which the one that is meant is known here."
+    fits = and_(namesake, _ROWS.c.namesake_line.is_(None), others)
+    point_to_only(session, _ROWS, "record_id", Contact, fits, remedy)

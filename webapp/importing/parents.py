@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Computed, Table, Text, and_, case, func, select, update
+from sqlalchemy import BigInteger, Column, Computed, Table, Text, and_, case, func, update
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
-from webapp.importing.writing import refuse, usable
+from webapp.importing.writing import point_to_only, refuse, usable
 
 
 def company_columns() -> tuple[Column[Any], ...]:
@@ -31,25 +31,10 @@ def find_companies(session: Session, rows: Table) -> None:
         .where(usable(rows), rows.c.company_code != "", Company.code != "", Company.code == rows.c.company_code)
         .values(company_id=Company.id)
     )
-    named = (
-        select(rows.c.line, func.count().label("candidates"), func.min(Company.id).label("id"))
-        .join_from(rows, Company, Company.name_key == rows.c.company_key)
-        .where(usable(rows), rows.c.company_id.is_(None), rows.c.company_name != "")
-        .group_by(rows.c.line)
-        .subquery()
-    )
-    several = func.concat(
-        *(named.c.candidates, " companies here are called “", rows.c.company_name),
-        "”: write the code of the one that is meant.",
-    )
-    session.execute(
-        update(rows)
-        .where(rows.c.line == named.c.line)
-        .values(
-            company_id=case((named.c.candidates == 1, named.c.id)),
-            refusal=case((named.c.candidates > 1, several)),
-        )
-    )
+    called = and_(rows.c.company_name != "", Company.name_key == rows.c.company_key)
+    remedy = "”: write the code of the one that is meant."
+    several = (" companies here are called “", rows.c.company_name, remedy)
+    point_to_only(session, rows, "company_id", Company, called, *several)
     unknown = and_(rows.c.company_id.is_(None), func.concat(rows.c.company_code, rows.c.company_name) != "")
     written = func.concat_ws(
         " and none ",

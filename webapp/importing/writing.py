@@ -67,6 +67,32 @@ def refuse(session: Session, rows: Table, where: ColumnElement[bool], *sentence:
     session.execute(update(rows).where(usable(rows), where).values(refusal=func.concat(*sentence)))
 
 
+def point_to_only(
+    session: Session, rows: Table, column: str, model: type[Synced], fits: ColumnElement[bool], *sentence: Any
+) -> None:
+    """Note in a column of the staged rows the record that fits each; refuse those that several fit.
+
+    The parts of the sentence follow on how many there are. A row that none fits stays as it is.
+    """
+    found = (
+        select(rows.c.line, func.count().label("candidates"), func.min(model.id).label("id"))
+        .join_from(rows, model, fits)
+        .where(usable(rows), rows.c[column].is_(None))
+        .group_by(rows.c.line)
+        .subquery()
+    )
+    session.execute(
+        update(rows)
+        .where(rows.c.line == found.c.line)
+        .values(
+            {
+                column: case((found.c.candidates == 1, found.c.id)),
+                "refusal": case((found.c.candidates > 1, func.concat(found.c.candidates, *sentence))),
+            }
+        )
+    )
+
+
 def says(rows: Table, *names: str) -> dict[str, ColumnElement[bool]]:
     """When a staged row says something about each of these columns: an empty cell leaves what is there."""
     return {
