@@ -23,13 +23,16 @@ from redis import Redis
 from sqlalchemy import URL, make_url
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.people import add_admin, add_person, sign_in
 from tests.stack import Stack
 from webapp import create_app
 from webapp.config import Settings
+from webapp.connection.models import CONNECTED, Connection
 from webapp.db import UnitOfWork
 from webapp.migrations import migrate
 from webapp.run import embedded, programs
 from webapp.services import Services
+from webapp.users.models import User
 
 # Tests lose nothing with the machine, so nothing has to reach the disk.
 _FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
@@ -187,6 +190,35 @@ def app(settings: Settings, redis: Redis) -> Iterator[Flask]:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def sam(services: Services) -> User:
+    """Somebody of the sales staff."""
+    return add_person(services)
+
+
+@pytest.fixture
+def browser_of_sam(client: FlaskClient, sam: User) -> FlaskClient:
+    assert sign_in(client, sam).status_code == 303
+    return client
+
+
+@pytest.fixture
+def browser_of_admin(app: Flask, services: Services) -> FlaskClient:
+    client = app.test_client()
+    assert sign_in(client, add_admin(services)).status_code == 303
+    return client
+
+
+@pytest.fixture
+def connection(services: Services) -> Connection:
+    """A connection that works, as far as the web knows."""
+    with services.database.unit_of_work() as work:
+        made = Connection(api_url="http://127.0.0.1:1", business_name="Northwind Ltd", state=CONNECTED)
+        work.session.add(made)
+        work.commit()
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy import URL
 
 from tests.people import PASSWORD, add_admin
 from tests.web_processes import WebProcesses, own_settings
+from webapp.connection.models import CONNECTED, Connection
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.records import find_record
@@ -65,6 +67,18 @@ def running_web(database_server: URL, template_database: str, redis_url: str, fo
         with WebProcesses(settings) as web:
             yield Web(web.url, services)
         services.database.engine.dispose()
+
+
+def connected() -> Connection:
+    """A connection to Sage that works, and does nothing for an hour."""
+    now = datetime.now(UTC)
+    return Connection(
+        api_url="http://127.0.0.1:1",
+        business_name="Northwind Ltd",
+        state=CONNECTED,
+        last_synchronised_at=now,
+        next_run_at=now + timedelta(hours=1),
+    )
 
 
 def be_live(page: Page) -> None:

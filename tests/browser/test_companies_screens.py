@@ -16,10 +16,9 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, e
 from sqlalchemy import URL
 
 from tests.accessibility import faults
-from tests.screens import LONG_ENOUGH, Web, be_live, fits, running_web
+from tests.screens import LONG_ENOUGH, Web, be_live, connected, fits, running_web
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
-from webapp.connection.models import CONNECTED, Connection
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.transitions import move
@@ -73,13 +72,7 @@ def _seventy(services: Services) -> dict[str, int]:
     now = datetime.now(UTC)
     made = {}
     with services.database.unit_of_work() as work:
-        connection = Connection(
-            api_url="http://127.0.0.1:1",
-            business_name="Northwind Ltd",
-            state=CONNECTED,
-            last_synchronised_at=now,
-            next_run_at=now + timedelta(hours=1),
-        )
+        connection = connected()
         work.session.add(connection)
         work.session.flush()
         for number in range(70):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -15,9 +15,8 @@ from sqlalchemy import URL
 from sqlalchemy.orm import Session
 
 from tests.accessibility import faults
-from tests.screens import Web, be_live, fits, running_web
+from tests.screens import Web, be_live, connected, fits, running_web
 from webapp.companies.changes import create_company
-from webapp.connection.models import CONNECTED, Connection
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, lines_text
 from webapp.orders.changes import confirm_order, create_order
@@ -47,15 +46,8 @@ class Shop:
 
 
 def _fill(services: Services) -> tuple[int, int, int]:
-    now = datetime.now(UTC)
     with services.database.unit_of_work() as work:
-        connection = Connection(
-            api_url="http://127.0.0.1:1",
-            business_name="Northwind Ltd",
-            state=CONNECTED,
-            last_synchronised_at=now,
-            next_run_at=now + timedelta(hours=1),
-        )
+        connection = connected()
         names = (("1", "Chai", "18.00"), ("2", "Chang", "19.00"), ("38", "Côte de Blaye", "263.50"))
         work.session.add_all(
             [connection, *(Product(code=code, name=name, unit_price=Decimal(price)) for code, name, price in names)]

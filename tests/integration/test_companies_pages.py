@@ -18,7 +18,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tests.people import add_admin, add_person, csrf_token, post, sign_in
+from tests.people import csrf_token, post
 from webapp.companies.changes import create_company
 from webapp.companies.forms import FIELDS
 from webapp.companies.models import Company
@@ -30,33 +30,6 @@ from webapp.sync.transitions import move
 from webapp.users.models import User
 
 RAW = {"code": "RecordInvalid", "message": "country_id can't be blank <b>", "request_id": "req-81"}
-
-
-@pytest.fixture
-def sam(services: Services) -> User:
-    return add_person(services)
-
-
-@pytest.fixture
-def browser_of_sam(client: FlaskClient, sam: User) -> FlaskClient:
-    assert sign_in(client, sam).status_code == 303
-    return client
-
-
-@pytest.fixture
-def browser_of_admin(app: Flask, services: Services) -> FlaskClient:
-    client = app.test_client()
-    assert sign_in(client, add_admin(services)).status_code == 303
-    return client
-
-
-@pytest.fixture
-def connection(services: Services) -> Connection:
-    with services.database.unit_of_work() as work:
-        made = Connection(api_url="http://127.0.0.1:1", business_name="Northwind Ltd", state=CONNECTED)
-        work.session.add(made)
-        work.commit()
-    return made
 
 
 @pytest.fixture

@@ -8,15 +8,14 @@ from html import unescape
 from typing import Any
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from tests.people import add_admin, add_person, post, sign_in
+from tests.people import post
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
-from webapp.connection.models import CONNECTED, Connection
+from webapp.connection.models import Connection
 from webapp.contacts.changes import create_contact
 from webapp.contacts.forms import FIELDS
 from webapp.contacts.models import Contact
@@ -25,28 +24,6 @@ from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import Conflict, WriteIntent
 from webapp.sync.transitions import move
-
-
-@pytest.fixture
-def browser_of_sam(client: FlaskClient, services: Services) -> FlaskClient:
-    assert sign_in(client, add_person(services)).status_code == 303
-    return client
-
-
-@pytest.fixture
-def browser_of_admin(app: Flask, services: Services) -> FlaskClient:
-    client = app.test_client()
-    assert sign_in(client, add_admin(services)).status_code == 303
-    return client
-
-
-@pytest.fixture
-def connection(services: Services) -> Connection:
-    with services.database.unit_of_work() as work:
-        made = Connection(api_url="http://127.0.0.1:1", business_name="Northwind Ltd", state=CONNECTED)
-        work.session.add(made)
-        work.commit()
-    return made
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from werkzeug.test import TestResponse
 
-from tests.people import add_admin, add_person, csrf_token, sign_in
+from tests.people import csrf_token
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
-from webapp.connection.models import CONNECTED, Connection
+from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, lines_text
 from webapp.orders.changes import create_order
@@ -35,33 +35,6 @@ from webapp.users.models import User
 
 CHAI = LineValues("Chai", Decimal(2), Decimal(18), tax_rate=Decimal(20))
 FREE = LineValues("Free sample", Decimal(1), Decimal(0))
-
-
-@pytest.fixture
-def sam(services: Services) -> User:
-    return add_person(services)
-
-
-@pytest.fixture
-def browser_of_sam(client: FlaskClient, sam: User) -> FlaskClient:
-    assert sign_in(client, sam).status_code == 303
-    return client
-
-
-@pytest.fixture
-def browser_of_admin(app: Flask, services: Services) -> FlaskClient:
-    client = app.test_client()
-    assert sign_in(client, add_admin(services)).status_code == 303
-    return client
-
-
-@pytest.fixture
-def connection(services: Services) -> Connection:
-    with services.database.unit_of_work() as work:
-        made = Connection(api_url="http://127.0.0.1:1", business_name="Northwind Ltd", state=CONNECTED)
-        work.session.add(made)
-        work.commit()
-    return made
 
 
 @pytest.fixture
