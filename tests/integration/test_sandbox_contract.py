@@ -130,7 +130,26 @@ def _live(sage: httpx2.Client) -> None:
         "/contact_persons", json={"contact_person": {**held, "idempotency_id": secrets.token_hex(16)}}
     ).json()
     assert sage.put(f"/contact_persons/{luc['id']}", json={"contact_person": {"mobile": "06"}}).status_code == 200
-    line = {"description": "Chai", "ledger_account_id": account_id(4000), "quantity": 3, "unit_price": 18.25}
+    accounts = {"sales_ledger_account_id": account_id(4000), "purchase_ledger_account_id": account_id(5000)}
+    chai = {"description": "Chai", "item_code": "1", **accounts, "sales_prices": [{"price_name": "List", "price": 18}]}
+    product = sage.post("/products", json={"product": {**chai, "idempotency_id": secrets.token_hex(16)}}).json()
+    sage.put(f"/products/{product['id']}", json={"product": {"cost_price": "9.5", "active": False}})
+    read = sage.get(f"/products/{product['id']}").json()
+    assert (read["cost_price"], read["active"], read["sales_prices"][0]["price"]) == ("9.5", False, "18.0")
+    assert sage.get("/products?search=cha&attributes=all").json()["$total"] == 1
+    assert (
+        sage.post(
+            "/products", json={"product": {"idempotency_id": secrets.token_hex(16), **accounts, "description": " "}}
+        ).status_code
+        == 422
+    )
+    line = {
+        "product_id": product["id"],
+        "description": "Chai",
+        "ledger_account_id": account_id(4000),
+        "quantity": 3,
+        "unit_price": 18.25,
+    }
     made_quote = {
         "idempotency_id": secrets.token_hex(16),
         "contact_id": contact_id,
@@ -140,7 +159,8 @@ def _live(sage: httpx2.Client) -> None:
     }
     quote = sage.post("/sales_quotes", json={"sales_quote": made_quote}).json()
     assert sage.put(f"/sales_quotes/{quote['id']}", json={"sales_quote": {"quote_lines": [line]}}).status_code == 200
-    assert sage.get(f"/sales_quotes/{quote['id']}?nested_attributes=all").json()["total_amount"] == "54.75"
+    read = sage.get(f"/sales_quotes/{quote['id']}?nested_attributes=all").json()
+    assert (read["total_amount"], read["quote_lines"][0]["product"]["id"]) == ("54.75", product["id"])
     late = {**made_quote, "idempotency_id": secrets.token_hex(16), "date": "1996-08-02"}
     assert sage.post("/sales_quotes", json={"sales_quote": late}).status_code == 422
     for path in ("/contacts", "/addresses", "/contact_persons", "/sales_quotes"):
@@ -154,6 +174,7 @@ def _live(sage: httpx2.Client) -> None:
     assert sage.post("/contacts", json=_contact("Doubled", reference="C1")).status_code == 422
     assert sage.get("/contacts/0").status_code == 404
     assert sage.delete(f"/sales_quotes/{quote['id']}").status_code == 204
+    assert sage.delete(f"/products/{product['id']}").status_code == 204
     assert sage.get(f"/sales_quotes/{quote['id']}").status_code == 404
     assert sage.delete(f"/contact_persons/{luc['id']}").status_code == 204
     assert sage.delete(f"/addresses/{address['id']}").status_code == 204

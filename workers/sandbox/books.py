@@ -18,6 +18,7 @@ from workers.sandbox.resources import (
     CONTACT_PERSONS,
     CONTACTS,
     PERSON_PART,
+    PRODUCTS,
     SALES_QUOTES,
     Fields,
     Resource,
@@ -56,6 +57,8 @@ class Books:
             return self._create_address(values)
         if resource is SALES_QUOTES:
             return self._create_quote(values)
+        if resource is PRODUCTS:
+            return self._insert(PRODUCTS.name, values, None)
         return self._create_person(values)
 
     def update(self, record: Record, resource: Resource, body: Mapping[str, Any]) -> Record:
@@ -257,7 +260,7 @@ class Books:
                 422, Problem("RecordInvalid", "This reference is already used by another contact.", "reference")
             )
 
-    def _insert(self, resource: str, state: dict[str, Any], contact_id: str) -> Record:
+    def _insert(self, resource: str, state: dict[str, Any], contact_id: str | None) -> Record:
         record = Record(new_id(), self._business, resource, state, self._now, self._now, contact_id=contact_id)
         self._store.put(record)
         return record
@@ -348,7 +351,9 @@ class Shown:
         elif record.resource == "sales_quotes":
             del shown["deleted_at"]
             shown["contact"] = inside(record.contact_id)
-            self._add_quote(shown, state, nested)
+            self._add_quote(shown, state, known, nested)
+        elif record.resource == "products":
+            self._add_product(shown, state)
         elif record.resource == "addresses":
             contact = known.get(record.contact_id) if record.contact_id else None
             shown |= {
@@ -417,7 +422,41 @@ class Shown:
             False,
         )
 
-    def _add_quote(self, shown: dict[str, Any], state: Mapping[str, Any], nested: frozenset[str] | None) -> None:
+    def _add_product(self, shown: dict[str, Any], state: Mapping[str, Any]) -> None:
+        texts = ("item_code", "description", "notes", "source_guid", "purchase_description")
+        shown |= {name: state.get(name) for name in texts}
+        shown |= {
+            name: reference.base(collection, state.get(f"{name}_id"))
+            for name, collection in (
+                ("sales_ledger_account", "ledger_accounts"),
+                ("purchase_ledger_account", "ledger_accounts"),
+                ("sales_tax_rate", "tax_rates"),
+                ("purchase_tax_rate", "tax_rates"),
+            )
+        }
+        shown["cost_price"] = self._money(state.get("cost_price"))
+        shown["active"] = state.get("active") is not False
+        shown |= {"deletable": True, "deactivatable": True, "used_on_recurring_invoice": False}
+        shown["usual_supplier"] = shown["catalog_item_type"] = None
+        # A product takes no nested_attributes, so its prices are always said in full.
+        shown["sales_prices"] = [
+            {
+                "id": f"{shown['id']}-{position}",
+                "displayed_as": one.get("price_name") or "Sales Price",
+                "price_name": one.get("price_name"),
+                "price": self._money(one.get("price")),
+                "price_includes_tax": one.get("price_includes_tax") is True,
+            }
+            for position, one in enumerate(state.get("sales_prices") or ())
+        ]
+
+    def _add_quote(
+        self,
+        shown: dict[str, Any],
+        state: Mapping[str, Any],
+        known: Mapping[str, Record],
+        nested: frozenset[str] | None,
+    ) -> None:
         lines, shipping, total = state["quote_lines"], quotes.shipping_of(state), quotes.total_of(state)
         quantity = sum((Decimal(line["quantity"]) for line in lines), Decimal(0))
         discount = sum((Decimal(line.get("discount_amount") or 0) for line in lines), Decimal(0))
@@ -443,14 +482,16 @@ class Shown:
             "exchange_rate": self._money("1.0"),
             "inverse_exchange_rate": self._money("1.0"),
             "status": {"id": state["status_id"], "displayed_as": state["status_id"].capitalize()},
-            "quote_lines": [self._line(line, nested) for line in lines],
+            "quote_lines": [self._line(line, known, nested) for line in lines],
             "editable": True,
             "sent": False,
             "sent_by_email": False,
             "invoice": None,
         }
 
-    def _line(self, line: Mapping[str, Any], nested: frozenset[str] | None) -> dict[str, Any]:
+    def _line(
+        self, line: Mapping[str, Any], known: Mapping[str, Record], nested: frozenset[str] | None
+    ) -> dict[str, Any]:
         shown = {"id": line["id"], "displayed_as": line["description"]}
         if nested is None:
             return shown
@@ -458,7 +499,7 @@ class Shown:
         whole = {
             **shown,
             "description": line["description"],
-            "product": None,
+            "product": _base(known[line["product_id"]]) if line.get("product_id") in known else None,
             "service": None,
             "ledger_account": reference.base("ledger_accounts", line["ledger_account_id"]),
             "quantity": self._money(line["quantity"]),
@@ -482,6 +523,7 @@ class Shown:
 def _pointers(record: Record) -> Iterable[str]:
     names = [f"{name}_id" for name in _PART_COLLECTIONS] if record.resource == "contacts" else ["address_id"]
     keys = [record.state.get(name) for name in names] + [record.contact_id]
+    keys += [line.get("product_id") for line in record.state.get("quote_lines", ())]
     return [key for key in keys if key]
 
 
@@ -491,7 +533,7 @@ def _types(collection: str, state: Mapping[str, Any]) -> list[dict[str, str] | N
 
 def _base(record: Record) -> dict[str, Any]:
     state = record.state
-    shown = state.get("name") or state.get("quote_number") or ""
+    shown = state.get("name") or state.get("quote_number") or state.get("description") or ""
     if record.resource == "contacts" and state.get("reference"):
         shown = f"{shown} ({state['reference']})"
     return {"id": record.id, "displayed_as": shown, "$path": f"/{record.resource}/{record.id}"}

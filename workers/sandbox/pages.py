@@ -277,6 +277,7 @@ def _countries() -> list[tuple[str, str]]:
     return list(reference.lists()["countries"].items())
 
 
+_OTHERS = {"addresses": "Address", "products": "Product"}
 _VERBS = {"create": "created", "update": "changed", "delete": "deleted"}
 
 
@@ -291,8 +292,8 @@ def _told(sandbox: Sandbox, entries: list[dict[str, Any]]) -> list[dict[str, Any
             {
                 **entry,
                 "verb": _VERBS[entry["operation"]],
-                "what": kind.noun.capitalize() if kind else "Address",
-                "name": state.get("quote_number") or state.get("name"),
+                "what": kind.noun.capitalize() if kind else _OTHERS[entry["resource"]],
+                "name": state.get("quote_number") or state.get("name") or state.get("description"),
                 "path": kind.path if kind and record and record.deleted_at is None else None,
             }
         )

@@ -224,11 +224,37 @@ CONTACT_PERSONS = Resource(
     filters=("contact_id", "address_id"),
 )
 
+PRODUCTS = Resource(
+    "products",
+    "product",
+    MappingProxyType(
+        {
+            "description": Text(255, required=True),
+            "sales_ledger_account_id": Id("ledger_accounts", required=True),
+            "purchase_ledger_account_id": Id("ledger_accounts", required=True),
+            "item_code": Text(255),
+            "notes": Text(500),
+            "sales_tax_rate_id": Id("tax_rates"),
+            "purchase_tax_rate_id": Id("tax_rates"),
+            "cost_price": Money(),
+            "source_guid": Text(255),
+            "purchase_description": Text(250),
+            "active": Flag(),
+            "sales_prices": Lines(
+                MappingProxyType({"price_name": Text(255), "price": Money(), "price_includes_tax": Flag()})
+            ),
+        }
+    ),
+    sequential=True,
+    filters=("search",),
+)
+
 QUOTE_LINE: Fields = MappingProxyType(
     {
         # Sage's file names no length; a description is a text of the database.
         "description": Text(2000, required=True),
         "ledger_account_id": Id("ledger_accounts", required=True),
+        "product_id": Id("products"),
         "quantity": Money(required=True),
         "unit_price": Money(required=True),
         "discount_amount": Money(),
@@ -259,5 +285,5 @@ SALES_QUOTES = Resource(
 )
 
 RESOURCES: Mapping[str, Resource] = MappingProxyType(
-    {one.name: one for one in (CONTACTS, ADDRESSES, CONTACT_PERSONS, SALES_QUOTES)}
+    {one.name: one for one in (CONTACTS, ADDRESSES, CONTACT_PERSONS, SALES_QUOTES, PRODUCTS)}
 )

@@ -24,6 +24,9 @@ from workers.sandbox.rules import IDEMPOTENCY_SECONDS
 By = Literal["api", "person"]
 Operation = Literal["create", "update", "delete"]
 
+_SEARCHED = ("name", "reference", "contact_name", "item_code", "description")
+"""What a list's `search` looks into, as far as its records have it."""
+
 _MOST_READ = 2_000
 """How many records are kept in memory after they were read, about 2 KB each."""
 
@@ -318,7 +321,7 @@ class Store:
             "reference": taken,
             "email": email.casefold() if email else None,
             "types": " ".join(["", *state.get("contact_type_ids", ()), ""]),
-            "search": f"{state.get('name') or state.get('contact_name') or ''}\n{reference or ''}".casefold(),
+            "search": "\n".join(state.get(name) or "" for name in _SEARCHED).casefold(),
             "created_at": record.created_at,
             "updated_at": record.updated_at,
             "deleted_at": record.deleted_at,
