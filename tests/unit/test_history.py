@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from webapp.sync.details import sentence
 from webapp.sync.history import told
 from webapp.sync.models import SyncEvent
 from webapp.zone import Glance
@@ -54,3 +55,21 @@ def test_what_sage_said_literally_is_not_told() -> None:
 
 def test_a_code_of_a_newer_release_still_gives_a_sentence() -> None:
     assert say("worker", code="not known yet").endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "said"),
+    [
+        ("company", {"code": "code_taken", "field": "code", "value": "ALFKI"}, "Another customer in Sage already has"),
+        (
+            "order",
+            {"code": "code_taken", "field": "number", "value": "1"},
+            "Another order in Sage already has the number",
+        ),
+        ("order", {"code": "no_tax_rate", "field": "lines", "percentage": "17.5"}, "Sage has no tax rate of 17.5%"),
+        ("contact", {"code": "company_gone"}, "The company of this contact was deleted in Sage."),
+        ("order", {"code": "company_refused"}, "Sage takes no order for this company"),
+    ],
+)
+def test_what_sage_refuses_of_each_kind_is_told(kind: str, detail: dict[str, Any], said: str) -> None:
+    assert sentence(kind, detail, UTC, READER.now).startswith(said)
