@@ -368,15 +368,17 @@ def test_each_mistake_is_said_and_what_was_typed_is_kept(
     answer = send(browser_of_sam, "/orders/new", *lines, **new(company, ordered_on="", shipping="much"))
     assert answer.status_code == 422
     page = unescape(answer.text)
+    assert "5 fields need your attention" in page
     for sentence in (
-        "Line 1: enter the quantity as a number above 0.",
-        "Line 2: choose a product or write what is ordered.",
-        "Line 2: enter the price as a number from 0.",
+        ": enter the quantity as a number above 0.",
+        ": choose a product or write what is ordered.",
+        ": enter the price as a number from 0.",
         "Enter the date of the order as a day",
         "Enter the shipping as an amount from 0",
     ):
         assert page.count(sentence) == 2, sentence
-    assert 'href="#quantity-1"' in page
+    assert '<a href="#quantity-1" hx-boost="false">Line 1</a>: enter the quantity' in page
+    assert 'id="unit_price-2-error"' in page
     assert re.search(r'id="quantity-1"[^>]* value="none"[^>]* aria-invalid="true"', page)
     assert re.search(r'id="unit_price-2"[^>]* value="abc"', page)
     assert re.search(r'id="shipping"[^>]* value="much"', page)

@@ -314,6 +314,7 @@ def _form_page(
         lost=form.lost if form else (),
         lines=lines,
         line_errors=form.line_errors if form else {},
+        **({"wrong": len(form.fields.errors) - 1 + len(form.line_errors)} if form and form.line_errors else {}),
         begin_at=len(lines) if "add" in request.form else 0,
         sums=forms.sums(lines, typed["shipping"]),
         total_before=amount_text(order.total) if order else "",
