@@ -26,7 +26,7 @@ from webapp.sync.details import FIELD_NAMES, brief, listed
 from webapp.sync.duplicates import COMPARED, candidates
 from webapp.sync.history import told
 from webapp.sync.models import Synced
-from webapp.sync.queries import Surroundings, history, read_surroundings
+from webapp.sync.queries import MOST_COUNTED, Surroundings, history, place_in_queue, read_surroundings
 from webapp.users.access import signed_in_user
 from webapp.zone import Glance, glance
 
@@ -112,6 +112,8 @@ def record_screen(
         "has_more": len(events) > limit,
         "remedy": _remedy(module, record, editable, company),
         "conflicts": open_conflicts(session, record) if record.sync_reason == Reason.CONFLICT else (),
+        "ahead": place_in_queue(session, record),
+        "most_ahead": MOST_COUNTED,
         "lost": lost_values(session, record),
         "doubtful": candidates(session, record),
         "compared": COMPARED[type(record)],

@@ -621,6 +621,24 @@ def test_saving_twice_is_saving_once(browser_of_sam: FlaskClient, services: Serv
     assert len(events) == 1, "it was queued already, and stays so"
 
 
+def test_a_queued_company_says_what_goes_before_it(
+    browser_of_sam: FlaskClient, services: Services, connection: Connection, company: Company
+) -> None:
+    page = browser_of_sam.get(f"/companies/{company.id}").text
+    assert 'data-role="queue-place"' not in page, "it is the first"
+    with services.database.unit_of_work() as work:
+        later = create_company(work, {"name": "Later", "country": "GB"}, connection, user_id=None, cause="edit")
+        work.commit()
+        later_id = later.id
+    assert "Queued behind 1 other." in browser_of_sam.get(f"/companies/{later_id}").text
+    with services.database.unit_of_work() as work:
+        # What an import has queued goes after what people asked for, however old it is.
+        work.session.get_one(Company, company.id).urgent = False
+        work.commit()
+    assert 'data-role="queue-place"' not in browser_of_sam.get(f"/companies/{later_id}").text
+    assert "Queued behind 1 other." in browser_of_sam.get(f"/companies/{company.id}").text
+
+
 # ---- The connection -------------------------------------------------------------------------------------------------
 
 

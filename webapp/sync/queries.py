@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from webapp.connection.models import Connection
 from webapp.live.protocol import shown
 from webapp.live.states import read_states
+from webapp.status import Reason, Status
 from webapp.sync.models import Synced, SyncEvent
+from webapp.sync.records import SYNCED
 from webapp.users.models import User
 from webapp.zone import Glance
+
+# Counting further would cost more than it tells.
+MOST_COUNTED = 1_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,27 @@ def read_surroundings(session: Session, module: str, reader: Glance) -> Surround
     keys = [f"module:{module}", f"connection:{connection or 0}"]
     states = {key: shown(state, reader.zone, reader.now) for key, state in read_states(session, keys).items()}
     return Surroundings(states[keys[0]], states.get(keys[1]))
+
+
+def place_in_queue(session: Session, record: Synced) -> int | None:
+    """How many records of its connection go to Sage before `record`, up to MOST_COUNTED; None where it is not queued."""
+    if record.sync_reason != Reason.QUEUED:
+        return None
+    place = tuple_(~literal(record.urgent), record.next_attempt_at, record.id)
+    ahead = 0
+    for model in SYNCED:
+        before = (
+            select(literal(1))
+            .where(
+                model.connection_id == record.connection_id,
+                model.sync_status == Status.PENDING,
+                model.sync_reason == Reason.QUEUED,
+                tuple_(~model.urgent, model.next_attempt_at, model.id) < place,
+            )
+            .limit(MOST_COUNTED)
+        )
+        ahead += session.scalar(select(func.count()).select_from(before.subquery())) or 0
+    return min(ahead, MOST_COUNTED)
 
 
 def history(session: Session, record: Synced, limit: int) -> Sequence[tuple[SyncEvent, str | None]]:
