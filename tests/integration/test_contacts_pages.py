@@ -94,7 +94,7 @@ def test_the_list_shows_and_filters_contacts(
     put(services, maria, Reason.REJECTED, {"code": "too_long", "field": "role", "limit": 50})
     page = browser_of_sam.get("/contacts").text
     assert rows(page) == ["Christina Berglund", "Maria Anders"]
-    assert f'<a href="/companies/{company.id}" data-value="company_name">Alfreds Futterkiste</a>' in page
+    assert f'<a href="/companies/{company.id}" data-value="name">Alfreds Futterkiste</a>' in page
     assert "maria@example.com" in page
     assert '<b data-count="review">1</b>' in page
     for address, found in (

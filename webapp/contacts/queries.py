@@ -28,7 +28,6 @@ class ListRow:
     name: str
     role: str
     company_id: int
-    company_name: str
     email: str
     phone: str
     last_synchronised_at: datetime | None

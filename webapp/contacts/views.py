@@ -11,9 +11,10 @@ from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from webapp.companies.queries import company_names, search_companies
+from webapp.companies.queries import company_names, named_companies, search_companies
 from webapp.connection.queries import main_connection
 from webapp.contacts import forms
 from webapp.contacts.changes import create_contact, edit_contact
@@ -43,21 +44,21 @@ def list_page() -> ResponseReturnValue:
         companies = company_names(work.session, [request.args.get("company", "").strip()])
         query = forms.read_query(request.args, companies)
         page = list_contacts(work.session, query)
+        theirs = named_companies(work.session, {row.company_id for row in page.rows})
         around = read_surroundings(work.session, Contact.module, reader)
     return render_template(
         "contacts/list.html",
         **list_screen(CONTACTS, query, page, around),
         company_name=companies.get(query.company, ""),
-        rows=[_shown_row(row, reader) for row in page.rows],
+        rows=[_shown_row(row, theirs[row.company_id], reader) for row in page.rows],
     )
 
 
-def _shown_row(row: ListRow, reader: Glance) -> dict[str, Any]:
+def _shown_row(row: ListRow, company: Row[int, str, int], reader: Glance) -> dict[str, Any]:
     return live_row(row, reader) | {
         "name": row.name,
         "role": row.role,
-        "company_id": row.company_id,
-        "company_name": row.company_name,
+        "company": company,
         "email": row.email,
         "phone": row.phone,
     }
