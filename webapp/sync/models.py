@@ -68,14 +68,15 @@ class Synced:
             # A pending record is due at some time, or it would wait for ever.
             CheckConstraint("sync_status <> 'pending' OR next_attempt_at IS NOT NULL", name="pending_has_time"),
             Index(f"uq_{table}_connection_id_sage_id", "connection_id", "sage_id", unique=True),
-            # What the workers drain: what people asked for, then the rest, each oldest first.
+            # What the workers drain: what people asked for, then the rest, each oldest first. An import leaves thousands
+            # that wait for their company, which would have to be passed over for each record.
             Index(
                 f"ix_{table}_due",
                 "connection_id",
                 text("urgent DESC"),
                 "next_attempt_at",
                 "id",
-                postgresql_where=text("sync_status = 'pending'"),
+                postgresql_where=text("sync_status = 'pending' AND sync_reason <> 'waiting_for_parent'"),
             ),
         )
 

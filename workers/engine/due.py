@@ -17,11 +17,13 @@ from sqlalchemy import (
     ColumnElement,
     Interval,
     Select,
+    Text,
     and_,
     bindparam,
     exists,
     func,
     literal,
+    literal_column,
     or_,
     select,
     union_all,
@@ -40,6 +42,9 @@ from workers.engine.kinds import CHILDREN, KINDS, Kind, kind_named
 # What the statements below are given. They are made once, because making one takes longer than running it.
 _CONNECTION = bindparam("connection", type_=BigInteger)
 _OVERDUE = bindparam("overdue", timedelta(0), type_=Interval)
+# Written out, because a plan that is made for any value cannot use the indexes of these values alone.
+_PENDING = literal_column(f"'{Status.PENDING}'", Text)
+_WAITING = literal_column(f"'{Reason.WAITING_FOR_PARENT}'", Text)
 
 
 def _is_due(kind: Kind) -> list[ColumnElement[bool]]:
@@ -55,8 +60,8 @@ def _is_due(kind: Kind) -> list[ColumnElement[bool]]:
         state == CONNECTED,
         was_read,
         model.connection_id == _CONNECTION,
-        model.sync_status == Status.PENDING,
-        model.sync_reason != Reason.WAITING_FOR_PARENT,
+        model.sync_status == _PENDING,
+        model.sync_reason != _WAITING,
         model.next_attempt_at <= func.now() - _OVERDUE,
         or_(model.claimed_until.is_(None), model.claimed_until < func.now()),
     ]
@@ -73,8 +78,7 @@ def _waits_in_vain(kind: Kind, connection_id: int | BindParameter[int]) -> list[
     there = select(Company.id).where(or_(has_company_in_sage(), Company.type == PROSPECT))
     return [
         or_(model.connection_id == connection_id, model.connection_id.is_(None)),
-        model.sync_status == Status.PENDING,
-        model.sync_reason == Reason.WAITING_FOR_PARENT,
+        model.sync_reason == _WAITING,
         kind.company_id.in_(there),
     ]
 
