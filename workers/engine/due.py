@@ -152,7 +152,7 @@ def let_children_go(work: UnitOfWork, connection_id: int) -> None:
 
 
 def hold_children(work: UnitOfWork, company: Company, cause: str) -> None:
-    """Have the contacts and orders of a company that Sage no longer has wait for it: nothing of them is there now.
+    """Have the contacts and orders of a company that Sage no longer has wait for it: nobody knows what is left of them.
 
     What waits for another decision of a person keeps waiting for that.
     """
