@@ -34,7 +34,6 @@ class ListRow:
     sync_detail: dict[str, Any]
     number: str
     company_id: int
-    company_name: str
     ordered_on: date
     total: Decimal
     owner_id: int | None
@@ -110,11 +109,6 @@ def find_order(session: Session, order_id: int, *, lock: bool = False) -> Order 
         )
     )
     return session.scalar(statement.with_for_update() if lock else statement)
-
-
-def find_by_form(session: Session, once: str) -> int | None:
-    """The id of the order that the form with this mark has made."""
-    return session.scalar(select(Order.id).where(Order.made_by_form == once)) if once else None
 
 
 def contact_names(session: Session, company_id: int) -> dict[int, str]:

@@ -13,10 +13,11 @@ from typing import Any
 
 from flask import Blueprint, abort, flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from webapp.companies.queries import company_names, owner_names, search_companies
+from webapp.companies.queries import company_names, named_companies, owner_names, search_companies
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Difference, Form, merged
@@ -29,7 +30,6 @@ from webapp.orders.phases import STEPS, step
 from webapp.orders.queries import (
     ListRow,
     contact_names,
-    find_by_form,
     find_order,
     list_orders,
     products_of,
@@ -40,6 +40,7 @@ from webapp.services import services
 from webapp.status import Reason
 from webapp.sync.details import day
 from webapp.sync.queries import read_surroundings
+from webapp.sync.saving import make_once
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
 
@@ -65,6 +66,7 @@ def list_page() -> ResponseReturnValue:
         companies = company_names(work.session, [request.args.get("company", "").strip()])
         query = forms.read_query(request.args, owners, companies)
         page = list_orders(work.session, query)
+        theirs = named_companies(work.session, {row.company_id for row in page.rows})
         around = read_surroundings(work.session, Order.module, reader)
     return render_template(
         "orders/list.html",
@@ -74,15 +76,14 @@ def list_page() -> ResponseReturnValue:
         phases=forms.PHASES,
         days=[day(date.fromisoformat(one)) if one else "" for one in (query.ordered_from, query.ordered_to)],
         nobody=forms.NOBODY,
-        rows=[_shown_row(row, owners, reader) for row in page.rows],
+        rows=[_shown_row(row, theirs[row.company_id], owners, reader) for row in page.rows],
     )
 
 
-def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:
+def _shown_row(row: ListRow, company: Row[int, str, int], owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:
     return live_row(row, reader) | {
         "number": row.number,
-        "company_id": row.company_id,
-        "company_name": row.company_name,
+        "company": company,
         "ordered_on": day(row.ordered_on),
         "total": amount_text(row.total),
         "owner": owners.get(row.owner_id, "") if row.owner_id else "",
@@ -177,7 +178,7 @@ def _today() -> date:
 @blueprint.post("/new")
 @login_required
 def create() -> ResponseReturnValue:
-    """Add an order. The same form sent twice makes one: its mark is kept with the order that it made."""
+    """Add an order. The same form sent twice makes one."""
     with services().database.unit_of_work() as work:
         form = _read_form(work.session, forms.nothing(_today()), is_closed=False)
         fields = form.fields
@@ -185,28 +186,17 @@ def create() -> ResponseReturnValue:
             return _form_page(work.session, None, fields.typed, form.lines, once=fields.once)
         if fields.errors:
             return _form_page(work.session, None, fields.typed, form.lines, form=form)
-        made = find_by_form(work.session, fields.once)
+        made, is_new = make_once(work, Order, fields.once, lambda: _create(work, fields))
         if made is None:
-            try:
-                made = _create(work, fields)
-            except IntegrityError:
-                work.session.rollback()
-                # Either the first of two equal forms was quicker, or the number is taken.
-                made = find_by_form(work.session, fields.once)
-                if made is None:
-                    return _form_page(work.session, None, fields.typed, form.lines, form=_number_taken(form))
-            else:
-                flash("The order was added.", "ok")
+            return _form_page(work.session, None, fields.typed, form.lines, form=_number_taken(form))
+    if is_new:
+        flash("The order was added.", "ok")
     return redirect(url_for("orders.record_page", record_id=made), 303)
 
 
-def _create(work: UnitOfWork, fields: Form) -> int:
-    values = forms.stored_values(fields.values) | {"made_by_form": fields.once or None}
-    lines = forms.read_lines_value(fields.values["lines"])
-    connection = main_connection(work.session)
-    order = create_order(work, values, lines, connection, user_id=signed_in_user().id, cause="edit")
-    work.commit()
-    return order.id
+def _create(work: UnitOfWork, fields: Form) -> Order:
+    values, lines = forms.stored_values(fields.values), forms.read_lines_value(fields.values["lines"])
+    return create_order(work, values, lines, main_connection(work.session), user_id=signed_in_user().id, cause="edit")
 
 
 @blueprint.get(f"{_ONE}/edit")
