@@ -471,8 +471,8 @@ def test_a_line_is_added_and_removed_without_saving(
 def test_totals_are_made_while_typing(browser_of_sam: FlaskClient, company: Company) -> None:
     lines = (line("Tea", "2", "3.50", "1", "20"), line("Milk", "1", "x"))
     page = send(browser_of_sam, "/orders/new", *lines, **new(company, again="1", shipping="4")).text
-    assert '<output id="net-1" class="amount">6.00</output>' in page
-    assert '<output id="net-2" class="amount"></output>' in page
+    assert '<output id="net-1-of-2" class="amount summed">6.00</output>' in page
+    assert '<output id="net-2-of-2" class="amount summed"></output>' in page
     sums = page[page.index('data-role="sums"') :]
     assert re.findall(r"<dd>([^<]*)</dd>", sums)[:3] == ["10.00", "1.20", "11.20"]
 
