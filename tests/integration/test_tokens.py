@@ -239,7 +239,7 @@ class TestRenewing:
 
         with connect(worker, connected) as sage:
             with pytest.raises(Transient):
-                sage.customer("c" * 32)
+                sage.customers.read("c" * 32)
             sandbox.clear_faults()
             assert sage.check().id == BUSINESS
         assert stored(worker, connected) != before
@@ -330,7 +330,7 @@ class TestTogether:
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"sage-tokens:{connected}"}
             )
             with connect(worker, connected) as sage, pytest.raises(Transient):
-                sage.customer("c" * 32)
+                sage.customers.read("c" * 32)
 
     def test_the_row_can_be_changed_while_its_tokens_are_renewed(self, worker: Services, services: Services) -> None:
         renamed = threading.Event()
