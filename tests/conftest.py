@@ -19,6 +19,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from psycopg.sql import SQL, Identifier
 from redis import Redis
 from sqlalchemy import URL, make_url
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -134,13 +135,45 @@ def template_database(database_server: URL) -> Iterator[str]:
     _command(database_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def database_url(database_server: URL, template_database: str) -> Iterator[str]:
-    """A database of the test's own, with the newest schema, as a URL for SQLAlchemy."""
+@pytest.fixture(scope="session")
+def tests_database(database_server: URL, template_database: str) -> Iterator[URL]:
+    """A database that the tests of this process use one after the other."""
     name = f"synclight_test_{uuid4().hex[:12]}"
-    _command(database_server, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
-    yield database_server.set(database=name).render_as_string(hide_password=False)
+    _command(database_server, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield database_server.set(database=name)
     _command(database_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(tests_database: URL) -> Iterator[str]:
+    """A database with the newest schema and nothing in it, as a URL for SQLAlchemy.
+
+    It is emptied after each test and not made anew, which would take most of the time of a small one.
+    """
+    yield tests_database.render_as_string(hide_password=False)
+    with psycopg.connect(_plain(tests_database), autocommit=True) as connection:
+        connection.execute(_END_OTHERS)
+        filled = [
+            name
+            for (name,) in connection.execute(_TABLES).fetchall()
+            if connection.execute(SQL("SELECT EXISTS (SELECT FROM {})").format(Identifier(name))).fetchone() == (True,)
+        ]
+        if filled:
+            tables = SQL(", ").join(map(Identifier, filled))
+            connection.execute(SQL("TRUNCATE {} CASCADE").format(tables))
+        connection.execute(_RESTART_NUMBERS)
+
+
+# What a test has left open would keep its tables from being emptied.
+_END_OTHERS = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+_TABLES = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+_RESTART_NUMBERS = """
+SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false) FROM pg_sequences
+WHERE last_value IS NOT NULL
+"""
 
 
 @pytest.fixture
