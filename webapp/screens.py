@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from flask import render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from webapp.forms import Difference, Field, Form, Groups, by_name
@@ -53,15 +54,20 @@ class SyncedRow(Protocol):
     def last_synchronised_at(self) -> datetime | None: ...
 
 
-def live_row(row: SyncedRow, reader: Glance) -> dict[str, Any]:
-    """A row's status with its texts. They are made here and not in the template, which would take most of the page's time."""
-    at = row.last_synchronised_at
+def live_row(module: Module, row: SyncedRow, reader: Glance) -> dict[str, Any]:
+    """A row's status with its texts and attributes.
+
+    They are made here and not in the template, which would take most of the page's time. What the attributes hold is
+    ours: numbers, and words of webapp.status and webapp.modules.
+    """
+    at, reason = row.last_synchronised_at, Reason(row.sync_reason)
+    key = f"{module.noun}:{row.id:d}"
+    state = f'data-status="{STATUS_OF[reason]}" data-reason="{reason}"'
     return {
-        "id": row.id,
-        "version": row.sync_version,
-        "status": STATUS_OF[Reason(row.sync_reason)],
-        "reason": row.sync_reason,
-        "variant": variant(Reason(row.sync_reason)),
+        "state": Markup(state),  # noqa: S704
+        "live": Markup(f'data-row="{key}" data-key="{key}" data-version="{row.sync_version:d}" {state}'),  # noqa: S704
+        "href": Markup(f"/{module.name}/{row.id:d}"),  # noqa: S704
+        "variant": variant(reason),
         "brief": brief(row.sync_detail, reader.zone, reader.now),
         "at": at.astimezone(UTC).isoformat() if at else "",
         "age": reader.age(at),

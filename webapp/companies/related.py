@@ -51,7 +51,7 @@ def related_to(session: Session, company: Company, reader: Glance) -> tuple[Rela
         rows = []
         for record in records:
             name, facts = told(record)
-            rows.append(live_row(record, reader) | {"name": name, "facts": facts})
+            rows.append(live_row(module, record, reader) | {"name": name, "facts": facts})
         return Related(module, rows, total)
 
     return (

@@ -65,7 +65,7 @@ def list_page() -> ResponseReturnValue:
 
 
 def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:
-    return live_row(row, reader) | {
+    return live_row(COMPANIES, row, reader) | {
         "name": row.name,
         "code": row.code,
         "type": row.type,

@@ -55,7 +55,7 @@ def list_page() -> ResponseReturnValue:
 
 
 def _shown_row(row: ListRow, company: Row[int, str, int], reader: Glance) -> dict[str, Any]:
-    return live_row(row, reader) | {
+    return live_row(CONTACTS, row, reader) | {
         "name": row.name,
         "role": row.role,
         "company": company,

@@ -81,7 +81,7 @@ def list_page() -> ResponseReturnValue:
 
 
 def _shown_row(row: ListRow, company: Row[int, str, int], owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:
-    return live_row(row, reader) | {
+    return live_row(ORDERS, row, reader) | {
         "number": row.number,
         "company": company,
         "ordered_on": day(row.ordered_on),
