@@ -1,4 +1,4 @@
-# What a person types: make run, make test, make lint, make bench; also make simulate and make mutate. `make lock` renews
+# What a person types: make run, make test, make lint, make bench; also simulate, mutate, screenshots. `make lock` renews
 # the locks after a change of pyproject.toml or package.json; its tool, uv, is installed for that step only.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ SEEDS ?= 200
 START ?= 1
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint mutate simulate bench lock install install-test
+.PHONY: run test lint mutate simulate screenshots bench lock install install-test
 
 run: install
 	@exec $(BIN)/synclight up
@@ -34,6 +34,10 @@ mutate: install-test
 # Stories of the engine with faults and crashes: make simulate SEEDS=1000 START=1
 simulate: install-test
 	SEEDS=$(SEEDS) START=$(START) $(BIN)/python -m pytest --numprocesses auto --dist worksteal -q tests/simulation/test_engine.py
+
+screenshots: install-test
+	@sh requirements/chromium.sh
+	$(BIN)/python -m docs.make_screenshots
 
 bench: install-test
 	@sh requirements/chromium.sh

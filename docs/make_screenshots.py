@@ -1,4 +1,4 @@
-"""Take the pictures of the README: `.venv/bin/python docs/make_screenshots.py` writes them to var/screenshots.
+"""Take the pictures of the README: `make screenshots` writes them to var/screenshots.
 
 Starts a product of its own on free ports, fills it with invented companies, brings some of them into each kind of
 status by what happens in earnest (Sage refuses, Sage is away, both sides edit), and stops it again. Needs chromium.
