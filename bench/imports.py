@@ -11,25 +11,21 @@ import csv
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from sqlalchemy import make_url
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from bench.servers import own_servers
 from webapp.companies.changes import create_company
 from webapp.companies.clean import clean_company
 from webapp.companies.importing import import_companies
-from webapp.config import Settings
 from webapp.connection.models import CONNECTED, Connection
 from webapp.contacts.importing import import_contacts
 from webapp.importing.report import ImportReport
-from webapp.migrations import create_database, migrate
-from webapp.run import embedded, programs
 from webapp.services import Services
 
 ROWS = 100_000
@@ -104,7 +100,8 @@ def write_contacts(path: Path, rows: int, role: str = "Buyer") -> None:
 
 def run() -> list[dict[str, Any]]:
     """The figures, in rows a second: {name, ours, peer, ratio, target}."""
-    with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as services:
+    with tempfile.TemporaryDirectory() as folder, own_servers(Path(folder)) as services:
+        _add_connection(services)
         path, changed = Path(folder) / "companies.csv", Path(folder) / "changed.csv"
         write_companies(path, ROWS)
         write_companies(changed, ROWS, phone="031")
@@ -147,34 +144,11 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-@contextmanager
-def _services(folder: Path) -> Iterator[Services]:
-    """Servers of our own with an empty database and a connection to a Sage that works."""
-    sockets = folder / "run"
-    settings = Settings(
-        DATABASE_URL=f"postgresql+psycopg://postgres@/synclight?host={sockets}",
-        REDIS_URL=f"unix://{sockets / 'redis.sock'}",
-        var=folder / "var",
-    )
-    with ExitStack() as ends:
-        for program in (
-            embedded.postgres(folder / "postgres", sockets, folder / "postgres.log"),
-            embedded.redis(folder / "redis", sockets, folder / "redis.log"),
-        ):
-            process = programs.start(program)
-            ends.callback(process.wait)
-            ends.callback(process.send_signal, program.stop_signal)
-            Retrying(retry=retry_if_result(lambda ready: not ready), wait=wait_fixed(0.05), stop=stop_after_delay(30))(
-                program.ready
-            )
-        create_database(settings.database_url)
-        migrate(settings.database_url)
-        services = Services.open(settings, application_name="synclight-bench")
-        ends.callback(services.database.engine.dispose)
-        with services.database.unit_of_work() as work:
-            work.session.add(Connection(api_url="http://127.0.0.1:1/v3.1", state=CONNECTED))
-            work.commit()
-        yield services
+def _add_connection(services: Services) -> None:
+    """A connection to a Sage that works."""
+    with services.database.unit_of_work() as work:
+        work.session.add(Connection(api_url="http://127.0.0.1:1/v3.1", state=CONNECTED))
+        work.commit()
 
 
 def _copy_raw(services: Services, path: Path) -> None:

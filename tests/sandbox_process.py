@@ -92,6 +92,10 @@ class SandboxProcess:
         """Each applied write in order."""
         return self._json("GET", "/_sandbox/ledger")  # type: ignore[no-any-return]
 
+    def requests(self) -> dict[str, int]:
+        """How often each list was asked since the start or the last reset: `{"GET contacts": 3}`."""
+        return self._json("GET", "/_sandbox/requests")  # type: ignore[no-any-return]
+
     def contacts(self, business: str | None = None) -> list[dict[str, Any]]:
         """Every live contact, in full."""
         return self.records("contacts", business)

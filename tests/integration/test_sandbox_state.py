@@ -141,3 +141,16 @@ def _start_again(var: Path, port: int) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+def test_it_counts_how_often_each_list_is_asked(tmp_path: Path) -> None:
+    with SandboxProcess().start(var=tmp_path) as sandbox, sandbox.client(LEAD.id) as sage:
+        assert sandbox.requests() == {}
+        key = sandbox.add(name="A customer")["id"]
+        sage.get("/contacts")
+        sage.get(f"/contacts/{key}")
+        sandbox.fault("unavailable")
+        assert sage.put(f"/contacts/{key}", json={}).status_code == 503
+        assert sandbox.requests() == {"GET contacts": 2, "PUT contacts": 1}
+        sandbox.reset()
+        assert sandbox.requests() == {}

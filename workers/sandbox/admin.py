@@ -22,6 +22,10 @@ def add_admin(app: Flask, sandbox: Sandbox) -> None:
     def ledger() -> View:
         return jsonify(sandbox.store.ledger(after=request.args.get("after", 0, type=int)))
 
+    @app.get("/_sandbox/requests")
+    def requests() -> View:
+        return jsonify(sandbox.requests)
+
     peoples = f"/_sandbox/<any({', '.join(PEOPLES)}):name>"
 
     @app.get(peoples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -62,6 +63,8 @@ class Sandbox:
         self.faults = [faults.parse(one) for one in self.store.setting("faults") or ()]
         self.oauth = OAuth(self.store, client_id, client_secret, lambda: self.switches)
         self.api = Api(self.store, self.oauth, lambda: self.switches, self.now, origin)
+        self.requests: Counter[str] = Counter()
+        """How often each list was asked since the start or the last reset, whatever became of it: "GET contacts"."""
 
     def now(self) -> int:
         """Seconds since 1970 as Sage's clock shows them."""
@@ -107,6 +110,7 @@ class Sandbox:
     def reset(self) -> None:
         """As at the first start: no records, ledger or faults, all switches at their defaults. Tokens stay valid."""
         self.store.empty()
+        self.requests.clear()
         self.faults = []
         self.switches = Switches()
 

@@ -87,6 +87,8 @@ class Application:
         if not path.startswith((PREFIX, _CONSENT)) and path not in _TOKEN_PATHS:
             return self._pages(environ, start_response)
         request = _request(environ, path)
+        if path.startswith(PREFIX):
+            self._sandbox.requests[f"{request.method} {path[len(PREFIX) :].partition('/')[0]}"] += 1
         if self._sandbox.strike("offline", request):
             raise _Dropped
         self._under_way += 1

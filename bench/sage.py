@@ -1,0 +1,378 @@
+"""Both ways between Sage and PostgreSQL, with the sandbox as Sage, on this machine.
+
+Reading: the product's own pull of all customers of a Sage into an empty database. Beside it in the same run, from the
+same sandbox: dlt's REST API source into the same PostgreSQL, and a bare loop that only downloads the same pages.
+Writing: the product's own drain with 50 ms of latency in Sage, beside what one writer could do whose calls take no
+more than that. SYNCLIGHT_BENCH_CONTACTS and SYNCLIGHT_BENCH_RECORDS make both smaller, for trying.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+from cryptography.fernet import Fernet
+from sqlalchemy import make_url, select, text, update
+
+from bench.servers import own_servers
+from tests.accounting import BUSINESS
+from tests.sandbox_process import SandboxProcess, free_port
+from webapp.companies.changes import create_company
+from webapp.companies.models import Company
+from webapp.connection.models import CONNECTED, Connection
+from webapp.logs import configure
+from webapp.services import Services
+from webapp.status import Reason
+from webapp.sync.models import SyncCursor
+from webapp.sync.transitions import move_all, queued_as
+from workers.engine.due import is_anything_due
+from workers.engine.kinds import KINDS
+from workers.engine.pull import pull
+from workers.engine.push import drain
+from workers.sage import open as sage
+from workers.sage import tokens
+from workers.sage.accounting import customers, persons, quotes
+from workers.sage.accounting.lists import MOST_PER_PAGE
+from workers.sage.wire import Wire
+from workers.sandbox.store import Record, Store, new_id
+from workers.settings import WorkerSettings
+
+CONTACTS = int(os.environ.get("SYNCLIGHT_BENCH_CONTACTS", "100000"))
+RECORDS = int(os.environ.get("SYNCLIGHT_BENCH_RECORDS", "300"))
+SMALL_READS = 10_000
+LATENCY = 0.05
+PEERS = Path(sys.prefix) / "peers" / "bin" / "python"
+# What a pull of everything asks for: list -> query.
+LISTS = {
+    "contacts": {"contact_type_id": customers.CUSTOMER_TYPE, "exclude_system": "true", **customers.ASKED},
+    "contact_persons": persons.ASKED,
+    "sales_quotes": quotes.ASKED,
+}
+
+T = TypeVar("T")
+
+
+def run() -> list[dict[str, Any]]:
+    """The figures: {name, ours, peer, ratio, target}."""
+    return [*reading(), *writing()]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def reading() -> list[dict[str, Any]]:
+    """Records a second of a full read, the memory that it takes, and how many small reads the sandbox answers."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        few, many = folder / "few", folder / "many"
+        fill(few, CONTACTS // 10)
+        fill(many, CONTACTS)
+        small, _ = _pulled(few, folder / "servers-of-few", CONTACTS // 10)
+        whole, others = _pulled(many, folder / "servers-of-many", CONTACTS)
+    rate, bare, peer = CONTACTS / whole["seconds"], CONTACTS / others["bare"], CONTACTS / others["dlt"]
+    rows = f"of {CONTACTS:,} customers, records/s; peer:"
+    return [
+        row(f"full read {rows} dlt from the same sandbox", rate, peer, 3),
+        row(f"full read {rows} only downloading the pages", rate, bare, 0.7),
+        row("processor of it, ms a record", whole["cpu"] / CONTACTS * 1_000, digits=3),
+        row(f"memory of it, MB; peer: with {CONTACTS // 10:,} customers", whole["peak"], small["peak"], digits=1),
+        row("memory that 10 times as many take more, MB", whole["peak"] - small["peak"], target=20, digits=1),
+        row("small reads that the sandbox answers, calls/s", others["small"], target=2_000),
+    ]
+
+
+def _pulled(var: Path, folder: Path, contacts: int) -> tuple[dict[str, float], dict[str, float]]:
+    """What the pull of a sandbox took, and, of the large one, what others take for the same."""
+    port = free_port()
+    with SandboxProcess().start(port, var) as sandbox, own_servers(folder, sandbox_port=port) as services:
+        sandbox.settings(next_link="absolute")
+        connection_id = connect(services, sandbox)
+        begun = sandbox.requests()
+        took = in_process(_pull, services.settings, connection_id)
+        asked = {name: n - begun.get(name, 0) for name, n in sandbox.requests().items()}
+        with services.database.unit_of_work() as work:
+            stored = work.session.scalars(select(Company.sync_reason)).all()
+            assert stored == [Reason.IN_STEP] * contacts, "not all customers were taken over"
+        if contacts < CONTACTS:
+            return took, {}
+        token = str(sandbox.connect()["access_token"])
+        pages = {name: asked[f"GET {name}"] for name in LISTS}
+        others = {
+            "bare": in_process(_download, sandbox.base_url, token, pages),
+            "dlt": _dlt(services, sandbox, token, folder / "dlt"),
+            "small": small_reads(sandbox, token),
+        }
+        return took, others
+
+
+def fill(var: Path, contacts: int) -> None:
+    """Give a sandbox that does not run yet so many customers, each with an address and a main person."""
+    store = Store(var / "sandbox")
+    now = int(time.time()) - 3_600
+    with store.transaction():
+        for number in range(contacts):
+            contact, address, person = new_id(), new_id(), new_id()
+            record = partial(Record, business=BUSINESS, created_at=now, updated_at=now)
+            place = {
+                "name": "Main Address",
+                "address_type_id": "SALES",
+                "is_main_address": True,
+                "address_line_1": f"{number % 400}, Market Street",
+                "city": "Århus",
+                "postal_code": f"{10_000 + number % 90_000}",
+                "country_id": "DK",
+            }
+            store.put(record(id=address, resource="addresses", state=place, contact_id=contact))
+            main = {
+                "name": "Main Contact",
+                "contact_person_type_ids": ["ACCOUNTS"],
+                "address_id": address,
+                "telephone": f"030-{number:07}",
+                "email": f"office@company{number}.example.com",
+                "is_main_contact": True,
+            }
+            store.put(record(id=person, resource="contact_persons", state=main, contact_id=contact))
+            customer = {
+                "name": f"Délices Ömer ApS {number}",
+                "reference": f"C{number:06}",
+                "tax_number": f"DK{number:08}",
+                "contact_type_ids": ["CUSTOMER"],
+                "main_address_id": address,
+                "main_contact_person_id": person,
+            }
+            store.put(record(id=contact, resource="contacts", state=customer))
+    store.close()
+
+
+def _pull(settings: Any, connection_id: int) -> dict[str, float]:
+    """A whole pull in a process of its own: {"seconds", "cpu" (seconds of the processor), "peak" (MB)}."""
+    services = _worker(settings)
+    began, cpu = time.perf_counter(), time.process_time()
+    pull(services, connection_id, partial(sage.connect, reads_only=True))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return {"seconds": seconds, "cpu": cpu, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000}
+
+
+def _download(base_url: str, token: str, pages: Mapping[str, int]) -> float:
+    """The seconds that it takes to download so many pages of each list, and to do nothing with them."""
+    wire, path = Wire(base_url), urlsplit(base_url).path
+    headers = {"Authorization": f"Bearer {token}", "X-Business": BUSINESS}
+    began = time.perf_counter()
+    for name, query in LISTS.items():
+        for number in range(1, pages[name] + 1):
+            asked = urlencode({"page": number, "items_per_page": MOST_PER_PAGE, **query})
+            assert wire.send("GET", f"{path}/{name}?{asked}", headers).status == 200
+    return time.perf_counter() - began
+
+
+def _dlt(services: Services, sandbox: SandboxProcess, token: str, folder: Path) -> float:
+    """The seconds that dlt takes to load the same lists into the same PostgreSQL."""
+    url = make_url(services.settings.database_url)
+    asked = {
+        "base_url": sandbox.base_url,
+        "token": token,
+        "business": BUSINESS,
+        "lists": {name: {**query, "items_per_page": MOST_PER_PAGE} for name, query in LISTS.items()},
+        "sockets": url.query["host"],
+        "database": url.database,
+        "folder": str(folder),
+    }
+    folder.mkdir()
+    loader = Path(__file__).parent / "peers" / "dlt_load.py"
+    done = subprocess.run(
+        [str(PEERS), str(loader)], cwd=folder, input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=True
+    )
+    with services.database.engine.connect() as database:
+        assert database.execute(text("SELECT count(*) FROM peer.contacts")).scalar() == CONTACTS
+    return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
+
+
+def small_reads(sandbox: SandboxProcess, token: str) -> float:
+    """How many reads of one customer a sandbox answers in a second, asked by two clients at the same time."""
+    key = next(one for one in sandbox.client(BUSINESS).get("/contacts").json()["$items"])["id"]
+    request = (
+        f"GET /v3.1/contacts/{key} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+        f"X-Business: {BUSINESS}\r\n\r\n"
+    ).encode()
+    port = urlsplit(sandbox.origin).port or 0
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as clients:
+        list(clients.map(_ask, [port] * 2, [request] * 2, [10] * 2))
+        began = time.perf_counter()
+        list(clients.map(_ask, [port] * 2, [request] * 2, [SMALL_READS // 2] * 2))
+        return SMALL_READS / (time.perf_counter() - began)
+
+
+def _ask(port: int, request: bytes, times: int) -> None:
+    """Send a request again and again on one connection, each when the one before was answered."""
+    with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("rb") as answers:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(times):
+            connection.sendall(request)
+            assert answers.readline().split()[1] == b"200"
+            while line := answers.readline().strip():
+                name, _, value = line.partition(b":")
+                if name.lower() == b"content-length":
+                    length = int(value)
+            answers.read(length)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def writing() -> list[dict[str, Any]]:
+    """How near a drain comes to what one writer can do, its processor time, and the calls that it makes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        with (
+            SandboxProcess().start(port, folder / "sage") as sandbox,
+            own_servers(folder, sandbox_port=port) as services,
+        ):
+            connection_id = connect(services, sandbox, read_until=datetime.now(UTC))
+            add_companies(services, connection_id, RECORDS)
+            created = _drained(services, sandbox, connection_id)
+            edit_all(services, connection_id)
+            updated = _drained(services, sandbox, connection_id)
+            with services.database.unit_of_work() as work:
+                assert set(work.session.scalars(select(Company.sync_reason))) == {Reason.IN_STEP}
+    assert len({one["id"] for one in created["ledger"]}) == len({one["id"] for one in updated["ledger"]}) == RECORDS
+    rows = []
+    for what, done, write in (("new", created, "POST contacts"), ("changed", updated, "PUT contacts")):
+        rate, bound = RECORDS / done["seconds"], RECORDS / (done["calls"] * LATENCY)
+        peer = f"{RECORDS:,} {what} records sent, records/s; peer: one writer's calls of {LATENCY * 1_000:.0f} ms"
+        rows += [
+            row(peer, rate, bound, 0.95, digits=2),
+            row(f"processor of it, ms a {what} record", done["cpu"] / RECORDS * 1_000, target=4, digits=2),
+            row(f"writes for each {what} record", done["asked"][write] / RECORDS, target=1, digits=3),
+            row(f"reads for each {what} record", done["asked"].get("GET contacts", 0) / RECORDS, digits=3),
+        ]
+    return rows
+
+
+def _drained(services: Services, sandbox: SandboxProcess, connection_id: int) -> dict[str, Any]:
+    """What it took to send all that is due, and the calls that Sage saw."""
+    before, sequence = sandbox.requests(), len(sandbox.ledger())
+    sandbox.fault("latency", {"path": "/v3.1"}, seconds=LATENCY)
+    took = in_process(drain_all, services.settings, [connection_id])
+    sandbox.clear_faults()
+    asked = {name: n - before.get(name, 0) for name, n in sandbox.requests().items()}
+    return {**took, "asked": asked, "calls": sum(asked.values()), "ledger": sandbox.ledger()[sequence:]}
+
+
+def drain_all(settings: Any, connection_ids: list[int]) -> dict[str, float]:
+    """Send all that is due of connections, one after the other: {"seconds", "cpu" (seconds of the processor)}."""
+    services = _worker(settings)
+    with services.database.unit_of_work() as work:
+        is_anything_due(work.session, connection_ids[0])
+    began, cpu = time.perf_counter(), time.process_time()
+    for connection_id in connection_ids:
+        for turn in count():
+            drain(services, connection_id, sage.connect)
+            with services.database.unit_of_work() as work:
+                if not is_anything_due(work.session, connection_id):
+                    break
+            assert turn < 10_000, "what is due does not get less"
+    return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+
+
+def add_companies(services: Services, connection_id: int, companies: int) -> None:
+    """Add customers that Sage does not have, as a person would."""
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id)
+        for number in range(companies):
+            values = {
+                "name": f"Délices Ömer ApS {number}",
+                "code": f"{connection_id}-{number}",
+                "email": f"office@company{number}.example.com",
+                "phone": f"030-{number:07}",
+                "address_line_1": f"{number % 400}, Market Street",
+                "city": "Århus",
+                "country": "DK",
+            }
+            create_company(work, values, connection, user_id=None, cause="edit")
+        work.commit()
+
+
+def edit_all(services: Services, connection_id: int) -> None:
+    """Change a field of each company of a connection, and have it sent."""
+    with services.database.unit_of_work() as work:
+        work.session.execute(update(Company).where(Company.connection_id == connection_id).values(city="Odense"))
+        reason, detail = queued_as(work.session.get_one(Connection, connection_id))
+        move_all(work, Company, Company.connection_id == connection_id, reason, detail, cause="edit")
+        work.commit()
+
+
+# --- what both need ---------------------------------------------------------------------------------------------------
+
+
+def connect(
+    services: Services, sandbox: SandboxProcess, business: str = BUSINESS, read_until: datetime | None = None
+) -> int:
+    """Connect the product to a business of a sandbox, as an admin would. Returns the connection's id.
+
+    With `read_until` it was read already.
+    """
+    os.environ.setdefault("SYNCLIGHT_TOKEN_KEYS", Fernet.generate_key().decode())
+    given = sandbox.connect()
+    now = time.time()
+    with services.database.unit_of_work() as work:
+        connection = Connection(api_url=sandbox.base_url, state=CONNECTED, business_id=business)
+        work.session.add(connection)
+        work.session.flush()
+        for kind in KINDS if read_until else ():
+            work.session.add(SyncCursor(connection_id=connection.id, entity=kind.cursor, watermark=read_until))
+        work.commit()
+        connection_id = connection.id
+    fresh = tokens.TokenSet(given["access_token"], given["refresh_token"], now + given["expires_in"], now + 86_400)
+    tokens.keep(services.database, connection_id, WorkerSettings.load(services.settings).cipher, fresh)
+    return connection_id
+
+
+def _worker(settings: Any) -> Services:
+    """The services of this process, which logs as a worker does, but to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    configure("worker")
+    services = Services.open(settings, application_name="synclight-worker", pool_size=2)
+    with services.database.engine.connect() as database:
+        database.execute(text("SELECT 1"))
+    return services
+
+
+def in_process(function: Callable[..., T], *args: Any) -> T:
+    """What a function returns in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *args).result()
+
+
+def row(
+    name: str, ours: float, peer: float | None = None, target: float | None = None, digits: int = 0
+) -> dict[str, Any]:
+    """One line of the table. With a peer, the target is for the ratio."""
+    ratio = None if peer is None else round(ours / peer, 3)
+    shown = None if peer is None else round(peer, digits)
+    return {
+        "name": name,
+        "ours": round(ours, digits or (0 if ours > 100 else 2)),
+        "peer": shown,
+        "ratio": ratio,
+        "target": target,
+    }
+
+
+if __name__ == "__main__":
+    for measured in run():
+        print(measured)
