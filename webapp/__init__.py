@@ -27,6 +27,7 @@ def create_app(settings: Settings) -> Flask:
     from webapp.connection.views import blueprint as connection
     from webapp.contacts.views import blueprint as contacts
     from webapp.health import blueprint as health
+    from webapp.listing.pages import PLANNED
     from webapp.live import gateway
     from webapp.orders.views import blueprint as orders
     from webapp.services import Services
@@ -35,7 +36,9 @@ def create_app(settings: Settings) -> Flask:
     from webapp.users.views import blueprint as users
 
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=None)
-    app.extensions["synclight"] = Services.open(settings, application_name="synclight-web", pool_size=10)
+    app.extensions["synclight"] = Services.open(
+        settings, application_name="synclight-web", pool_size=10, server_settings=PLANNED
+    )
     app.config.update(
         COMPRESS_ALGORITHM=["br", "gzip"], COMPRESS_ALGORITHM_STREAMING=["br", "gzip"], COMPRESS_BR_LEVEL=5
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -27,8 +28,15 @@ class Services:
     publisher: Publisher
 
     @classmethod
-    def open(cls, settings: Settings, *, application_name: str = "synclight", pool_size: int = 5) -> Services:
-        """Make them without connecting to anything yet."""
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        application_name: str = "synclight",
+        pool_size: int = 5,
+        server_settings: Mapping[str, str] | None = None,
+    ) -> Services:
+        """Make them without connecting to anything yet. For what is optional, see webapp.db.Database."""
         redis = Redis.from_url(
             settings.redis_url,
             socket_connect_timeout=2,
@@ -36,7 +44,12 @@ class Services:
             # One quick second try covers a connection that a restart of Redis cut; more would hold up a page.
             retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.05), 1),
         )
-        database = Database(settings.database_url, pool_size=pool_size, application_name=application_name)
+        database = Database(
+            settings.database_url,
+            pool_size=pool_size,
+            application_name=application_name,
+            server_settings=server_settings,
+        )
         jobs = Jobs(redis)
         publisher = Publisher(redis, database.engine)
 

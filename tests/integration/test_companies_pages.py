@@ -332,8 +332,8 @@ def test_the_number_of_queries_is_the_same_for_any_number_of_rows(
         add(services, connection, name=f"Company {number}", owner_id=sam.id, country="DE")
     assert sent("/companies") == one
     assert sent("/companies?status=pending&status=review&q=company&sort=-city") == one
-    # The person, the choices of the filters, the plan's setting, the list, the connection's id, counters and connection.
-    assert one == 7
+    # The person, the choices of the filters, the list, the connection's id, counters and connection.
+    assert one == 6
 
 
 def test_names_from_outside_are_text(browser_of_sam: FlaskClient, services: Services) -> None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import URL, Engine, create_engine, event, text
+from sqlalchemy import URL, Engine, event, text
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
@@ -26,6 +26,8 @@ from webapp.companies.models import Company
 from webapp.companies.queries import filter_choices, list_companies
 from webapp.contacts import forms as contacts
 from webapp.contacts.queries import list_contacts
+from webapp.db import Database
+from webapp.listing.pages import PLANNED
 from webapp.listing.query import PAGE
 from webapp.orders import forms as orders
 from webapp.orders.queries import list_orders
@@ -110,7 +112,7 @@ def engine(database_server: URL, template_database: str) -> Iterator[Engine]:
         outside.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
         own = database_server.set(database=name).render_as_string(hide_password=False)
         seed_companies(own, COMPANIES)
-        made = create_engine(own)
+        made = Database(own, server_settings=PLANNED).engine
         with made.begin() as inside:
             inside.execute(text(ONE_CONTACT_EACH))
             inside.execute(text(ONE_ORDER_EACH))

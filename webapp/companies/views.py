@@ -47,11 +47,11 @@ _ONE = "/<int(max=9223372036854775807):record_id>"
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.companies.forms.read_query."""
     reader = glance()
-    with services().database.unit_of_work() as work:
-        owners, used = filter_choices(work.session)
+    with services().database.reading() as session:
+        owners, used = filter_choices(session)
         query = forms.read_query(request.args, owners, dict(country_choices()))
-        page = list_companies(work.session, query)
-        around = read_surroundings(work.session, Company.module, reader)
+        page = list_companies(session, query)
+        around = read_surroundings(session, Company.module, reader)
     return render_template(
         "companies/list.html",
         **list_screen(COMPANIES, query, page, around),

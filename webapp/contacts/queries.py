@@ -53,6 +53,7 @@ _LISTING = Listing(
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
     beginning=_beginning,
+    narrow=frozenset({"company"}),
 )
 
 

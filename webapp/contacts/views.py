@@ -40,12 +40,12 @@ _ONE = "/<int(max=9223372036854775807):record_id>"
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.contacts.forms.read_query."""
     reader = glance()
-    with services().database.unit_of_work() as work:
-        companies = company_names(work.session, [request.args.get("company", "").strip()])
+    with services().database.reading() as session:
+        companies = company_names(session, [request.args.get("company", "").strip()])
         query = forms.read_query(request.args, companies)
-        page = list_contacts(work.session, query)
-        theirs = named_companies(work.session, {row.company_id for row in page.rows})
-        around = read_surroundings(work.session, Contact.module, reader)
+        page = list_contacts(session, query)
+        theirs = named_companies(session, {row.company_id for row in page.rows})
+        around = read_surroundings(session, Contact.module, reader)
     return render_template(
         "contacts/list.html",
         **list_screen(CONTACTS, query, page, around),

@@ -1,8 +1,12 @@
-"""One page of a list, read from the indexes that its table has for it."""
+"""One page of a list, read from the indexes that its table has for it.
+
+What is fast depends on the values, and never is it reading the whole table, even where the planner believes that enough
+rows stand at its beginning. So the connection must have the settings PLANNED.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
@@ -13,31 +17,41 @@ from sqlalchemy import (
     DateTime,
     FromClause,
     Numeric,
+    Row,
     Select,
     Table,
+    TableClause,
     Text,
     cast,
+    column,
     func,
     literal,
     literal_column,
     select,
-    text,
     tuple_,
     union_all,
 )
+from sqlalchemy import table as named_table
 from sqlalchemy.orm import Session
 
 from webapp.listing.query import AMOUNT, DAY, PAGE, TIME, WHOLE, Cursor, ListQuery
 from webapp.status import Status
 
-# What is fast depends on the values: a plan made for any country would walk past all others to find a rare one. And
-# never is it reading the whole table, even where the planner believes that enough rows stand at its beginning.
-_FOR_THESE_VALUES = text(
-    "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true)"
-)
+# Settings of PostgreSQL for connections that read lists: a plan made for any country would walk past all others to find
+# a rare one.
+PLANNED = {"plan_cache_mode": "force_custom_plan", "enable_seqscan": "off"}
 
 # So many records of an order are looked through in two or three milliseconds.
 _STEPS = 2_500
+
+# So many records are found by the indexes of the filters, and sorted, in less time than that.
+_FEW = 1_000
+
+_EVERYTHING: ColumnElement[Any] = literal_column("*")
+# Of the rows that the first part of a statement has found, called hits; the key as text, because Python has no time for
+# -infinity.
+_TEXT_OF_KEY: ColumnElement[Any] = cast(literal_column("hits.sort_key"), Text).label("sort_text")
+_MATCHING: ColumnElement[Any] = literal_column("hits.matching").label("matching")
 
 
 class Shown(Protocol):
@@ -47,7 +61,7 @@ class Shown(Protocol):
     def id(self) -> int: ...
 
 
-Row = TypeVar("Row", bound=Shown)
+Shows = TypeVar("Shows", bound=Shown)
 Query = TypeVar("Query", bound=ListQuery)
 
 
@@ -57,35 +71,59 @@ def no_beginning(query: ListQuery) -> list[ColumnElement[bool]]:
 
 
 @dataclass(frozen=True)
-class Listing(Generic[Query, Row]):
+class Listing(Generic[Query, Shows]):
     """What the list of one module is read from.
 
     `row` is the dataclass of a row, whose fields are columns of `table`. `keys` are the keys of the orders, word for
     word as the indexes have them; none is ever NULL. `by_status` are the orders in which each status has an index of its
     own. `filters` makes the conditions of the module's own filters on the columns of what it is given; `looked_at` are
     the columns that it asks for beside those that a row shows. `beginning` makes conditions that have an index together
-    with the order of the query, so that a walk begins where the filter does.
+    with the order of the query, so that a walk begins where the filter does. `narrow` are the filters that leave few
+    records whatever their value.
+
+    A further filter is a condition in `filters`. It is fast wherever many records have it; where few have it, or they
+    stand together in some order, it needs an index of its own.
     """
 
     table: Table
-    row: type[Row]
+    row: type[Shows]
     keys: Mapping[str, ColumnElement[Any]]
     by_status: frozenset[str]
     filters: Callable[[Query, FromClause], list[ColumnElement[bool]]]
     looked_at: tuple[str, ...] = ()
     beginning: Callable[[Query], list[ColumnElement[bool]]] = no_beginning
+    narrow: frozenset[str] = frozenset()
 
     @cached_property
-    def shown(self) -> tuple[str, ...]:
+    def shown(self) -> list[ColumnElement[Any]]:
         """The columns that a row shows."""
-        return tuple(field.name for field in fields(self.row))  # type: ignore[arg-type]
+        return [self.table.c[field.name] for field in fields(self.row)]  # type: ignore[arg-type]
+
+    @cached_property
+    def examined(self) -> list[ColumnElement[Any]]:
+        """The columns that a row shows, and those that the filters look at."""
+        names = [field.name for field in fields(self.row)]  # type: ignore[arg-type]
+        return [self.table.c[name] for name in dict.fromkeys((*names, "sync_status", "search_text", *self.looked_at))]
+
+    @cached_property
+    def hits(self) -> TableClause:
+        """The rows of a statement's first part, by that name: `examined`, and the key of the order.
+
+        Made once, because a subquery makes all its columns anew for each statement, which takes longer than reading.
+        """
+        return named_table("hits", *(column(one.name, one.type) for one in self.examined), column("sort_key"))
+
+    @cached_property
+    def shown_hits(self) -> list[ColumnElement[Any]]:
+        """What a page needs of `hits`."""
+        return [*(self.hits.c[one.name] for one in self.shown), _TEXT_OF_KEY]
 
 
 @dataclass(frozen=True)
-class Page(Generic[Row]):
+class Page(Generic[Shows]):
     """One page of a list, with the cursors of its neighbours, None where there is none."""
 
-    rows: list[Row]
+    rows: list[Shows]
     previous: Cursor | None
     next: Cursor | None
 
@@ -96,70 +134,76 @@ def last_synchronised_key(table: Table) -> ColumnElement[Any]:
     return func.coalesce(table.c.last_synchronised_at, never, type_=DateTime(timezone=True))
 
 
-def read_page(session: Session, listing: Listing[Query, Row], query: Query) -> Page[Row]:
-    """One page of the records that `query` asks for, as fast at any depth.
-
-    Everything, or one status in an order that has an index of its own, stands in one piece of an index. Else a short
-    walk along the order fills it where many records match; where few do, or where they stand far away, all that match
-    are found by the indexes of the filters, and sorted. No planner can choose between the two: it does not know that all
-    companies of a city stand in one place of the order of cities.
-    """
-    session.execute(_FOR_THESE_VALUES)
-    if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
-        found = session.execute(_piece(listing, query)).all()
-    else:
-        found = session.execute(_short_walk(listing, query)).all()
-        if len(found) <= PAGE:
-            found = session.execute(_all_sorted(listing, query)).all()
+def read_page(session: Session, listing: Listing[Query, Shows], query: Query) -> Page[Shows]:
+    """One page of the records that `query` asks for, as fast at any depth."""
+    found = _find(session, listing, query)
     backwards = query.cursor is not None and query.cursor.backwards
     rows, more = list(found[:PAGE]), len(found) > PAGE
     if backwards:
         rows.reverse()
     first, last = (_cursor(rows[0], True), _cursor(rows[-1], False)) if rows else (None, None)
+    width = len(listing.shown)
     return Page(
-        [listing.row(*row[: len(listing.shown)]) for row in rows],
+        [listing.row(*row[:width]) for row in rows],
         first if (more if backwards else query.cursor is not None) else None,
         last if (query.cursor is not None if backwards else more) else None,
     )
+
+
+def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> Sequence[Row[Any]]:
+    """The rows of one page and the row after it.
+
+    Everything, or one status in an order that has an index of its own, stands in one piece of an index. Else a short
+    walk along the order fills the page where many records match; where few do, or where they stand far away, all that
+    match are found by the indexes of the filters, and sorted. A search is for few more often than not, so that it begins
+    with these. No planner can choose between the ways: it does not know that all companies of a city stand in one place
+    of the order of cities.
+    """
+    if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
+        return session.execute(_piece(listing, query)).all()
+    if query.words or not listing.narrow.isdisjoint(query.own_filters):
+        found = session.execute(_all_sorted(listing, query, most=_FEW)).all()
+        if not found or found[0].matching <= _FEW:
+            return found
+    found = session.execute(_short_walk(listing, query)).all()
+    if len(found) > PAGE:
+        return found
+    return session.execute(_all_sorted(listing, query)).all()
 
 
 def _cursor(row: Any, backwards: bool) -> Cursor:
     return Cursor(row.sort_text, row.id, backwards)
 
 
-def _piece(listing: Listing[Query, Row], query: Query) -> Select[Any]:
+def _piece(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
     """The statement for one page and the row after it, where nothing but the status is asked for.
 
     Several statuses have a piece of an index each, and the first of all these rows are the page.
     """
     table, key = listing.table, listing.keys[query.sort]
-    statuses = [[table.c.sync_status == status] for status in _chosen(query)] or [[]]
     pieces = [
-        select(*_columns(table, listing.shown), key.label("sort_key"))
+        select(*listing.shown, key.label("sort_key"))
         .where(*status, *_behind_cursor(listing, query))
         .order_by(*_order(key, table.c.id, query))
         .limit(PAGE + 1)
-        .subquery()
-        for status in statuses
+        for status in [[table.c.sync_status == status] for status in _chosen(query)] or [[]]
     ]
-    return _first(listing, pieces[0] if len(pieces) == 1 else union_all(*map(select, pieces)).subquery(), query)
+    return _first(listing, query).add_cte((pieces[0] if len(pieces) == 1 else union_all(*pieces)).cte("hits"))
 
 
-def _short_walk(listing: Listing[Query, Row], query: Query) -> Select[Any]:
+def _short_walk(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
     """The statement for what matches among the next _STEPS records of the order."""
-    table, key = listing.table, listing.keys[query.sort]
-    looked_at = (*listing.shown, "sync_status", "search_text", *listing.looked_at)
+    key = listing.keys[query.sort]
     near = (
-        select(*_columns(table, looked_at), key.label("sort_key"))
+        select(*listing.examined, key.label("sort_key"))
         .where(*_beginning(listing, query), *_behind_cursor(listing, query))
-        .order_by(*_order(key, table.c.id, query))
+        .order_by(*_order(key, listing.table.c.id, query))
         .limit(_STEPS)
-        .subquery()
     )
-    return _first(listing, near, query).where(*_limits(listing, query, near))
+    return _first(listing, query).where(*_limits(listing, query, listing.hits)).add_cte(near.cte("hits"))
 
 
-def _beginning(listing: Listing[Query, Row], query: Query) -> list[ColumnElement[bool]]:
+def _beginning(listing: Listing[Query, Shows], query: Query) -> list[ColumnElement[bool]]:
     """Conditions that have an index together with the order, so that the walk begins where the filter does."""
     statuses = _chosen(query)
     if len(statuses) == 1 and query.sort in listing.by_status:
@@ -167,33 +211,36 @@ def _beginning(listing: Listing[Query, Row], query: Query) -> list[ColumnElement
     return listing.beginning(query)
 
 
-def _all_sorted(listing: Listing[Query, Row], query: Query) -> Select[Any]:
-    """The statement for one page out of all that match, and the row after it."""
-    table = listing.table
-    hits = (
-        select(table.c.id, listing.keys[query.sort].label("sort_key"))
-        .where(*_limits(listing, query, table), *_behind_cursor(listing, query))
-        # It keeps the planner from walking along the order after all.
-        .offset(0)
-        .subquery()
+def _all_sorted(listing: Listing[Query, Shows], query: Query, *, most: int | None = None) -> Select[Any]:
+    """The statement for one page out of all that match, and the row after it.
+
+    With `most`, no more than one row beyond that number is looked at. Each row has in `matching` how many were: where
+    that is more than `most`, the rows are any.
+    """
+    table, hits = listing.table, listing.hits
+    key = listing.keys[query.sort].label("sort_key")
+    every = select(table.c.id, key).where(*_limits(listing, query, table), *_behind_cursor(listing, query))
+    if most is None:
+        # The offset keeps the planner from walking along the order after all.
+        found, matching = every.offset(0).cte("every"), []
+    else:
+        # Materialised, it is planned for reading all that match, and yet read no further than the limit says.
+        whole = every.cte("whole").prefix_with("MATERIALIZED")
+        found = select(_EVERYTHING).select_from(whole).limit(most + 1).cte("every")
+        matching = [func.count().over().label("matching")]
+    first = select(_EVERYTHING, *matching).select_from(found).order_by(*_order(column("sort_key"), column("id"), query))
+    return (
+        select(*listing.shown, _TEXT_OF_KEY, *([_MATCHING] if matching else []))
+        .select_from(hits.join(table, table.c.id == hits.c.id))
+        .order_by(*_order(hits.c.sort_key, hits.c.id, query))
+        .add_cte(first.limit(PAGE + 1).cte("hits"))
     )
-    first = select(hits).order_by(*_order(hits.c.sort_key, hits.c.id, query)).limit(PAGE + 1).subquery()
-    whole = (
-        select(*_columns(table, listing.shown), first.c.sort_key)
-        .select_from(first)
-        .join(table, table.c.id == first.c.id)
-    )
-    return _first(listing, whole.subquery(), query)
 
 
-def _first(listing: Listing[Query, Row], found: FromClause, query: Query) -> Select[Any]:
-    """A page and the row after it of these rows. Their key is read as text: Python has no time for -infinity."""
-    shown = select(*_columns(found, listing.shown), cast(found.c.sort_key, Text).label("sort_text"))
-    return shown.order_by(*_order(found.c.sort_key, found.c.id, query)).limit(PAGE + 1)
-
-
-def _columns(of: FromClause, names: tuple[str, ...]) -> list[ColumnElement[Any]]:
-    return [of.c[name] for name in dict.fromkeys(names)]
+def _first(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
+    """A page and the row after it of `hits`."""
+    order = _order(listing.hits.c.sort_key, listing.hits.c.id, query)
+    return select(*listing.shown_hits).order_by(*order).limit(PAGE + 1)
 
 
 def _chosen(query: ListQuery) -> tuple[Status, ...]:
@@ -209,7 +256,7 @@ def is_down(query: ListQuery) -> bool:
     return query.descending != (query.cursor is not None and query.cursor.backwards)
 
 
-def _behind_cursor(listing: Listing[Query, Row], query: Query) -> list[ColumnElement[bool]]:
+def _behind_cursor(listing: Listing[Query, Shows], query: Query) -> list[ColumnElement[bool]]:
     if query.cursor is None:
         return []
     place = tuple_(listing.keys[query.sort], listing.table.c.id)
@@ -229,7 +276,7 @@ def _bound(keys: str, key: str) -> ColumnElement[Any]:
     return literal(key)
 
 
-def _limits(listing: Listing[Query, Row], query: Query, of: FromClause) -> list[ColumnElement[bool]]:
+def _limits(listing: Listing[Query, Shows], query: Query, of: FromClause) -> list[ColumnElement[bool]]:
     """All conditions but the cursor, on the columns of `of`."""
     limits: list[ColumnElement[bool]] = []
     if statuses := _chosen(query):

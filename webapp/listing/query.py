@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime
+from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
 from werkzeug.datastructures import MultiDict
@@ -80,6 +81,7 @@ class ListQuery:
             object.__setattr__(self, "descending", self.SORT.startswith("-"))
 
     @classmethod
+    @cache
     def filter_names(cls) -> tuple[str, ...]:
         """The module's own filters."""
         return tuple(one.name for one in fields(cls)[len(fields(ListQuery)) :])

@@ -89,6 +89,7 @@ _LISTING = Listing(
     filters=_filters,
     looked_at=("phase",),
     beginning=_beginning,
+    narrow=frozenset({"company"}),
 )
 
 

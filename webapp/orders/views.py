@@ -61,13 +61,13 @@ _CLOSED_WHILE = {Reason.RUNNING: _ON_ITS_WAY, Reason.OUTCOME_UNKNOWN: "Sage may 
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.orders.forms.read_query."""
     reader = glance()
-    with services().database.unit_of_work() as work:
-        owners = owner_names(work.session)
-        companies = company_names(work.session, [request.args.get("company", "").strip()])
+    with services().database.reading() as session:
+        owners = owner_names(session)
+        companies = company_names(session, [request.args.get("company", "").strip()])
         query = forms.read_query(request.args, owners, companies)
-        page = list_orders(work.session, query)
-        theirs = named_companies(work.session, {row.company_id for row in page.rows})
-        around = read_surroundings(work.session, Order.module, reader)
+        page = list_orders(session, query)
+        theirs = named_companies(session, {row.company_id for row in page.rows})
+        around = read_surroundings(session, Order.module, reader)
     return render_template(
         "orders/list.html",
         **list_screen(ORDERS, query, page, around),

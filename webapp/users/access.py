@@ -18,7 +18,6 @@ import flask_login
 from flask import Flask, abort, current_app, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user
-from sqlalchemy.orm import Session
 
 from webapp.db import Database, UnitOfWork
 from webapp.errors import send_again
@@ -115,7 +114,7 @@ def _holder(database: Database, held: Mapping[str, Any]) -> User | None:
     """The person whose session `held` is, if it still holds. Its signature was checked, and with it the idle time."""
     if "id" not in held or time.time() - held["began"] > LONGEST.total_seconds():
         return None
-    with Session(database.engine, expire_on_commit=False) as db:
+    with database.reading() as db:
         return find_signed_in(db, int(held["_user_id"]), held["epoch"], held["id"])
 
 
