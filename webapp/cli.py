@@ -131,8 +131,11 @@ def sandbox() -> None:
     help="What the rows are.",
 )
 @click.option("--lines", type=_TABLE, help="Lines of the orders, where they are not found in FILE or beside it.")
+@click.option(
+    "--connection", type=int, help="Connection that the records belong to; without it the first. See synclight status."
+)
 @click.option("--dry-run", is_flag=True, help="Do everything but keep it, and say what would be done.")
-def import_file(file: Path, kind: str, lines: Path | None, dry_run: bool) -> None:
+def import_file(file: Path, kind: str, lines: Path | None, connection: int | None, dry_run: bool) -> None:
     """Create and change records from a CSV file.
 
     Any usual column names will do. A second import of the same file changes nothing.
@@ -151,11 +154,13 @@ def import_file(file: Path, kind: str, lines: Path | None, dry_run: bool) -> Non
 
     if lines is not None and kind != "order":
         raise click.UsageError("Only orders have lines: use --lines with --kind order.")
+    if connection is not None and kind == "product":
+        raise click.UsageError("Products belong to no connection: leave --connection out.")
     imports: dict[str, Callable[[Services, Path, bool, Progress], ImportReport]] = {
-        "company": import_companies,
-        "contact": import_contacts,
+        "company": partial(import_companies, connection_id=connection),
+        "contact": partial(import_contacts, connection_id=connection),
         "product": import_products,
-        "order": partial(import_orders, lines=lines),
+        "order": partial(import_orders, lines=lines, connection_id=connection),
     }
     services = _services()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -211,7 +216,7 @@ def _report_lines(report: FileReport) -> list[str]:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """Count records by status; show the connection."""
+    """Count records by status; show the connections."""
     from sqlalchemy.orm import Session
 
     from webapp.overview import read_overview
@@ -233,7 +238,8 @@ def status(as_json: bool) -> None:
     for connection in overview["connections"]:
         at = connection["last_synchronised_at"]
         click.echo(
-            f"Connection {connection['id']} to Sage {connection['product'].capitalize()}: {connection['state']}, "
+            f"Connection {connection['id']} to Sage {connection['product'].capitalize()}"
+            f"{', ' + connection['business'] if connection['business'] else ''}: {connection['state']}, "
             f"last synchronised {f'{at:%Y-%m-%d %H:%M:%S %Z}' if at else 'never'}, {connection['waiting']} waiting."
         )
     if not overview["connections"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import TypedDict
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from webapp.connection.models import Connection
+from webapp.connection.queries import list_connections
 from webapp.status import Status
 from webapp.sync.models import StatusCount
 
@@ -20,6 +21,7 @@ class ConnectionOverview(TypedDict):
 
     id: int
     product: str
+    business: str
     state: str
     last_synchronised_at: datetime | None
     waiting: int
@@ -35,23 +37,25 @@ class Overview(TypedDict):
 def read_overview(session: Session) -> Overview:
     """Read the figures. They come from counters, so that the number of records does not matter."""
     modules = {module: {str(status): 0 for status in Status} for module in MODULES}
-    counted = select(StatusCount.module, StatusCount.status, func.sum(StatusCount.n)).group_by(
-        StatusCount.module, StatusCount.status
-    )
-    for module, status, number in session.execute(counted):
-        modules[module][status] = int(number)
-    # All records belong to the one connection there is.
-    waiting = sum(counts[Status.PENDING] for counts in modules.values())
+    waiting: Counter[int] = Counter()
+    counted = select(
+        StatusCount.module, StatusCount.status, StatusCount.connection_id, func.sum(StatusCount.n)
+    ).group_by(StatusCount.module, StatusCount.status, StatusCount.connection_id)
+    for module, status, connection_id, number in session.execute(counted):
+        modules[module][status] += int(number)
+        if status == Status.PENDING:
+            waiting[connection_id] += int(number)
     return {
         "modules": modules,
         "connections": [
             {
                 "id": connection.id,
                 "product": connection.product,
+                "business": connection.business_name,
                 "state": connection.state,
                 "last_synchronised_at": connection.last_synchronised_at,
-                "waiting": waiting,
+                "waiting": waiting[connection.id],
             }
-            for connection in session.scalars(select(Connection).order_by(Connection.id))
+            for connection in list_connections(session)
         ],
     }

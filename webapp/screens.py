@@ -113,7 +113,7 @@ def record_screen(
         "module": module,
         "record": record,
         "state": shown(read_states(session, [record.key])[record.key], reader.zone, reader.now),
-        "around": read_surroundings(session, record.module, reader),
+        "around": read_surroundings(session, record.module, reader, record.connection_id),
         "events": [(event, told(event, who, reader)) for event, who in events[:limit]],
         "has_more": len(events) > limit,
         "remedy": _remedy(module, record, editable, company),

@@ -98,6 +98,7 @@ def test_status_for_programs(run: Run, services: Services) -> None:
     assert connection == {
         "id": connection["id"],
         "product": "accounting",
+        "business": "",
         "state": "connected",
         "last_synchronised_at": None,
         "waiting": 1,

@@ -83,7 +83,8 @@ def test_a_code_that_another_company_has_is_not_taken(app: Flask, client: FlaskC
     sign_in(client, add_person(services))
     company_id = company_in(services, Reason.CONFLICT, {"code": "conflict", "fields": ["code"]})
     with services.database.unit_of_work() as work:
-        create_company(work, {"name": "Other", "code": "TAKEN"}, None, user_id=None, cause="edit")
+        values = {"name": "Other", "code": "TAKEN", "connection_id": read(services, company_id).connection_id}
+        create_company(work, values, None, user_id=None, cause="edit")
         work.session.add(Conflict(kind="company", record_id=company_id, field="code", base="", ours="", theirs="TAKEN"))
         work.commit()
     answer = post(client, f"/companies/{company_id}/choose", {"code": "theirs"})

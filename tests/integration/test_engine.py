@@ -44,13 +44,13 @@ class Crash(BaseException):
 
 
 class Engine:
-    """The engine with what it needs, and what a test does with records."""
+    """The engine with what it needs, and what a test does with records: of one connection, to a business of its own."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, business: str = "b" * 32) -> None:
         self.services = services
         self.sage = FakeSage()
         with services.database.unit_of_work() as work:
-            connection = Connection(api_url="http://sage.test/v3.1", state=CONNECTED, business_id="b" * 32)
+            connection = Connection(api_url="http://sage.test/v3.1", state=CONNECTED, business_id=business)
             work.session.add(connection)
             work.session.flush()
             self.connection_id = connection.id
@@ -71,14 +71,14 @@ class Engine:
     def pull(self) -> None:
         pull(self.services, self.connection_id, self.connect)
 
-    def add(self, **values: str) -> int:
+    def add(self, **values: object) -> int:
         with self.services.database.unit_of_work() as work:
             connection = work.session.get_one(Connection, self.connection_id)
             company = create_company(work, {**GERMAN, **values}, connection, user_id=None, cause="edit")
             work.commit()
             return company.id
 
-    def edit(self, company_id: int, **values: str) -> None:
+    def edit(self, company_id: int, **values: object) -> None:
         with self.services.database.unit_of_work() as work:
             company = work.session.get_one(Company, company_id, with_for_update=True)
             connection = work.session.get_one(Connection, self.connection_id)

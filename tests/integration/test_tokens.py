@@ -275,7 +275,8 @@ class TestRenewing:
     def test_without_tokens_or_business_a_person_must_authorise(
         self, worker: Services, sandbox: SandboxProcess, connected: int
     ) -> None:
-        with connect(worker, connection(worker, sandbox.base_url)) as sage, pytest.raises(AuthoriseAgain):
+        without_tokens = connection(worker, sandbox.base_url, business="f" * 32)
+        with connect(worker, without_tokens) as sage, pytest.raises(AuthoriseAgain):
             sage.check()
         without_business = connection(worker, sandbox.base_url, business=None)
         with pytest.raises(AuthoriseAgain), connect(worker, without_business):

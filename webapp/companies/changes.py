@@ -8,7 +8,7 @@ from webapp.companies.models import PROSPECT, Company
 from webapp.connection.models import Connection
 from webapp.db import UnitOfWork
 from webapp.sync.saving import STAYS, put_values, send_saved
-from webapp.sync.sending import have_sent, type_changed
+from webapp.sync.sending import connection_changed, have_sent, type_changed
 
 # Of these columns a company consists, as far as people can edit it.
 EDITABLE = (
@@ -26,6 +26,7 @@ EDITABLE = (
     "country",
     "notes",
     "owner_id",
+    "connection_id",
 )
 
 
@@ -34,9 +35,12 @@ def create_company(
 ) -> Company:
     """Add a company with these cleaned values, and have it sent to Sage if it is a customer.
 
-    Raises IntegrityError on flush where another company has the same code.
+    `connection` is the one that it belongs to where the values name none. Raises IntegrityError on flush where another
+    company of that connection has the same code.
     """
     company = Company(**{name: value for name, value in values.items() if name in EDITABLE})
+    if company.connection_id is None and connection is not None:
+        company.connection_id = connection.id
     work.session.add(company)
     work.session.flush()
     have_sent(work, company, connection, cause=cause, user_id=user_id)
@@ -56,8 +60,13 @@ def edit_company(
 
     A company that a person must review is sent again even where nothing changed: saving is the remedy that the
     sentences name. What was unlinked, or may be a duplicate, is sent when an admin resyncs it, and not by saving.
+
+    The connection of a company that Sage has, or may have, must not change: the caller sees to that
+    (webapp.sync.sending.stays_with_connection).
     """
     changed = put_values(work, company, values, EDITABLE, user_id=user_id)
+    if "connection_id" in changed:
+        connection_changed(work, company, user_id=user_id)
     if "type" in changed:
         type_changed(work, company, user_id=user_id)
     stays = company.sync_reason in STAYS and company.type != PROSPECT

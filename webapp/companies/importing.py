@@ -37,13 +37,22 @@ from webapp.companies.clean import LIMITS, clean_company
 from webapp.companies.columns import COLUMNS, LABELS, OWNER
 from webapp.companies.models import CUSTOMER, PROSPECT, Company
 from webapp.connection.models import Connection
-from webapp.connection.queries import main_connection
 from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
 from webapp.importing.report import ImportReport
-from webapp.importing.run import Kind, Needed, Progress, Written, columns_of, import_rows, only_import, people_by_email
+from webapp.importing.run import (
+    Kind,
+    Needed,
+    Progress,
+    Written,
+    chosen_connection,
+    columns_of,
+    import_rows,
+    only_import,
+    people_by_email,
+)
 from webapp.importing.table import Table as File
-from webapp.importing.writing import STAGED, Standing, change, create, refuse, says, staged_columns, usable
+from webapp.importing.writing import STAGED, Standing, belongs, change, create, refuse, says, staged_columns, usable
 from webapp.orders.models import Order
 from webapp.services import Services
 from webapp.sync.saving import STAYS
@@ -80,18 +89,24 @@ _NAME = Needed(("name",), "the names of companies", "Call one of them name, comp
 
 
 def import_companies(
-    services: Services, path: Path, dry_run: bool = False, progress: Progress = lambda file, done, total: None
+    services: Services,
+    path: Path,
+    dry_run: bool = False,
+    progress: Progress = lambda file, done, total: None,
+    *,
+    connection_id: int | None = None,
 ) -> ImportReport:
     """Create and change companies from a CSV file; see docs/import.md for what is understood.
 
-    A dry run does everything but the commits. Customers that were created or changed are queued for Sage. Two imports
-    never run at a time. Raises ImportRefused where nothing of the file can be taken; a row that cannot be taken is in
-    the report instead.
+    They are companies of the connection `connection_id`, or of the first one: another connection may have a company
+    that is called alike, or has the same code. A dry run does everything but the commits. Customers that were created
+    or changed are queued for Sage. Two imports never run at a time. Raises ImportRefused where nothing of the file can
+    be taken; a row that cannot be taken is in the report instead.
     """
     file = File.open(path)
     columns = columns_of(file, COLUMNS, _NAME)
     with only_import(services) as connection:
-        kind = _Companies(people_by_email(connection))
+        kind = _Companies(chosen_connection(services, connection_id), people_by_email(connection))
         return import_rows(services, connection, kind, file, columns, dry_run=dry_run, progress=progress)
 
 
@@ -105,7 +120,8 @@ class _Companies(Kind):
     rows = _ROWS
     copied = (*LIMITS, "owner_id")
 
-    def __init__(self, owners: Mapping[str, int]) -> None:
+    def __init__(self, connection_id: int | None, owners: Mapping[str, int]) -> None:
+        self.connection_id = connection_id
         self._owners = owners
 
     def clean(self, raw: Mapping[str, str]) -> tuple[tuple[Any, ...], list[str]]:
@@ -144,8 +160,8 @@ class _Companies(Kind):
     def write(self, work: UnitOfWork) -> Written:
         """Match the rows with the companies that there are, and write them."""
         session = work.session
-        _match(session)
-        sage = main_connection(session)
+        sage = self.sage(session)
+        _match(session, sage)
         said = says(_ROWS, *self.copied)
         # A prospect is out of Sage; nothing else of a company decides on its status.
         after = case((said["type"], _ROWS.c.type), else_=_COMPANY.c.type)
@@ -174,14 +190,20 @@ def _followed() -> Select[int]:
 def _standings(type_: Case[str], sage: Connection | None) -> list[Standing]:
     """The status of companies by their type."""
     excluded, sent = company_standing(PROSPECT, sage), company_standing(CUSTOMER, sage)
-    return [Standing(type_ == PROSPECT, *excluded, to_sage=False, anew=False), Standing(true(), *sent)]
+    return [Standing(type_ == PROSPECT, *excluded, anew=False), Standing(true(), *sent)]
 
 
-def _match(session: Session) -> None:
+def _match(session: Session, sage: Connection | None) -> None:
     """Note for each staged row which company it means."""
     session.execute(
         update(_ROWS)
-        .where(usable(_ROWS), _ROWS.c.code != "", _COMPANY.c.code != "", _COMPANY.c.code == _ROWS.c.code)
+        .where(
+            usable(_ROWS),
+            _ROWS.c.code != "",
+            _COMPANY.c.code != "",
+            _COMPANY.c.code == _ROWS.c.code,
+            belongs(Company, sage),
+        )
         .values(record_id=_COMPANY.c.id)
     )
     matched = _ROWS.alias("matched")
@@ -199,6 +221,7 @@ def _match(session: Session) -> None:
                 _COMPANY.c.name_key == _ROWS.c.name_key,
                 func.fold(_COMPANY.c.postal_code) == _ROWS.c.postal_key,
                 or_(_COMPANY.c.code == "", _ROWS.c.code == ""),
+                belongs(Company, sage),
             ),
         )
         .where(

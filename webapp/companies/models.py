@@ -63,8 +63,15 @@ class Company(Synced, Base):
         CheckConstraint("type IN ('customer', 'prospect')", name="type"),
         CheckConstraint("name <> ''", name="name"),
         CheckConstraint("country ~ '^([A-Z]{2})?$'", name="country"),
-        # A code names one company; many companies have none.
-        Index("uq_company_code", "code", unique=True, postgresql_where=text("code <> ''")),
+        # A code names one company of a connection, as in Sage; many companies have none.
+        Index(
+            "uq_company_code",
+            "code",
+            "connection_id",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+            postgresql_where=text("code <> ''"),
+        ),
         Index(
             "uq_company_made_by_form",
             "made_by_form",

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from webapp.config import Settings
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, CONNECTING, Connection
 from webapp.db import UnitOfWork
+
+
+def businesses_of_others(session: Session, connection: Connection) -> set[str]:
+    """The companies in Sage that other connections belong to: this one cannot have them too."""
+    others = select(Connection.business_id).where(
+        Connection.id != connection.id, Connection.product == connection.product, Connection.business_id.is_not(None)
+    )
+    return {str(business_id) for business_id in session.scalars(others)}
 
 
 def add_connection(work: UnitOfWork, settings: Settings) -> Connection:
@@ -19,10 +30,11 @@ def add_connection(work: UnitOfWork, settings: Settings) -> Connection:
 def choose_business(work: UnitOfWork, connection: Connection, business_id: str) -> bool:
     """Have a connection belong to one of the offered companies in Sage, and begin; commits.
 
-    False where it was not offered, or where something else was chosen meanwhile. The caller has Sage read then.
+    False where it was not offered, where something else was chosen meanwhile, or where another connection has it. The
+    caller has Sage read then. Raises IntegrityError where another connection takes it at this moment.
     """
     chosen = next((one for one in connection.offered or () if one["id"] == business_id), None)
-    if chosen is None:
+    if chosen is None or business_id in businesses_of_others(work.session, connection):
         return False
     connection.business_id = chosen["id"]
     connection.business_name = chosen["name"]

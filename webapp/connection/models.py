@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, LargeBinary, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -62,6 +62,8 @@ class Connection(Base):
             "state IN ('connecting', 'connected', 'unreachable', 'authorise_again', 'paused')", name="state"
         ),
         CheckConstraint("direction IN ('two_way')", name="direction"),
+        # Two connections to one business would be two writers, and make each customer twice.
+        Index("uq_sage_connection_business_id", "product", "business_id", unique=True),
     )
 
     @property

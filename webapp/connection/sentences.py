@@ -28,6 +28,11 @@ PROBLEMS = {
 }
 
 
+def state_text(state: str, alike: int, among: int) -> str:
+    """A state in words; of several connections, also how many of them are in it where that is not all."""
+    return STATE_TEXT[state] if alike == among else f"{STATE_TEXT[state]} ({alike} of {among})"
+
+
 def summary(cycle_seconds: int) -> str:
     """The type of synchronisation in one sentence."""
     return (
@@ -36,22 +41,26 @@ def summary(cycle_seconds: int) -> str:
     )
 
 
-def banner(state: str, since: datetime, cycle_seconds: int, zone: tzinfo, now: datetime) -> str:
-    """What all pages say while a connection does not work; the empty text while it works or was never made."""
+def banner(state: str, since: datetime, cycle_seconds: int, zone: tzinfo, now: datetime, business: str = "") -> str:
+    """What all pages say while a connection does not work; the empty text while it works or was never made.
+
+    `business` is the company in Sage that is meant, where there are several.
+    """
+    sage = f"Sage for {business}" if business else "Sage"
     match state:
         case "unreachable":
             return (
-                f"Sage cannot be reached since {clock(since, zone, now)}; it is tried every {every(cycle_seconds)}. "
+                f"{sage} cannot be reached since {clock(since, zone, now)}; it is tried every {every(cycle_seconds)}. "
                 "What you save is kept and sent as soon as Sage answers."
             )
         case "authorise_again":
             return (
-                f"Sage must be authorised again since {clock(since, zone, now)}. An admin can do so on the page "
+                f"{sage} must be authorised again since {clock(since, zone, now)}. An admin can do so on the page "
                 "Connection to Sage; what you save is kept and sent after that."
             )
         case "paused":
             return (
-                f"Synchronisation with Sage is paused since {clock(since, zone, now)}. "
+                f"Synchronisation with {sage} is paused since {clock(since, zone, now)}. "
                 "What you save is kept and sent when an admin resumes it."
             )
         case _:

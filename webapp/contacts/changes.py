@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from webapp.companies.models import Company
 from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
@@ -46,6 +47,8 @@ def edit_contact(
     that (webapp.contacts.queries.may_be_in_sage).
     """
     changed = put_values(work, contact, values, EDITABLE, user_id=user_id)
+    if "company_id" in changed:
+        contact.connection_id = work.session.get_one(Company, contact.company_id).connection_id
     send_saved(
         work,
         contact,

@@ -29,7 +29,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
-from webapp.connection.queries import main_connection
 from webapp.contacts.changes import HERE_ONLY
 from webapp.contacts.clean import LIMITS, clean_contact
 from webapp.contacts.columns import COLUMNS, LABELS
@@ -37,7 +36,16 @@ from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
 from webapp.importing.parents import company_columns, find_companies
 from webapp.importing.report import ImportReport
-from webapp.importing.run import Kind, Needed, Progress, Written, columns_of, import_rows, only_import
+from webapp.importing.run import (
+    Kind,
+    Needed,
+    Progress,
+    Written,
+    chosen_connection,
+    columns_of,
+    import_rows,
+    only_import,
+)
 from webapp.importing.table import Table as File
 from webapp.importing.writing import (
     STAGED,
@@ -92,7 +100,12 @@ _NAME = Needed(
 
 
 def import_contacts(
-    services: Services, path: Path, dry_run: bool = False, progress: Progress = lambda file, done, total: None
+    services: Services,
+    path: Path,
+    dry_run: bool = False,
+    progress: Progress = lambda file, done, total: None,
+    *,
+    connection_id: int | None = None,
 ) -> ImportReport:
     """Create and change contacts of the companies here from a CSV file, as webapp.companies.importing does companies.
 
@@ -101,7 +114,8 @@ def import_contacts(
     file = File.open(path)
     columns = columns_of(file, COLUMNS, _COMPANY, _NAME)
     with only_import(services) as connection:
-        return import_rows(services, connection, _Contacts(), file, columns, dry_run=dry_run, progress=progress)
+        kind = _Contacts(chosen_connection(services, connection_id))
+        return import_rows(services, connection, kind, file, columns, dry_run=dry_run, progress=progress)
 
 
 class _Contacts(Kind):
@@ -113,6 +127,9 @@ class _Contacts(Kind):
     tables = _TEMPORARY
     rows = _ROWS
     copied = ("company_code", "company_name", *LIMITS)
+
+    def __init__(self, connection_id: int | None) -> None:
+        self.connection_id = connection_id
 
     def clean(self, raw: Mapping[str, str]) -> tuple[tuple[Any, ...], list[str]]:
         """One row as the columns of `copied`, and what is wrong with it."""
@@ -127,7 +144,7 @@ class _Contacts(Kind):
 
     def stage(self, session: Session) -> None:
         """Find the companies, and refuse rows that mean the contact of an earlier row."""
-        find_companies(session, _ROWS)
+        find_companies(session, _ROWS, self.sage(session))
         seen = ["line", "company_id", "name_key", "email_key"]
         session.execute(insert(_SEEN).from_select(seen, select(*(_ROWS.c[name] for name in seen)).where(usable(_ROWS))))
         namesake = and_(
@@ -153,7 +170,7 @@ class _Contacts(Kind):
         """Match the rows with the contacts that there are, and write them."""
         session = work.session
         _match(session)
-        sage = main_connection(session)
+        sage = self.sage(session)
         standings = child_standings(sage)
         changed = change(
             session,

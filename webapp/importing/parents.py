@@ -8,7 +8,8 @@ from sqlalchemy import BigInteger, Column, Computed, Table, Text, and_, case, fu
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
-from webapp.importing.writing import point_to_only, refuse, usable
+from webapp.connection.models import Connection
+from webapp.importing.writing import belongs, point_to_only, refuse, usable
 
 
 def company_columns() -> tuple[Column[Any], ...]:
@@ -21,17 +22,23 @@ def company_columns() -> tuple[Column[Any], ...]:
     )
 
 
-def find_companies(session: Session, rows: Table) -> None:
+def find_companies(session: Session, rows: Table, connection: Connection | None) -> None:
     """Note for each row the company that has its code, else the only one of its name; refuse rows that name no such one.
 
-    A row in which neither is written has no company then.
+    Only companies of `connection` come into question. A row in which neither is written has no company then.
     """
     session.execute(
         update(rows)
-        .where(usable(rows), rows.c.company_code != "", Company.code != "", Company.code == rows.c.company_code)
+        .where(
+            usable(rows),
+            rows.c.company_code != "",
+            Company.code != "",
+            Company.code == rows.c.company_code,
+            belongs(Company, connection),
+        )
         .values(company_id=Company.id)
     )
-    called = and_(rows.c.company_name != "", Company.name_key == rows.c.company_key)
+    called = and_(rows.c.company_name != "", Company.name_key == rows.c.company_key, belongs(Company, connection))
     remedy = "”: write the code of the one that is meant."
     several = (" companies here are called “", rows.c.company_name, remedy)
     point_to_only(session, rows, "company_id", Company, called, *several)

@@ -21,6 +21,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
+from webapp.connection.models import Connection as Sage
+from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.importing.ahead import ahead
 from webapp.importing.columns import Columns, recognise
@@ -28,6 +30,7 @@ from webapp.importing.report import ImportReport
 from webapp.importing.table import DELIMITERS, ImportRefused
 from webapp.importing.table import Table as File
 from webapp.services import Services
+from webapp.sync.sending import adopt
 from webapp.sync.transitions import Moved
 from webapp.users.models import User
 
@@ -57,15 +60,21 @@ class Kind(ABC):
 
     `rows` is a temporary table of `tables` with the columns line, record_id (of the record that the row means) and
     refusal (why it is not taken, NULL where it is), and with those of `copied`, which take what `clean` gives. It must
-    be emptied by each commit. `things` are what it makes, in words.
+    be emptied by each commit. `things` are what it makes, in words. `connection_id` is the connection whose records it
+    is about, None where there is none.
     """
 
+    connection_id: int | None
     things: str
     columns: Mapping[str, Sequence[str]]
     labels: Mapping[str, str]
     tables: MetaData
     rows: Table
     copied: tuple[str, ...]
+
+    def sage(self, session: Session) -> Sage | None:
+        """That connection as it is now."""
+        return None if self.connection_id is None else session.get_one(Sage, self.connection_id)
 
     @abstractmethod
     def clean(self, raw: Mapping[str, str]) -> tuple[tuple[Any, ...], list[str]]:
@@ -109,6 +118,22 @@ def only_import(services: Services) -> Iterator[Connection]:
             raise
         connection.commit()
         yield connection
+
+
+def chosen_connection(services: Services, connection_id: int | None) -> int | None:
+    """The id of the connection whose records an import is about: the chosen one, else the first, None where there is none.
+
+    What was saved before there was a connection belongs to the first one by then. Raises ImportRefused.
+    """
+    with services.database.unit_of_work() as work:
+        main = main_connection(work.session)
+        if main is not None:
+            adopt(work, main)
+        if connection_id is None:
+            return main.id if main else None
+        if work.session.get(Sage, connection_id) is None:
+            raise ImportRefused(f"There is no connection {connection_id}. The command `synclight status` lists them.")
+        return connection_id
 
 
 def people_by_email(connection: Connection) -> dict[str, int]:

@@ -93,6 +93,11 @@ def point_to_only(
     )
 
 
+def belongs(model: type[Synced], connection: Connection | None) -> ColumnElement[bool]:
+    """Which records an import may mean: those of its connection, or where there is none, those that have none."""
+    return model.connection_id.is_(None) if connection is None else model.connection_id == connection.id
+
+
 def says(rows: Table, *names: str) -> dict[str, ColumnElement[bool]]:
     """When a staged row says something about each of these columns: an empty cell leaves what is there."""
     return {
@@ -104,14 +109,13 @@ def says(rows: Table, *names: str) -> dict[str, ColumnElement[bool]]:
 class Standing:
     """A status, and the rows that get it: those for which `when` holds and that of none before it in a list.
 
-    `detail` is that of webapp.sync.transitions.move, or an expression of type JSONB. `to_sage` says that the row belongs
-    to the connection from then on, and `anew` that its attempts are counted anew, as for a record that is queued.
+    `detail` is that of webapp.sync.transitions.move, or an expression of type JSONB. `anew` says that its attempts are
+    counted anew, as for a record that is queued.
     """
 
     when: ColumnElement[bool]
     reason: Reason
     detail: Json | ColumnElement[Any]
-    to_sage: bool = True
     anew: bool = True
 
 
@@ -122,7 +126,7 @@ def child_standings(connection: Connection | None, when: ColumnElement[bool] | N
         *("code", "waiting_for_parent", "parent", func.concat("company:", Company.id), "name", Company.name)
     )
     excluded = {"code": "excluded_with_company"}
-    standings = [Standing(and_(asked, Company.type == PROSPECT), Reason.EXCLUDED, excluded, to_sage=False, anew=False)]
+    standings = [Standing(and_(asked, Company.type == PROSPECT), Reason.EXCLUDED, excluded, anew=False)]
     if connection is not None:
         waits = and_(asked, ~has_company_in_sage())
         standings.append(Standing(waits, Reason.WAITING_FOR_PARENT, parent, anew=False))
@@ -265,7 +269,7 @@ def _status(
             lambda one: func.now() if STATUS_OF[one.reason] is Status.PENDING else cast_to(null(), Moment)
         ),
         "attempts": by_standing(lambda one: literal(0) if one.anew else attempts),
-        "connection_id": by_standing(lambda one: ours if one.to_sage else belongs_to),
+        "connection_id": ours,
     }
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from webapp.companies.countries import country_name
-from webapp.connection.sentences import PRODUCT_NAMES, STATE_TEXT, banner, summary
+from webapp.connection.sentences import PRODUCT_NAMES, banner, state_text, summary
 from webapp.live.states import State
 from webapp.orders.amounts import amount_text
 from webapp.orders.phases import step
@@ -114,18 +114,22 @@ def shown_values(kind: str, state: State) -> dict[str, str]:
 
 
 def _shown_connection(state: State, zone: tzinfo, now: datetime) -> dict[str, Any]:
-    cycle = state["cycle_seconds"]
+    # A worker of the release before says nothing of others.
+    cycle, among = state["cycle_seconds"], state.get("among") or 1
+    alike = state.get("alike") or among
     since = datetime.fromisoformat(state["since"])
     return {
         "key": state["key"],
         "version": state["version"],
         "state": state["state"],
-        "state_text": STATE_TEXT[state["state"]],
+        "state_text": state_text(state["state"], alike, among),
         "product": PRODUCT_NAMES[state["product"]],
         "business": state["business"],
         "at": state["at"],
         "next_at": state["next_at"],
         "waiting": state["waiting"],
         "summary": summary(cycle),
-        "banner": banner(state["state"], since.astimezone(UTC), cycle, zone, now),
+        "banner": banner(
+            state["state"], since.astimezone(UTC), cycle, zone, now, state["business"] if among > 1 else ""
+        ),
     }

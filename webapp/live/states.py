@@ -6,7 +6,7 @@ web process makes those (webapp.live.protocol). One query for each kind of thing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Row, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
-from webapp.connection.models import Connection
+from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, CONNECTING, PAUSED, UNREACHABLE, Connection
 from webapp.contacts.models import Contact
 from webapp.orders.models import Order
 from webapp.status import Status
@@ -85,10 +85,16 @@ _RUNS = select(SyncRun).where(SyncRun.id.in_(_IDS))
 _COUNTS = select(
     StatusCount.module,
     StatusCount.status,
+    StatusCount.connection_id,
     func.sum(StatusCount.n).label("n"),
     func.sum(StatusCount.version).label("version"),
-).group_by(StatusCount.module, StatusCount.status)
-_CONNECTIONS = select(Connection).where(Connection.id.in_(_IDS))
+).group_by(StatusCount.module, StatusCount.status, StatusCount.connection_id)
+_CONNECTIONS = select(Connection).order_by(Connection.id)
+
+# All connections taken together, as the indicator of a module shows several: the state of the worst, and all that waits.
+ALL_CONNECTIONS = "connection:0"
+# From the worst on.
+_BY_URGENCY = (AUTHORISE_AGAIN, UNREACHABLE, PAUSED, CONNECTING, CONNECTED)
 
 
 def keys_moved_by(touched: Iterable[Any]) -> list[str]:
@@ -102,7 +108,9 @@ def keys_moved_by(touched: Iterable[Any]) -> list[str]:
         if isinstance(thing, Synced | Moved):
             keys[f"module:{thing.module}"] = None
             if thing.connection_id is not None:
-                keys[f"connection:{thing.connection_id}"] = None
+                keys[f"connection:{thing.connection_id}"] = keys[ALL_CONNECTIONS] = None
+        elif isinstance(thing, Connection):
+            keys[ALL_CONNECTIONS] = None
     return list(keys)
 
 
@@ -190,7 +198,9 @@ def _counted_states(session: Session, asked: dict[str, list[Any]]) -> dict[str, 
         if module not in OF_MODULE:
             continue
         mine = [row for row in rows if row.module == module]
-        counts = dict.fromkeys((str(status) for status in Status), 0) | {row.status: int(row.n) for row in mine}
+        counts = dict.fromkeys((str(status) for status in Status), 0)
+        for row in mine:
+            counts[row.status] += int(row.n)
         states[f"module:{module}"] = {
             "key": f"module:{module}",
             "version": sum(int(row.version) for row in mine),
@@ -198,25 +208,49 @@ def _counted_states(session: Session, asked: dict[str, list[Any]]) -> dict[str, 
             "total": sum(counts.values()),
         }
     if ids := asked.get("connection"):
-        # Whatever is pending waits for the one connection there is; its number changes with the counters, so their
-        # versions are part of the connection's.
-        waiting = sum(int(row.n) for row in rows if row.status == Status.PENDING)
-        counted = sum(int(row.version) for row in rows)
-        for connection in session.scalars(_CONNECTIONS, {"ids": ids}):
-            states[connection.key] = {
-                "key": connection.key,
-                "version": connection.own_version + counted,
-                "state": connection.state,
-                "since": _iso(connection.state_since),
-                "product": connection.product,
-                "business": connection.business_name,
-                "direction": connection.direction,
-                "cycle_seconds": connection.cycle_seconds,
-                "at": _iso(connection.last_synchronised_at),
-                "next_at": _iso(connection.next_run_at),
-                "waiting": waiting,
-            }
+        connections = session.scalars(_CONNECTIONS).all()
+        found = [
+            _connection_state(one, len(connections), [row for row in rows if row.connection_id == one.id])
+            for one in connections
+        ]
+        if found:
+            states[ALL_CONNECTIONS] = _together(found)
+        states |= {state["key"]: state for state in found}
+        wanted = {f"connection:{id_}" for id_ in ids}
+        states = {key: state for key, state in states.items() if key in wanted or not key.startswith("connection:")}
     return states
+
+
+def _connection_state(connection: Connection, among: int, counted: Sequence[Row[*tuple[Any, ...]]]) -> State:
+    """A connection of `among` in all, with the number of records that wait for it.
+
+    That number changes with the counters of its records, so their versions are part of the connection's.
+    """
+    return {
+        "key": connection.key,
+        "version": connection.own_version + sum(int(row.version) for row in counted),
+        "state": connection.state,
+        "since": _iso(connection.state_since),
+        "product": connection.product,
+        "business": connection.business_name,
+        "direction": connection.direction,
+        "cycle_seconds": connection.cycle_seconds,
+        "at": _iso(connection.last_synchronised_at),
+        "next_at": _iso(connection.next_run_at),
+        "waiting": sum(int(row.n) for row in counted if row.status == Status.PENDING),
+        "among": among,
+    }
+
+
+def _together(found: Sequence[State]) -> State:
+    """All connections as one: the worst of them, how many are in that state, and all that waits."""
+    worst = min(found, key=lambda state: _BY_URGENCY.index(state["state"]))
+    return worst | {
+        "key": ALL_CONNECTIONS,
+        "version": sum(state["version"] for state in found),
+        "alike": sum(state["state"] == worst["state"] for state in found),
+        "waiting": sum(state["waiting"] for state in found),
+    }
 
 
 def _iso(moment: datetime | None) -> str | None:

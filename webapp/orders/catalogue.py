@@ -126,6 +126,8 @@ def known_products(session: Session) -> dict[str, Known]:
 class _Products(Kind):
     """See webapp.importing.run.Kind."""
 
+    # Products belong to no connection.
+    connection_id = None
     things = "products"
     columns = PRODUCTS
     labels = PRODUCT_LABELS

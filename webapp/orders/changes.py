@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from webapp.companies.models import Company
 from webapp.connection.models import Connection
 from webapp.db import UnitOfWork
 from webapp.orders.amounts import Line, LineValues, lines_text, price_problem
@@ -45,12 +46,14 @@ def create_order(
     """Add an order of the company `values["company_id"]` with these cleaned values and lines.
 
     An empty number becomes the next one. With `confirmed`, as for orders of the past, it is sent at once where its
-    prices are valid. Raises IntegrityError where another order has the same number.
+    prices are valid. Raises IntegrityError where another order of its
+    connection has the same number.
     """
     columns = ("company_id", "made_by_form", *EDITABLE)
     given = {name: value for name, value in values.items() if name in columns and (name != "number" or value)}
     # The totals are made before the row is, which would give the shipping its default.
     order = Order(**{"shipping": Decimal(0), **given, "lines": []})
+    order.connection_id = work.session.get_one(Company, order.company_id).connection_id
     order.put_lines(lines)
     order.phase = _phase(CONFIRMED if confirmed else VALIDATING, lines)
     work.session.add(order)

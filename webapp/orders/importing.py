@@ -43,7 +43,6 @@ from sqlalchemy.orm import Session
 from webapp.companies.columns import OWNER
 from webapp.companies.models import Company
 from webapp.connection.models import Connection as Sage
-from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.importing.parents import company_columns, find_companies
 from webapp.importing.report import FileReport, ImportReport, LinesReport
@@ -51,6 +50,7 @@ from webapp.importing.run import (
     Kind,
     Progress,
     Written,
+    chosen_connection,
     columns_of,
     import_rows,
     only_import,
@@ -60,6 +60,7 @@ from webapp.importing.table import Table as File
 from webapp.importing.writing import (
     STAGED,
     Standing,
+    belongs,
     change,
     child_standings,
     create,
@@ -138,6 +139,7 @@ def import_orders(
     progress: Progress = lambda file, done, total: None,
     *,
     lines: Path | None = None,
+    connection_id: int | None = None,
 ) -> ImportReport:
     """Create and change orders from a CSV file, as webapp.companies.importing does companies.
 
@@ -161,7 +163,8 @@ def import_orders(
             with Session(connection) as session:
                 products = {**products_in(beside), **known_products(session)} if dry_run else known_products(session)
         read = stage_lines(connection, reading, products, progress)
-        kind = _Orders(notation, people_by_email(connection), table.path.name, has_lines_inside)
+        sage_id, owners = chosen_connection(services, connection_id), people_by_email(connection)
+        kind = _Orders(sage_id, notation, owners, table.path.name, has_lines_inside)
         report = import_rows(services, connection, kind, file, columns, dry_run=dry_run, progress=progress)
         _note_lines(connection, read, report.file)
     report.notes += filter(None, [notation.days])
@@ -204,7 +207,15 @@ class _Orders(Kind):
         *("internal_notes", "owner_id"),
     )
 
-    def __init__(self, notation: Notation, owners: Mapping[str, int], lines_file: str, has_lines_inside: bool) -> None:
+    def __init__(
+        self,
+        connection_id: int | None,
+        notation: Notation,
+        owners: Mapping[str, int],
+        lines_file: str,
+        has_lines_inside: bool,
+    ) -> None:
+        self.connection_id = connection_id
         self._notation = notation
         self._owners = owners
         self._lines_file = lines_file
@@ -261,7 +272,7 @@ class _Orders(Kind):
             session.execute(delete(_ROWS).where(same.is_not(None)))
         else:
             refuse(session, _ROWS, same.is_not(None), "Line ", same, " has the same number: keep one of the two.")
-        find_companies(session, _ROWS)
+        find_companies(session, _ROWS, self.sage(session))
         self._add_up_lines(session)
 
     def _add_up_lines(self, session: Session) -> None:
@@ -301,8 +312,8 @@ class _Orders(Kind):
     def write(self, work: UnitOfWork) -> Written:
         """Match the rows with the orders that there are, and write them with their lines."""
         session = work.session
-        _match(session)
-        sage = main_connection(session)
+        sage = self.sage(session)
+        _match(session, sage)
         changed = _change(session, sage)
         created, moved = _create(session, sage)
         _put_lines(session)
@@ -313,12 +324,13 @@ _HERE_ONLY = ("internal_notes", "owner_id")
 _NEUTRAL = ("ordered_on", "valid_until", "shipping", "notes")
 
 
-def _match(session: Session) -> None:
+def _match(session: Session, sage: Sage | None) -> None:
     """Note for each staged row which order it means, and what of it is new; refuse what cannot be.
 
     The orders are held from here on, so that none of them goes to Sage while it is compared.
     """
-    meant = select(Order.id, Order.number).where(Order.number.in_(select(_ROWS.c.number).where(usable(_ROWS))))
+    named = select(_ROWS.c.number).where(usable(_ROWS))
+    meant = select(Order.id, Order.number).where(Order.number.in_(named), belongs(Order, sage))
     held = meant.order_by(Order.id).with_for_update().cte("held")
     session.execute(update(_ROWS).where(usable(_ROWS), _ROWS.c.number == held.c.number).values(record_id=held.c.id))
     is_order, is_new = Order.id == _ROWS.c.record_id, _ROWS.c.record_id.is_(None)
@@ -326,8 +338,10 @@ def _match(session: Session) -> None:
     refuse(session, _ROWS, and_(is_new, _ROWS.c.company_id.is_(None)), new, "whose it is: write its company.")
     refuse(session, _ROWS, and_(is_new, _ROWS.c.ordered_on.is_(None)), new, "of which day it is: write its date.")
     name = select(Order.company_name).where(is_order, Order.company_id != _ROWS.c.company_id).scalar_subquery()
-    belongs = func.concat("Order ", _ROWS.c.number, " belongs to ", name, " here: give the other order another number.")
-    refuse(session, _ROWS, name.is_not(None), belongs)
+    elsewhere = func.concat(
+        "Order ", _ROWS.c.number, " belongs to ", name, " here: give the other order another number."
+    )
+    refuse(session, _ROWS, name.is_not(None), elsewhere)
 
     # An order that begins later than it ended, or is said to end before it begins, holds as long as a new one.
     first = func.coalesce(_ROWS.c.ordered_on, Order.ordered_on)
@@ -418,7 +432,7 @@ def _create(session: Session, sage: Sage | None) -> tuple[int, list[Moved]]:
     }
     source = _ROWS.join(Company.__table__, Company.id == _ROWS.c.company_id)
     made = create(session, Order, source, _ROWS, values, sage, _standings(phase, sage, problem))
-    is_made = and_(_ROWS.c.record_id.is_(None), Order.number == _ROWS.c.number)
+    is_made = and_(_ROWS.c.record_id.is_(None), Order.number == _ROWS.c.number, belongs(Order, sage))
     session.execute(update(_ROWS).where(usable(_ROWS), is_made).values(record_id=Order.id))
     return made
 
@@ -429,8 +443,8 @@ def _standings(
     """The rules of webapp.sync.sending.order_standing for many rows."""
     mend = func.jsonb_strip_nulls(func.jsonb_build_object("code", problem, "line", _ROWS.c.problem_line))
     return [
-        Standing(phase == VALIDATING, Reason.NEVER_SENT, mend, to_sage=False, anew=False),
-        Standing(phase == VALIDATED, Reason.NEVER_SENT, {"code": "validated"}, to_sage=False, anew=False),
+        Standing(phase == VALIDATING, Reason.NEVER_SENT, mend, anew=False),
+        Standing(phase == VALIDATED, Reason.NEVER_SENT, {"code": "validated"}, anew=False),
         *child_standings(sage),
     ]
 

@@ -68,7 +68,7 @@ class Product(Base):
 
 
 class Order(Synced, Base):
-    """An order. `number` names it for people and is unique; the database gives one where none is given.
+    """An order. `number` names it for people and is unique in its connection; the database gives one where none is given.
 
     `phase` is validating (its prices are checked next, or must be mended), validated (somebody may have it sent) or
     confirmed (somebody did). `shipping` and the totals are amounts without and with tax in the currency of the business:
@@ -110,7 +110,8 @@ class Order(Synced, Base):
 
     __table_args__ = (
         *Synced.sync_constraints("sales_order"),
-        UniqueConstraint("number"),
+        # Two companies in Sage number their documents alike.
+        UniqueConstraint("number", "connection_id", name="uq_sales_order_number", postgresql_nulls_not_distinct=True),
         CheckConstraint("number <> ''", name="number"),
         CheckConstraint("phase IN ('validating', 'validated', 'confirmed')", name="phase"),
         CheckConstraint("valid_until >= ordered_on", name="valid_until"),

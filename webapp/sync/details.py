@@ -85,6 +85,8 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
                 f"Sage has the code {detail['value']} for this {noun}, and another one here has it already. "
                 "Change the code of one of them, then ask an admin to resync this one."
             )
+        case "code_doubled":
+            return f"Another {noun} of this Sage company has the code {detail['value']}. Change the code and save."
         case "number_in_use":
             return (
                 f"Sage has the number {detail['value']} for this {noun}, and another one here has it already. "

@@ -35,8 +35,8 @@ def candidates(session: Session, record: Synced) -> Sequence[Synced]:
 
 
 def can_be_one(record: Synced, other: Synced) -> bool:
-    """Whether two records can become one: exactly one of them is in Sage already."""
-    return (record.sage_id is None) != (other.sage_id is None)
+    """Whether two records can become one: exactly one of them is in Sage already, and both belong to the same Sage."""
+    return record.connection_id == other.connection_id and (record.sage_id is None) != (other.sage_id is None)
 
 
 def make_one(work: UnitOfWork, record: Synced, other: Synced, connection: Connection | None, user_id: int) -> Synced:

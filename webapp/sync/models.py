@@ -53,7 +53,10 @@ class Synced:
 
     @declared_attr
     def connection_id(cls) -> Mapped[int | None]:
-        """The Sage company that this record belongs to; None where nothing is connected yet."""
+        """The connection that this record belongs to: a contact and an order to that of their company.
+
+        None where there was no connection yet when it was made; the first one takes those (webapp.sync.sending.adopt).
+        """
         return mapped_column(BigInteger, ForeignKey("sage_connection.id"))
 
     @declared_attr.directive
@@ -234,7 +237,7 @@ class Conflict(Base):
 
 
 class StatusCount(Base):
-    """How many records of a module have a status.
+    """How many records of a module and a connection have a status; connection 0 stands for those that belong to none.
 
     Kept by triggers in the transaction of each change, so that a count costs nothing and is never wrong. Spread over
     slots by backend, so that two writers rarely wait for each other: the count is the sum, and so is the version, which
@@ -245,6 +248,7 @@ class StatusCount(Base):
 
     module: Mapped[str] = mapped_column(Text, primary_key=True)
     status: Mapped[str] = mapped_column(Text, primary_key=True)
+    connection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, server_default=text("0"))
     slot: Mapped[int] = mapped_column(primary_key=True)
     n: Mapped[int] = mapped_column(BigInteger)
     version: Mapped[int] = mapped_column(BigInteger)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from webapp.connection.models import Connection
 from webapp.live.protocol import shown
-from webapp.live.states import read_states
+from webapp.live.states import ALL_CONNECTIONS, read_states
 from webapp.status import Reason, Status
 from webapp.sync.models import Synced, SyncEvent
 from webapp.sync.records import SYNCED
@@ -26,19 +26,25 @@ MOST_COUNTED = 1_000
 class Surroundings:
     """What each page about synchronised records shows around them, in the very form that live messages bring it.
 
-    `module` has the counters. `connection` is None while Sage was never connected.
+    `module` has the counters. `connections` are those that matter to the page, and `connection` is what its indicator
+    shows: the only one of them, or all taken together; None while Sage was never connected.
     """
 
     module: dict[str, Any]
     connection: dict[str, Any] | None
+    connections: list[dict[str, Any]]
 
 
-def read_surroundings(session: Session, module: str, reader: Glance) -> Surroundings:
-    """The counters of `module` and the state of the connection, in the words for this reader."""
-    connection = session.scalar(select(func.min(Connection.id)))
-    keys = [f"module:{module}", f"connection:{connection or 0}"]
+def read_surroundings(session: Session, module: str, reader: Glance, connection_id: int | None = None) -> Surroundings:
+    """The counters of `module` and the state of the connections, in the words for this reader.
+
+    With `connection_id` only that connection counts: the one of a record.
+    """
+    ids = session.scalars(select(Connection.id).order_by(Connection.id)).all() if connection_id is None else []
+    own = [f"connection:{id_}" for id_ in ids or [connection_id or 0]]
+    keys = [f"module:{module}", *own, *([ALL_CONNECTIONS] if len(own) > 1 else [])]
     states = {key: shown(state, reader.zone, reader.now) for key, state in read_states(session, keys).items()}
-    return Surroundings(states[keys[0]], states.get(keys[1]))
+    return Surroundings(states[keys[0]], states.get(keys[-1]), [states[key] for key in own if key in states])
 
 
 def place_in_queue(session: Session, record: Synced) -> int | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from sqlalchemy import select, update
 
 from webapp.companies.models import CUSTOMER, Company
-from webapp.connection.models import CONNECTED, Connection
-from webapp.connection.queries import main_connection
+from webapp.connection.models import Connection
+from webapp.connection.queries import list_connections, main_connection
 from webapp.db import UnitOfWork
 from webapp.orders.models import CONFIRMED, Order
 from webapp.status import Reason
 from webapp.sync.models import Synced, WriteIntent
 from webapp.sync.records import OF_MODULE, find_record
-from webapp.sync.sending import have_sent
-from webapp.sync.transitions import move, move_all, waiting_for_sage
+from webapp.sync.sending import adopt, have_sent
+from webapp.sync.transitions import move, move_all, queued_as
 
 
 class UnknownKeyError(Exception):
@@ -42,16 +42,19 @@ def resync(work: UnitOfWork, keys: list[str], user_id: int | None) -> int:
         if record is None:
             raise UnknownKeyError(key)
         records.append(record)
-    connection = main_connection(work.session)
+    main = main_connection(work.session)
     for record in records:
         if record.sync_reason == Reason.OUTCOME_UNKNOWN:
             _give_up_unknown(work, record)
-        have_sent(work, record, connection, cause="resync", user_id=user_id)
+        have_sent(work, record, main, cause="resync", user_id=user_id)
     work.commit()
-    count = len(records)
-    if connection is not None:
-        count += sum(_resync_all(work, model, connection, user_id) for model in modules)
-    return count
+    if modules and main is not None:
+        adopt(work, main)
+    return len(records) + sum(
+        _resync_all(work, model, connection, user_id)
+        for model in modules
+        for connection in list_connections(work.session)
+    )
 
 
 def _give_up_unknown(work: UnitOfWork, record: Synced) -> None:
@@ -63,19 +66,19 @@ def _give_up_unknown(work: UnitOfWork, record: Synced) -> None:
 
 
 def _resync_all(work: UnitOfWork, model: type[Synced], connection: Connection, user_id: int | None) -> int:
-    """Have all records of a module compared again, a batch at a time, so that nobody who edits one waits for all.
+    """Have all records of a module and a connection compared again, a batch at a time, so that nobody who edits one
+    waits for all.
 
     Those that do not go to Sage, and those that only an admin who looked at them may send, are left out.
     """
-    reason, detail = Reason.QUEUED, {"code": "queued"}
-    if connection.state != CONNECTED:
-        reason, detail = Reason.WAITING_FOR_SAGE, waiting_for_sage(connection)
+    reason, detail = queued_as(connection)
+    mine = model.connection_id == connection.id
     count = after = 0
     while True:
         last = work.session.scalar(
-            select(model.id).where(model.id > after).order_by(model.id).offset(_BATCH - 1).limit(1)
+            select(model.id).where(mine, model.id > after).order_by(model.id).offset(_BATCH - 1).limit(1)
         )
-        where = (model.id > after) & model.sync_reason.not_in(_LEFT_OUT)
+        where = mine & (model.id > after) & model.sync_reason.not_in(_LEFT_OUT)
         if model is Company:
             where &= Company.type == CUSTOMER
         elif model is Order:
@@ -90,7 +93,6 @@ def _resync_all(work: UnitOfWork, model: type[Synced], connection: Connection, u
             detail,
             cause="resync",
             user_id=user_id,
-            connection=connection,
             limit=_BATCH,
         )
         work.commit()

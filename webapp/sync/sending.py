@@ -6,7 +6,8 @@ workers let it go on then. An order goes nowhere before somebody has it sent.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy.orm import Session, aliased
 
 from webapp.companies.models import PROSPECT, Company
 from webapp.connection.models import Connection
@@ -14,10 +15,12 @@ from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
 from webapp.orders.amounts import price_problem
 from webapp.orders.models import CONFIRMED, Order
-from webapp.status import Reason
-from webapp.sync.models import Json, Synced
+from webapp.status import Reason, Status
+from webapp.sync.models import Conflict, Json, Synced, WriteIntent
 from webapp.sync.transitions import move, move_all, queue, queued_as
 
+# Records that are taken over by one statement.
+_AT_ONCE = 5_000
 # What a company's people wait with when it has lost its customer in Sage.
 _GONE = (Reason.DELETED_IN_SAGE, Reason.UNLINKED)
 
@@ -27,25 +30,29 @@ def have_sent(
 ) -> None:
     """Give a record the status that the rules say, and have it compared with Sage where they allow it.
 
-    An order must have its lines loaded.
+    A company goes through its own connection, and what belongs to it through that one too. `connection` is for a company
+    that has none yet. An order must have its lines loaded.
     """
+    company = record if isinstance(record, Company) else _company_of(work, record)
+    if company.connection_id is not None:
+        connection = work.session.get_one(Connection, company.connection_id)
+    record.connection_id = connection.id if connection else None
     match record:
         case Company():
             reason, detail = company_standing(record.type, connection)
-        case Contact():
-            company = work.session.get_one(Company, record.company_id)
-            reason, detail = child_standing(company, connection)
         case Order():
-            company = work.session.get_one(Company, record.company_id)
             reason, detail = order_standing(record, company, connection)
         case _:
-            raise AssertionError(record)
+            reason, detail = child_standing(company, connection)
     if (reason, detail) == queued_as(connection):
         queue(work, record, connection, cause=cause, user_id=user_id)
         return
-    if reason is Reason.WAITING_FOR_PARENT and connection is not None:
-        record.connection_id = connection.id
     move(work, record, reason, detail, cause=cause, user_id=user_id)
+
+
+def _company_of(work: UnitOfWork, record: Synced) -> Company:
+    assert isinstance(record, Contact | Order)
+    return work.session.get_one(Company, record.company_id)
 
 
 def company_standing(type_: str, connection: Connection | None) -> tuple[Reason, Json]:
@@ -87,6 +94,98 @@ def has_company_in_sage() -> ColumnElement[bool]:
 def waiting_for_parent(company: Company) -> Json:
     """The detail of a record that cannot be sent before `company` is in Sage."""
     return {"code": "waiting_for_parent", "parent": company.key, "name": company.name}
+
+
+def stays_with_connection(session: Session, company: Company) -> bool:
+    """Whether a company must keep its connection: the company in Sage behind it has the customer, or may have it.
+
+    Another connection would make the customer a second time. The row must be locked by whoever acts on the answer.
+    """
+    begun = exists().where(
+        WriteIntent.kind == Company.kind,
+        WriteIntent.record_id == company.id,
+        WriteIntent.operation == "create",
+        WriteIntent.state.in_(["open", "unknown"]),
+    )
+    return company.sage_id is not None or bool(session.scalar(select(begun)))
+
+
+def adopt(work: UnitOfWork, connection: Connection) -> None:
+    """Have what was saved before there was a connection belong to the first one and be sent; commits as often as needed.
+
+    A company whose code another one of the connection has by now is left to a person. Does nothing where all records
+    belong to a connection.
+    """
+    reason, detail = queued_as(connection)
+    for model in (Company, Contact, Order):
+        lonely = model.connection_id.is_(None) & (model.sync_reason != Reason.REJECTED)
+        if model is Company:
+            _leave_doubled_codes(work, connection)
+        sent = lonely & (model.sync_reason == Reason.NEVER_SENT) & (model.sync_detail["code"].astext == "never_sent")
+        while move_all(work, model, sent, reason, detail, cause="connection", connection=connection):
+            work.commit()
+        others = select(model.id).where(lonely).order_by(model.id).limit(_AT_ONCE).with_for_update()
+        taken = {"connection_id": connection.id, "sync_version": model.sync_version + 1}
+        while work.session.execute(update(model).where(model.id.in_(others)).values(taken).returning(model.id)).first():
+            work.commit()
+
+
+def _leave_doubled_codes(work: UnitOfWork, connection: Connection) -> None:
+    mine = aliased(Company)
+    has_it = exists().where(mine.connection_id == connection.id, mine.code == Company.code)
+    doubled = select(Company).where(
+        Company.connection_id.is_(None), Company.code != "", Company.sync_reason != Reason.REJECTED, has_it
+    )
+    for company in work.session.scalars(doubled.with_for_update(of=Company)).all():
+        detail = {"code": "code_doubled", "field": "code", "value": company.code}
+        move(work, company, Reason.REJECTED, detail, cause="connection")
+    work.commit()
+
+
+def connection_changed(work: UnitOfWork, company: Company, *, user_id: int | None) -> None:
+    """Have what belongs to a company follow it to its new connection.
+
+    A company that may move is in no Sage, and neither is what belongs to it: what it was linked to went with the
+    customer. So it begins anew, and what was doubtful about it there is no more. Whoever has a record of it in hand
+    finds its claim gone and writes nothing.
+    """
+    nowhere = {"sage_id": None, "sage_number": None, "sage_updated_at": None, "agreed": None}
+    for model in (Contact, Order):
+        belongs = model.company_id == company.id
+        ids = select(model.id).where(belongs)
+        of_it = (WriteIntent.kind == model.kind) & WriteIntent.record_id.in_(ids)
+        work.session.execute(
+            update(WriteIntent).where(of_it, WriteIntent.state.in_(["open", "unknown"])).values(state="refused")
+        )
+        in_doubt = (Conflict.kind == model.kind) & Conflict.record_id.in_(ids)
+        work.session.execute(
+            update(Conflict)
+            .where(in_doubt, Conflict.resolved_at.is_(None))
+            .values(resolved_at=func.now(), taken="ours")
+        )
+        work.session.execute(
+            update(model)
+            .where(belongs)
+            .values(
+                connection_id=company.connection_id,
+                claim=None,
+                claimed_until=None,
+                sync_version=model.sync_version + 1,
+                **nowhere,
+            )
+        )
+        begun = model.sync_status.in_([Status.SYNCHRONISED, Status.PENDING, Status.REVIEW])
+        detail = waiting_for_parent(company)
+        while move_all(
+            work,
+            model,
+            belongs & begun & (model.sync_reason != Reason.WAITING_FOR_PARENT),
+            Reason.WAITING_FOR_PARENT,
+            detail,
+            cause="edit",
+            user_id=user_id,
+        ):
+            pass
 
 
 def type_changed(work: UnitOfWork, company: Company, *, user_id: int | None) -> None:

@@ -70,14 +70,13 @@ def _is_due(kind: Kind) -> list[ColumnElement[bool]]:
 def _waits_in_vain(kind: Kind, connection_id: int | BindParameter[int]) -> list[ColumnElement[bool]]:
     """Conditions on a contact or an order that waits for a company which Sage has.
 
-    Or for a prospect: that the drain finds when it looks at the record. What came out of Sage with a prospect and is to
-    go back with it may belong to no connection yet.
+    Or for a prospect: that the drain finds when it looks at the record.
     """
     assert kind.company_id is not None
     model = kind.model
     there = select(Company.id).where(or_(has_company_in_sage(), Company.type == PROSPECT))
     return [
-        or_(model.connection_id == connection_id, model.connection_id.is_(None)),
+        model.connection_id == connection_id,
         model.sync_reason == _WAITING,
         kind.company_id.in_(there),
     ]
@@ -147,7 +146,7 @@ def let_children_go(work: UnitOfWork, connection_id: int) -> None:
     reason, detail = queued_as(connection)
     for kind in CHILDREN:
         where = and_(*_waits_in_vain(kind, connection_id))
-        while move_all(work, kind.model, where, reason, detail, cause="worker", connection=connection):
+        while move_all(work, kind.model, where, reason, detail, cause="worker"):
             work.commit()
 
 

@@ -23,10 +23,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from webapp.companies.models import CUSTOMER, Company
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
+from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason, Status
 from webapp.sync.models import Json, SyncCursor, Synced, SyncRun, WriteIntent
+from webapp.sync.sending import adopt
 from webapp.sync.transitions import move, move_all, queue, queued_as
 from workers.engine.decide import Action, RemoteState, decide
 from workers.engine.due import hold_children
@@ -112,6 +114,10 @@ def _while_alone(action: Callable[[], object]) -> None:
 
 
 def _pull(services: Services, connection_id: int, connect: Connect, user_id: int | None, alone: Lock | None) -> None:
+    with services.database.unit_of_work() as work:
+        main = main_connection(work.session)
+        if main is not None and main.id == connection_id and main.state not in (CONNECTING, PAUSED):
+            adopt(work, main)
     with services.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id, with_for_update=True)
         if connection.state in (CONNECTING, PAUSED):
@@ -451,7 +457,7 @@ def _take_strangers(
         if remote.parent not in company_ids or made_by is not None:
             continue
         company_id = company_ids[remote.parent]
-        found = match(remote.fields, _candidates(work, kind, remote, company_id), kind.keys)
+        found = match(remote.fields, _candidates(work, kind, remote, company_id, connection), kind.keys)
         if not kind.says_origin and {one.record_id for one in begun} & set(found.ids):
             # Whether it is that one is known when its create is settled.
             reading.leave(remote)
@@ -503,9 +509,10 @@ def _may_be_made(company_id: int, remote: RemoteRecord, begun: Sequence[WriteInt
 
 
 def _candidates(
-    work: UnitOfWork, kind: Kind, remote: RemoteRecord, company_id: int | None
+    work: UnitOfWork, kind: Kind, remote: RemoteRecord, company_id: int | None, connection: Connection
 ) -> list[tuple[int, dict[str, str]]]:
-    """Records that one of Sage could be: of its company, not linked or linked to one that was deleted, and alike.
+    """Records that one of Sage could be: of its company, or for a company of its connection, not linked or linked to
+    one that was deleted, and alike.
 
     The database finds what may fit, by the columns that are indexed for it; match decides.
     """
@@ -513,7 +520,9 @@ def _candidates(
     found: dict[int, dict[str, str]] = {}
     for condition in kind.alike(remote.fields):
         wanted = select(model).where(
-            condition, (model.sage_id.is_(None)) | (model.sync_reason == Reason.DELETED_IN_SAGE)
+            condition,
+            model.connection_id == connection.id,
+            (model.sage_id.is_(None)) | (model.sync_reason == Reason.DELETED_IN_SAGE),
         )
         if kind.company_id is not None:
             wanted = wanted.where(kind.company_id == company_id)
