@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     demo_password: SecretStr | None = Field(
         None, description="Password of the demo users; without it one is made at the first start and printed."
     )
+    workers: Annotated[int, Field(ge=2, le=100)] = Field(
+        4,
+        description="Worker processes: so many connections are sent to side by side; one always stays free of reading.",
+    )
     cycle_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         60, description="How often changes are fetched from Sage, in seconds."
     )

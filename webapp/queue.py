@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import structlog
 from redis import Redis, RedisError
-from rq import Queue
+from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
 log = structlog.get_logger()
@@ -48,6 +48,10 @@ class Jobs:
     def pull_begins(self, connection_id: int) -> None:
         """The waiting job has begun: who asks from now on gets another one."""
         self._begins("workers.jobs.pull", connection_id)
+
+    def readers_at_most(self) -> int:
+        """How many pulls may run at a time, so that one worker is free for pushes. Raises RedisError."""
+        return max(Worker.count(connection=self._redis, queue=self._pull) - 1, 1)
 
     def authorise(self, connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:
         """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rq import Queue, Worker
+from rq.serializers import JSONSerializer
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
@@ -22,6 +24,7 @@ from webapp.live.states import keys_moved_by, read_states, read_versions
 from webapp.orders.importing import import_orders
 from webapp.orders.models import Order
 from webapp.overview import read_overview
+from webapp.queue import PULL_QUEUE
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import StatusCount, WriteIntent
@@ -279,6 +282,27 @@ def test_an_import_is_about_one_connection(north: Engine, south: Engine, tmp_pat
     assert [tuple(row) for row in numbers] == [("77", north.connection_id), ("77", south.connection_id)]
     with pytest.raises(ImportRefused, match="There is no connection 99"):
         import_companies(services, companies, connection_id=99)
+
+
+def test_reading_leaves_a_worker_to_those_who_wait(north: Engine, south: Engine) -> None:
+    """Two workers: while one of them reads from one company in Sage, the other one reads from none."""
+    services = north.services
+    queue = Queue(PULL_QUEUE, connection=services.redis, serializer=JSONSerializer)
+    pool = [Worker([queue], connection=services.redis, serializer=JSONSerializer) for _ in range(3)]
+    for worker in pool[:2]:
+        worker.register_birth()
+
+    north.sage.during_next("customers.changed", south.pull)
+    north.pull()
+    assert "customers.changed" not in south.sage.calls
+    assert south.connection().next_run_at is None, "it is begun by the sweep"
+    south.pull()
+    assert "customers.changed" in south.sage.calls
+    pool[2].register_birth()
+    south.sage.calls.clear()
+    north.sage.during_next("customers.changed", south.pull)
+    north.pull()
+    assert "customers.changed" in south.sage.calls
 
 
 def test_a_business_is_connected_once(north: Engine, south: Engine) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from string import Template
 
 from webapp.config import Settings
 from webapp.run import embedded
@@ -219,6 +220,7 @@ def _program(name: str, command: list[str], settings: Settings) -> Program:
         # The commands of this installation come first.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "SYNCLIGHT_VAR": str(settings.var),
+        "SYNCLIGHT_WORKERS": str(settings.workers),
         # RQ's own commands know no other setting.
         "REDIS_URL": settings.redis_url,
         "PYTHONUNBUFFERED": "1",
@@ -229,7 +231,8 @@ def _program(name: str, command: list[str], settings: Settings) -> Program:
         environment["SYNCLIGHT_TOKEN_KEYS"] = _token_keys(settings)
     return Program(
         name=name,
-        command=tuple(command),
+        # As systemd does it with the same line.
+        command=tuple(Template(part).safe_substitute(environment) for part in command),
         environment=environment,
         folder=ROOT,
         log=settings.var / "log" / f"{name}.log",

@@ -88,12 +88,17 @@ def pull(services: Services, connection_id: int, connect: Connect, user_id: int 
     """Take over what changed in Sage since the last time, and note that Sage answered.
 
     Where another process does so already, nothing is done. A fault of the connection is shown on the connection; a
-    passing fault of Sage ends this pull, and the next one begins where the last complete one ended.
+    passing fault of Sage ends this pull, and the next one begins where the last complete one ended. Where other
+    connections are being read by all workers but one, it is begun a little later: that one is for what people wait for.
     """
     alone: Lock | None
     try:
-        alone = services.redis.lock(f"synclight:pull:{connection_id}", timeout=_ALONE_SECONDS, blocking=False)
+        alone = services.redis.lock(_lock_of(connection_id), timeout=_ALONE_SECONDS, blocking=False)
         if not alone.acquire():
+            return
+        if _are_too_many(services):
+            alone.release()
+            _postpone(services, connection_id)
             return
     except RedisError:
         # Two pulls side by side only cost calls.
@@ -103,6 +108,26 @@ def pull(services: Services, connection_id: int, connect: Connect, user_id: int 
     finally:
         if alone is not None:
             _while_alone(alone.release)
+
+
+def _lock_of(connection_id: int) -> str:
+    return f"synclight:pull:{connection_id}"
+
+
+def _are_too_many(services: Services) -> bool:
+    """Whether more pulls run, with this one, than leave a worker for pushes. Raises RedisError."""
+    with services.database.unit_of_work() as work:
+        ids = work.session.scalars(select(Connection.id)).all()
+    running: int = services.redis.exists(*map(_lock_of, ids))
+    return running > services.jobs.readers_at_most()
+
+
+def _postpone(services: Services, connection_id: int) -> None:
+    """Have the sweep begin it as soon as a worker is free."""
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id, with_for_update=True)
+        connection.next_run_at = None
+        work.commit()
 
 
 def _while_alone(action: Callable[[], object]) -> None:
