@@ -127,17 +127,17 @@ MUTATIONS = (
     Mutation(
         "the watermark moves though the reading broke off",
         "workers/engine/pull.py",
-        "for page in there.changed(None if whole or watermark is None else watermark - OVERLAP):",
+        "for page in _together(there.changed(None if whole or watermark is None else watermark - OVERLAP)):",
         "with services.database.unit_of_work() as early:\n"
         "        _note_moment(early, connection_id, kind.cursor, began)\n        early.commit()\n"
-        "    for page in there.changed(None if whole or watermark is None else watermark - OVERLAP):",
+        "    for page in _together(there.changed(None if whole or watermark is None else watermark - OVERLAP)):",
         f"{ENGINE}test_a_pull_that_breaks_off_does_not_move_the_watermark",
     ),
     Mutation(
         "reading begins at the watermark, without an overlap",
         "workers/engine/pull.py",
-        "else watermark - OVERLAP):",
-        "else watermark):",
+        "else watermark - OVERLAP)):",
+        "else watermark)):",
         f"{ATTACKS}test_a_change_from_right_before_the_watermark_arrives",
     ),
     Mutation(

@@ -642,6 +642,7 @@ def test_a_pull_that_the_database_breaks_off_says_so_and_is_done_again(
 
 
 def test_a_long_pull_stays_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull_module, "_PROGRESS_SECONDS", 0.0)
     engine.sage.page_size = 1
     engine.sage.customers.add(name="Eins", code="1")
     engine.sage.customers.add(name="Zwei", code="2")

@@ -30,6 +30,7 @@ from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import Conflict, Synced, SyncEvent, WriteIntent
 from webapp.sync.sending import is_in_sage
+from workers.engine import pull as pull_module
 from workers.engine.kinds import KINDS, fields_of
 from workers.sage.connector import OutcomeUnknown, Rejected, Transient
 
@@ -43,6 +44,12 @@ FIELDS = {
 COLLECTIONS = ("customers", "persons", "orders")
 WRITES = [f"{name}.{method}" for name in COLLECTIONS for method in ("create", "update")]
 READS = [f"{name}.{method}" for name in COLLECTIONS for method in ("read", "changed", "deleted")]
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull of few records takes several transactions, between which things happen."""
+    monkeypatch.setattr(pull_module, "PAGE", 3)
 
 
 class Story:

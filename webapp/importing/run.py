@@ -23,8 +23,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from webapp.connection.models import Connection as Sage
 from webapp.connection.queries import main_connection
+from webapp.ahead import ahead
 from webapp.db import UnitOfWork
-from webapp.importing.ahead import ahead
 from webapp.importing.columns import Columns, recognise
 from webapp.importing.report import ImportReport
 from webapp.importing.table import DELIMITERS, ImportRefused

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from webapp.importing.ahead import ahead
+from webapp.ahead import ahead
 from webapp.importing.columns import Columns, recognise
 from webapp.importing.report import LinesReport
 from webapp.importing.run import (

@@ -26,7 +26,6 @@ from workers.sage.connector import (
     PERSON_FIELDS,
     Collection,
     Connector,
-    Fields,
     RemoteRecord,
     tidied,
 )
@@ -45,18 +44,31 @@ class Unique:
 
 
 @dataclass(frozen=True)
+class Alike:
+    """A sign that a record may be a stranger: `column`, which is indexed, holds what `of` makes of the stranger's field.
+
+    Where that field is empty it is no sign.
+    """
+
+    field: str
+    column: SQLColumnExpression[str]
+    of: Callable[[ColumnElement[str]], ColumnElement[str]]
+
+
+@dataclass(frozen=True, eq=False)
 class Kind:
     """One kind of records.
 
     `cursor` names how far its changes were read from Sage; until they were read once, none of it is sent.
     `names` are its fields in the neutral shape, `title` the one that people call it by, and `exact` those of which
     another spelling is another value. `collection` picks the kind from a connector.
-    `keys` are what a stranger in Sage is recognised by, and `alike` gives conditions on indexed columns, of which a
-    record has to meet one to come into question.
+    `keys` are what a stranger in Sage is recognised by, and `alike` the signs of which a record has to show one to come
+    into question.
     `sought` are the fields that an unanswered create is looked up by. Sage says itself which create made a customer; of
     the others (`says_origin` is False) all these fields have to agree.
     `in_sage` is what a record is here because Sage has it.
     `company_id` is the column of its company, None for companies themselves.
+    `in_columns` says that each field is a column of the same name, so that many records can be stored in one statement.
     `read_whole` says that all of it is read now and then, to find what went without a tombstone.
     """
 
@@ -66,7 +78,7 @@ class Kind:
     title: str
     collection: Callable[[Connector], Collection]
     keys: Keys
-    alike: Callable[[Fields], list[ColumnElement[bool]]]
+    alike: tuple[Alike, ...]
     sought: tuple[str, ...]
     says_origin: bool = False
     exact: frozenset[str] = frozenset()
@@ -74,6 +86,7 @@ class Kind:
     unique: Unique | None = None
     loads: tuple[ORMOption, ...] = ()
     company_id: SQLColumnExpression[int] | None = None
+    in_columns: bool = True
     read_whole: bool = False
 
     @property
@@ -86,28 +99,6 @@ class Kind:
         return ours == theirs if name in self.exact else plain(ours) == plain(theirs)
 
 
-def _company_alike(fields: Fields) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [Company.name_key == func.fold(fields["name"])]
-    if fields["code"]:
-        found.append(func.lower(Company.code) == fields["code"].lower())
-    if fields["tax_number"]:
-        found.append(Company.tax_number == fields["tax_number"])
-    if fields["email"]:
-        found.append(func.lower(Company.email) == fields["email"].lower())
-    return found
-
-
-def _contact_alike(fields: Fields) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [Contact.name_key == func.fold(fields["name"])]
-    if fields["email"]:
-        found.append(func.lower(Contact.email) == fields["email"].lower())
-    return found
-
-
-def _order_alike(fields: Fields) -> list[ColumnElement[bool]]:
-    return [Order.number_key == func.fold(fields["number"])]
-
-
 COMPANIES = Kind(
     model=Company,
     cursor="customers",
@@ -115,7 +106,12 @@ COMPANIES = Kind(
     title="name",
     collection=lambda sage: sage.customers,
     keys=customer_keys,
-    alike=_company_alike,
+    alike=(
+        Alike("name", Company.name_key, func.fold),
+        Alike("code", func.lower(Company.code), func.lower),
+        Alike("tax_number", Company.tax_number, lambda number: number),
+        Alike("email", func.lower(Company.email), func.lower),
+    ),
     sought=("code", "name"),
     says_origin=True,
     in_sage={"type": CUSTOMER},
@@ -128,7 +124,10 @@ CONTACTS = Kind(
     title="name",
     collection=lambda sage: sage.persons,
     keys=person_keys,
-    alike=_contact_alike,
+    alike=(
+        Alike("name", Contact.name_key, func.fold),
+        Alike("email", func.lower(Contact.email), func.lower),
+    ),
     sought=("email", "name"),
     company_id=Contact.company_id,
     read_whole=True,
@@ -140,13 +139,14 @@ ORDERS = Kind(
     title="number",
     collection=lambda sage: sage.orders,
     keys=order_keys,
-    alike=_order_alike,
+    alike=(Alike("number", Order.number_key, func.fold),),
     sought=("number",),
     exact=frozenset({"ordered_on", "valid_until", "shipping", "lines"}),
     in_sage={"phase": CONFIRMED},
     unique=Unique("number", "uq_sales_order_number", "number_in_use"),
     loads=(selectinload(Order.lines),),
     company_id=Order.company_id,
+    in_columns=False,
     read_whole=True,
 )
 # Parents first.
@@ -179,7 +179,7 @@ def new_record(
     take_link(kind, record, remote, connection)
     for name in kind.names:
         value = remote.fields[name] or (remote.number if kind is ORDERS and name == "number" else "")
-        if name != without and (value or kind is not ORDERS):
+        if name != without and (value or kind.in_columns):
             record.take(name, value)
     return record
 

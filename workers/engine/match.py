@@ -69,8 +69,9 @@ def match(
 
     A record whose own number differs is not the same, whatever else agrees: numbers are given by people who mean them.
     """
-    wanted = keys(theirs)
     candidates = [(record_id, keys(fields)) for record_id, fields in ours]
+    # Of most strangers nothing here is a candidate, and making their keys would be for nothing.
+    wanted = keys(theirs) if candidates else {}
     for key, value in wanted.items():
         ids = tuple(
             record_id

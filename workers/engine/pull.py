@@ -7,17 +7,37 @@ push, which reads that one record anew and decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from operator import itemgetter
+from time import monotonic
+from typing import Any
 
 import structlog
 from redis import RedisError
 from redis.exceptions import LockError
 from redis.lock import Lock
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    column,
+    func,
+    inspect,
+    literal,
+    literal_column,
+    select,
+    true,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from webapp.companies.models import CUSTOMER, Company
@@ -27,15 +47,15 @@ from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason, Status
-from webapp.sync.models import Json, SyncCursor, Synced, SyncRun, WriteIntent
+from webapp.sync.models import Json, Moment, SyncCursor, Synced, SyncEvent, SyncRun, WriteIntent
 from webapp.sync.sending import adopt
-from webapp.sync.transitions import move, move_all, queue, queued_as
+from webapp.sync.transitions import Moved, move, move_all, queue, queued_as
 from workers.engine.decide import Action, RemoteState, decide
 from workers.engine.due import hold_children
 from workers.engine.kinds import KINDS, Kind, fields_of, new_record, not_stored, take_link
 from workers.engine.match import match
 from workers.engine.push import Connect, believable, connection_failed
-from workers.sage.connector import AuthoriseAgain, Connector, RemoteRecord, Tombstone, Transient, Unreachable
+from workers.sage.connector import AuthoriseAgain, Connector, RemoteRecord, SageError, Tombstone, Transient, Unreachable
 
 log = structlog.get_logger()
 
@@ -45,11 +65,17 @@ OVERLAP = timedelta(minutes=5)
 BEFORE_FIRST = timedelta(days=1)
 # A pull of a connection keeps others from it for this long after its last page.
 _ALONE_SECONDS = 120
+# So many records are taken over in one transaction.
+PAGE = 1_000
+# How often a pull says how far it has come.
+_PROGRESS_SECONDS = 1.0
 # Of what Sage keeps no tombstones, all is read once in this time. It finds what was left out earlier, too.
 WHOLE_EVERY = timedelta(hours=1)
 
 _CANDIDATES_AT_MOST = 50
 _READ_LATER = (Reason.QUEUED, Reason.WAITING_FOR_SAGE, Reason.RETRYING, Reason.WAITING_FOR_PARENT)
+# Written out, because a plan that is made for any reason cannot use the indexes of this one alone.
+_DELETED = literal_column(f"'{Reason.DELETED_IN_SAGE}'", Text)
 # Statements that name records do so for this many.
 _AT_ONCE = 2_000
 
@@ -157,11 +183,15 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         work.touch(run)
         work.commit()
     tally, error = Tally(), ""
+    noted_at = monotonic()
 
     def after_page() -> None:
-        _note_progress(services, run.id, tally)
-        if alone is not None:
-            _while_alone(alone.reacquire)
+        nonlocal noted_at
+        if monotonic() - noted_at > _PROGRESS_SECONDS:
+            noted_at = monotonic()
+            _note_progress(services, run.id, tally)
+            if alone is not None:
+                _while_alone(alone.reacquire)
 
     try:
         with connect(services, connection_id, _forbidden) as sage:
@@ -180,6 +210,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         log.warning("pull_broken_off", connection=connection_id, error=error, exc_info=True)
     with services.database.unit_of_work() as work:
         run = work.session.get_one(SyncRun, run.id, with_for_update=True)
+        run.seen, run.created, run.changed, run.failed = tally.seen, tally.created, tally.changed, tally.failed
         run.finished_at = datetime.now(UTC)
         run.error = error or None
         work.touch(run)
@@ -223,7 +254,7 @@ def _read(
         for tombstones in there.deleted(watermark - OVERLAP):
             if tombstones:
                 _take_deletions(services, connection_id, kind, tombstones)
-    for page in there.changed(None if whole or watermark is None else watermark - OVERLAP):
+    for page in _together(there.changed(None if whole or watermark is None else watermark - OVERLAP)):
         # Where nothing changed, which is so most of the time, Sage gives one page with nothing on it.
         if page:
             _take_page(services, connection_id, page, tally, reading)
@@ -238,6 +269,25 @@ def _read(
             _note_moment(work, connection_id, _whole(kind), began)
             _have_missing_compared(work, connection_id, reading, began)
         work.commit()
+
+
+def _together(pages: Iterator[list[RemoteRecord]]) -> Iterator[list[RemoteRecord]]:
+    """Small pages as fewer large ones, because a transaction takes about as long for either.
+
+    None waits for long, and what came before a fault is given before it.
+    """
+    batch: list[RemoteRecord] = []
+    began = monotonic()
+    try:
+        for page in pages:
+            batch += page
+            if len(batch) >= PAGE or monotonic() - began > _PROGRESS_SECONDS:
+                yield batch
+                batch, began = [], monotonic()
+    except SageError:
+        yield batch
+        raise
+    yield batch
 
 
 def _whole(kind: Kind) -> str:
@@ -290,6 +340,7 @@ def _note_moment(work: UnitOfWork, connection_id: int, entity: str, moment: date
 
 def _note_progress(services: Services, run_id: int, tally: Tally) -> None:
     with services.database.unit_of_work() as work:
+        work.may_be_done_again()
         run = work.session.get_one(SyncRun, run_id)
         run.seen, run.created, run.changed, run.failed = tally.seen, tally.created, tally.changed, tally.failed
         work.touch(run)
@@ -320,20 +371,23 @@ def _take_deletions(services: Services, connection_id: int, kind: Kind, tombston
 def _take_page(
     services: Services, connection_id: int, page: Sequence[RemoteRecord], tally: Tally, reading: Reading
 ) -> None:
-    """Take over one page, in one transaction; a record that breaks it is shown, and the rest taken one by one."""
+    """Take over one page, in one transaction. Where that breaks, each half by itself, down to the record that broke it.
+
+    That one is shown.
+    """
     kind = reading.kind
     try:
         _take(services, connection_id, page, tally, reading)
-    except DBAPIError as broken:
-        not_stored(kind, broken, page[0])
-        for remote in page:
-            try:
-                _take(services, connection_id, [remote], tally, reading)
-            except DBAPIError as error:
-                detail = not_stored(kind, error, remote)
-                tally.failed += 1
-                log.warning("not_taken", kind=kind.name, sage_id=remote.id, error=type(error.orig).__name__)
-                _show_not_stored(services, connection_id, kind, remote, detail)
+    except DBAPIError as error:
+        detail = not_stored(kind, error, page[0])
+        if len(page) > 1:
+            middle = len(page) // 2
+            for half in (page[:middle], page[middle:]):
+                _take_page(services, connection_id, half, tally, reading)
+            return
+        tally.failed += 1
+        log.warning("not_taken", kind=kind.name, sage_id=page[0].id, error=type(error.orig).__name__)
+        _show_not_stored(services, connection_id, kind, page[0], detail)
     reading.note(page)
 
 
@@ -383,15 +437,12 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], 
     kind = reading.kind
     model = kind.model
     with services.database.unit_of_work() as work:
+        # The watermark, which says that it was done, is committed later.
+        work.may_be_done_again()
         connection = work.session.get_one(Connection, connection_id)
-        linked = {
-            record.sage_id: record
-            for record in work.session.scalars(
-                select(model).where(
-                    model.connection_id == connection_id, model.sage_id.in_([remote.id for remote in page])
-                )
-            )
-        }
+        named = bindparam("ids", [remote.id for remote in page], type_=ARRAY(Text))
+        wanted = select(model).where(model.connection_id == connection_id, model.sage_id == any_(named))
+        linked = {record.sage_id: record for record in work.session.scalars(wanted)}
         created = changed = 0
         news = [(linked[one.id].id, one) for one in page if one.id in linked and _is_news(linked[one.id], one)]
         # In the order in which everybody locks many records, so that two never wait for each other.
@@ -469,9 +520,11 @@ def _take_strangers(
     create of ours may have made. Returns how many were added and how many linked.
     """
     kind = reading.kind
-    created = linked = 0
+    new: list[tuple[RemoteRecord, int | None]] = []
+    doubtful = linked = 0
     begun = _begun_creates(work, kind, connection.id)
     company_ids = _companies_of(work, connection.id, kind, strangers)
+    alike = _alike(work, kind, strangers, company_ids, connection)
     for remote in strangers:
         made_by = _create_of(kind, remote, begun)
         if made_by is not None:
@@ -482,20 +535,27 @@ def _take_strangers(
         if remote.parent not in company_ids or made_by is not None:
             continue
         company_id = company_ids[remote.parent]
-        found = match(remote.fields, _candidates(work, kind, remote, company_id, connection), kind.keys)
+        found = match(remote.fields, alike.get(remote.id, {}).items(), kind.keys)
         if not kind.says_origin and {one.record_id for one in begun} & set(found.ids):
             # Whether it is that one is known when its create is settled.
             reading.leave(remote)
             continue
         if found.sure is not None and not _may_be_made(found.sure, remote, begun):
             linked += _link(work, kind, found.sure, remote, connection)
+            # It is spoken for, and the next stranger that resembles it is another one.
+            for others in alike.values():
+                others.pop(found.sure, None)
         elif found.ids:
             _add_doubtful(work, kind, remote, connection, company_id, found.ids)
-            created += 1
+            doubtful += 1
         else:
+            new.append((remote, company_id))
+    if new and kind.in_columns:
+        _add_all(work, kind, new, connection)
+    else:
+        for remote, company_id in new:
             _add(work, kind, remote, connection, company_id)
-            created += 1
-    return created, linked
+    return doubtful + len(new), linked
 
 
 def _begun_creates(work: UnitOfWork, kind: Kind, connection_id: int) -> Sequence[WriteIntent]:
@@ -533,27 +593,63 @@ def _may_be_made(company_id: int, remote: RemoteRecord, begun: Sequence[WriteInt
     return intent is not None and (not remote.fields["code"] or intent.fields["code"] != remote.fields["code"])
 
 
-def _candidates(
-    work: UnitOfWork, kind: Kind, remote: RemoteRecord, company_id: int | None, connection: Connection
-) -> list[tuple[int, dict[str, str]]]:
-    """Records that one of Sage could be: of its company, or for a company of its connection, not linked or linked to
-    one that was deleted, and alike.
+def _alike(
+    work: UnitOfWork,
+    kind: Kind,
+    strangers: Sequence[RemoteRecord],
+    company_ids: Mapping[str, int | None],
+    connection: Connection,
+) -> dict[str, dict[int, dict[str, str]]]:
+    """Records that each stranger could be, by the stranger's id: those of its company, or for a company of its
+    connection, that are not linked, or linked to one that was deleted, and that show a sign of being it.
 
     The database finds what may fit, by the columns that are indexed for it; match decides.
     """
+    told = [
+        {"id": one.id, "company_id": company_ids[one.parent]}
+        | {sign.field: one.fields[sign.field] for sign in kind.alike}
+        for one in strangers
+        if one.parent in company_ids
+    ]
+    found_pairs = work.session.execute(_alike_of(kind), {"strangers": told, "connection": connection.id})
+    pairs = {(sage_id, record_id) for sage_id, record_id in found_pairs}
+    ids = {record_id for _, record_id in pairs}
+    if not ids:
+        return {}
+    records = work.session.scalars(select(kind.model).where(kind.model.id.in_(ids)).options(*kind.loads))
+    fields = {record.id: fields_of(record) for record in records}
+    found: dict[str, dict[int, dict[str, str]]] = defaultdict(dict)
+    for sage_id, record_id in sorted(pairs):
+        found[sage_id][record_id] = fields[record_id]
+    return found
+
+
+@cache
+def _alike_of(kind: Kind) -> CompoundSelect[str, int]:
+    """The statement that pairs `strangers` (their id, company_id, and the fields that are signs) with ids of records.
+
+    This statement and the next one are made once, because making one takes longer than running it.
+    """
     model = kind.model
-    found: dict[int, dict[str, str]] = {}
-    for condition in kind.alike(remote.fields):
-        wanted = select(model).where(
-            condition,
-            model.connection_id == connection.id,
-            (model.sage_id.is_(None)) | (model.sync_reason == Reason.DELETED_IN_SAGE),
+    fields = [column(sign.field, Text) for sign in kind.alike]
+    told = func.jsonb_to_recordset(bindparam("strangers", type_=JSONB))
+    stranger = told.table_valued(column("id", Text), column("company_id", BigInteger), *fields).render_derived(
+        with_types=True
+    )
+    pairs = []
+    for sign in kind.alike:
+        value = stranger.c[sign.field]
+        free = select(model.id).where(
+            sign.column == sign.of(value),
+            model.connection_id == bindparam("connection", type_=BigInteger),
+            model.sage_id.is_(None) | (model.sync_reason == _DELETED),
         )
         if kind.company_id is not None:
-            wanted = wanted.where(kind.company_id == company_id)
-        rows = work.session.scalars(wanted.options(*kind.loads).order_by(model.id).limit(_CANDIDATES_AT_MOST))
-        found |= {record.id: fields_of(record) for record in rows}
-    return list(found.items())
+            free = free.where(kind.company_id == stranger.c.company_id)
+        # The limit has it look up each stranger by itself; to join all with all records takes ever longer.
+        record = free.limit(_CANDIDATES_AT_MOST).lateral()
+        pairs.append(select(stranger.c.id, record.c.id).join_from(stranger, record, true()).where(value != ""))
+    return union_all(*pairs)
 
 
 def _link(work: UnitOfWork, kind: Kind, record_id: int, remote: RemoteRecord, connection: Connection) -> int:
@@ -568,6 +664,62 @@ def _link(work: UnitOfWork, kind: Kind, record_id: int, remote: RemoteRecord, co
     record.agreed = None
     queue(work, record, connection, cause="sage")
     return 1
+
+
+def _add_all(
+    work: UnitOfWork, kind: Kind, new: Sequence[tuple[RemoteRecord, int | None]], connection: Connection
+) -> None:
+    """Add the records that many of Sage are, in one statement, as equal on both sides. Only for kinds `in_columns`."""
+    rows = [
+        {
+            "sage_id": remote.id,
+            "sage_number": remote.number,
+            "sage_updated_at": remote.updated_at.isoformat(),
+            "company_id": company_id,
+            "agreed": remote.fields,
+        }
+        for remote, company_id in new
+    ]
+    values = {"rows": rows, "connection": connection.id, "now": datetime.now(UTC)}
+    first = work.session.execute(_add_all_of(kind), values).scalar_one()
+    # Nobody watches a record that is new, so one of them moves the counters for all.
+    one = Moved(kind.name, kind.model.module, first, connection.id)
+    work.touched[one.key] = one
+
+
+@cache
+def _add_all_of(kind: Kind) -> Select[int]:
+    """The statement that adds `rows` to a `connection`, with their history, and gives the first new id."""
+    names = ["sage_id", "sage_number", "sage_updated_at", "agreed"]
+    names += [] if kind.company_id is None else ["company_id"]
+    types = inspect(kind.model).local_table.c
+    given = func.jsonb_to_recordset(bindparam("rows", type_=JSONB))
+    row = given.table_valued(*(column(name, types[name].type) for name in names)).render_derived(with_types=True)
+    status = literal({"code": "in_step"}, JSONB)
+    columns: dict[str, ColumnElement[Any]] = {
+        **{name: row.c[name] for name in names},
+        **{name: row.c.agreed[name].astext for name in kind.names},
+        **{name: literal(value) for name, value in kind.in_sage.items()},
+        "connection_id": bindparam("connection", type_=BigInteger),
+        "sync_status": literal(str(Status.SYNCHRONISED)),
+        "sync_reason": literal(str(Reason.IN_STEP)),
+        "sync_detail": status,
+        "sync_version": literal(1),
+        "last_synchronised_at": bindparam("now", type_=Moment),
+    }
+    added = (
+        insert(kind.model).from_select(list(columns), select(*columns.values())).returning(kind.model.id).cte("added")
+    )
+    event = {
+        "kind": literal(kind.name),
+        "record_id": added.c.id,
+        "from_reason": literal(str(Reason.NEVER_SENT)),
+        "to_reason": literal(str(Reason.IN_STEP)),
+        "detail": status,
+        "cause": literal("sage"),
+    }
+    noted = insert(SyncEvent).from_select(list(event), select(*event.values())).cte("noted")
+    return select(func.min(added.c.id)).add_cte(noted)
 
 
 def _add(work: UnitOfWork, kind: Kind, remote: RemoteRecord, connection: Connection, company_id: int | None) -> None:

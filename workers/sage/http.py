@@ -99,6 +99,8 @@ NETWORK: Mapping[Call, type[Transient | OutcomeUnknown]] = {
 # Sage names the business in the answer to every path but these.
 _WITHOUT_ECHO = ("businesses", "user")
 
+_DECODER = json.JSONDecoder(parse_float=Decimal)
+
 LONGEST_WAIT = 86_400.0
 _LONGEST_MESSAGE = 500
 
@@ -291,7 +293,7 @@ def _http_date(text: str) -> datetime | None:
 def parsed(body: bytes) -> Any:
     """The JSON value of a body, with Decimal for numbers that have a fraction; None where it is none."""
     try:
-        return json.loads(body, parse_float=Decimal)
+        return _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         return None
 

@@ -522,7 +522,9 @@ class Shown:
 
 def _pointers(record: Record) -> Iterable[str]:
     names = [f"{name}_id" for name in _PART_COLLECTIONS] if record.resource == "contacts" else ["address_id"]
-    keys = [record.state.get(name) for name in names] + [record.contact_id]
+    keys = [record.state.get(name) for name in names]
+    if record.resource != CONTACT_PERSONS.name:
+        keys.append(record.contact_id)
     keys += [line.get("product_id") for line in record.state.get("quote_lines", ())]
     return [key for key in keys if key]
 

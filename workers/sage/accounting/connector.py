@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from webapp.ahead import ahead
 from workers.sage.accounting import customers, objects, persons, quotes
 from workers.sage.accounting.lists import MOST_PER_PAGE
 from workers.sage.accounting.objects import ids_of, part_of
@@ -26,6 +27,8 @@ from workers.sage.http import Api, Complaint, plain
 # With these it is Sage itself that answers, busy or broken. Anything else comes from what stands in front of it: a page
 # for maintenance, half an answer, none.
 _ANSWERED = ("400", "408", "409", "422", "425", "429", "500")
+# Asking for more addresses than these of one page of persons takes longer than reading the list of all.
+_FEW_ADDRESSES = 5
 _PARTS = ("main_address", "delivery_address", "main_contact_person")
 
 
@@ -64,15 +67,16 @@ class Customers(Records):
         super().__init__(api)
         self._addresses = addresses
 
-    def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
-        """See Collection.
+    def _changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
+        """What `changed` gives.
 
         Whether Sage moves the time of a contact when its address or its person is edited is not documented, so with
         `since` the three lists are read, and contacts are fetched of which only a part has changed.
         """
         query = {"exclude_system": "true"}
         if since is None:
-            for contacts in self._items(query):
+            # Nothing else is asked on the way, so that a page can be fetched while the one before is understood.
+            for contacts in ahead(self._items(query)):
                 yield self._understood(contacts)
             return
         changed = {"updated_or_created_since": objects.since(since)}
@@ -150,12 +154,12 @@ class Persons(Records):
         super().__init__(api)
         self._addresses = addresses
 
-    def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
-        """See Collection. All persons need the contacts of all addresses, which a list tells sooner than each one."""
-        if since is None:
-            for _ in self._addresses.walk({}):
-                pass
-        yield from super().changed(since)
+    def _changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
+        """What `changed` gives. Where many contacts of addresses are not known, the list of all tells them soonest."""
+        query = {} if since is None else {"updated_or_created_since": objects.since(since)}
+        for items in self._items(query):
+            self._addresses.prepare({persons.address_of(one) for one in items})
+            yield self._understood(items)
 
     def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
         """See Collection. What is wrong with the fields is said before anything is asked of Sage."""
@@ -266,6 +270,7 @@ class _Addresses:
         self._api = api
         self._contact_of: dict[str, str] = {"": ""}
         self._main_of: dict[str, str] = {}
+        self._walked = False
 
     def walk(self, query: Mapping[str, str]) -> Iterator[str]:
         """The contacts of the addresses in a list, which are known from then on."""
@@ -273,6 +278,14 @@ class _Addresses:
             for address_id in ids_of(address):
                 if contact_id := self._learn(address_id, address):
                     yield contact_id
+
+    def prepare(self, address_ids: Collection[str]) -> None:
+        """Be ready for `contact_of` of these: where many are not known, all are read, once."""
+        unknown = [one for one in address_ids if one not in self._contact_of]
+        if len(unknown) > _FEW_ADDRESSES and not self._walked:
+            for _ in self.walk({}):
+                pass
+            self._walked = True
 
     def main_of(self, contact_id: str) -> str:
         """The main address of a contact. Raises Rejected where the contact, or its address, is gone."""

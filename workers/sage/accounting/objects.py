@@ -112,8 +112,10 @@ def tombstone(item: Mapping[str, Any]) -> Tombstone:
 def kept(part: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
     """What a part holds under `keys` (in the answer -> in the body), as it is written. Without what is empty."""
     found: dict[str, Any] = {}
-    for read, written in keys.items():
+    for read, written in keys.items() if part else ():
         value = part.get(read)
+        if value is None:
+            continue
         if isinstance(value, dict):
             value = value.get("id")
         elif isinstance(value, str):

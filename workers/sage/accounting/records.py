@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import structlog
 
+from webapp.ahead import ahead
 from workers.sage.accounting import objects
 from workers.sage.accounting.lists import MOST_PER_PAGE, NotAList, items_of, next_page
 from workers.sage.accounting.objects import NotUnderstood
@@ -101,7 +102,10 @@ class Records(ABC):
             raise Rejected({"code": "refused"}, {"message": str(error)}) from error
 
     def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
-        """See Collection."""
+        """See Collection. The next page is fetched while the one before is in use, so nothing else may be asked then."""
+        return ahead(self._changed(since))
+
+    def _changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
         query = {} if since is None else {"updated_or_created_since": objects.since(since)}
         for items in self._items(query):
             yield self._understood(items)

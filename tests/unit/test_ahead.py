@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from webapp.importing.ahead import ahead
+from webapp.ahead import ahead
 
 
 def test_the_next_item_is_made_while_one_is_in_use() -> None:
