@@ -21,9 +21,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
+from webapp.ahead import ahead
 from webapp.connection.models import Connection as Sage
 from webapp.connection.queries import main_connection
-from webapp.ahead import ahead
 from webapp.db import UnitOfWork
 from webapp.importing.columns import Columns, recognise
 from webapp.importing.report import ImportReport
