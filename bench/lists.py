@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,10 +20,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import ColumnElement, Engine, event, func, select
 from sqlalchemy.orm import Session
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from werkzeug.datastructures import MultiDict
 
 from bench.seed import seed_companies
+from bench.servers import own_servers
 from tests.people import add_person, sign_in
 from webapp import create_app
 from webapp.companies import views
@@ -31,11 +31,8 @@ from webapp.companies.countries import country_choices
 from webapp.companies.forms import NOBODY, CompanyQuery, read_query
 from webapp.companies.models import Company
 from webapp.companies.queries import ListRow, filter_choices, list_companies
-from webapp.config import Settings
 from webapp.listing.pages import Page
 from webapp.listing.query import PAGE
-from webapp.migrations import create_database, migrate
-from webapp.run import embedded, programs
 from webapp.services import Services
 
 COMPANIES = 100_000
@@ -57,7 +54,8 @@ SORTS = ["name", "city", "-country", "-last_synchronised_at"]
 
 def run() -> list[dict[str, Any]]:
     """The figures in milliseconds: {name, ours, peer, ratio, target}."""
-    with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as services:
+    with tempfile.TemporaryDirectory() as folder, own_servers(Path(folder)) as services:
+        seed_companies(services.settings.database_url, COMPANIES)
         app = create_app(services.settings)
         client = app.test_client()
         assert sign_in(client, add_person(services)).status_code == 303
@@ -114,7 +112,7 @@ def _get(client: FlaskClient, address: str) -> float:
 def _rows(name: str, ours: list[float], peers: list[float], target: float | None = None) -> Iterator[dict[str, Any]]:
     for quantile, mine, other in (
         ("p50", median(ours), median(peers)),
-        ("p95", _quantile(ours, 0.95), _quantile(peers, 0.95)),
+        ("p95", quantile(ours, 0.95), quantile(peers, 0.95)),
     ):
         yield {
             "name": f"list page at {COMPANIES:,} companies, {name}, {quantile}, ms; peer: OFFSET and COUNT(*)",
@@ -125,21 +123,31 @@ def _rows(name: str, ours: list[float], peers: list[float], target: float | None
         }
 
 
-def _quantile(values: list[float], share: float) -> float:
+def quantile(values: list[float], share: float) -> float:
+    """The value that `share` of the others are not above."""
     return sorted(values)[int(share * (len(values) - 1))]
 
 
 @contextmanager
 def _usual_way(engine: Engine) -> Iterator[None]:
-    """While it is open, the page is built the usual way, on connections that plan the usual way."""
+    """While it is open, the page is built the usual way."""
     ours = views.list_companies
     views.list_companies = _list_the_usual_way
+    try:
+        with planned_the_usual_way(engine):
+            yield
+    finally:
+        views.list_companies = ours
+
+
+@contextmanager
+def planned_the_usual_way(engine: Engine) -> Iterator[None]:
+    """While it is open, connections have the settings that PostgreSQL comes with, and not those for our lists."""
     event.listen(engine, "connect", _plan_the_usual_way)
     engine.dispose()
     try:
         yield
     finally:
-        views.list_companies = ours
         event.remove(engine, "connect", _plan_the_usual_way)
         engine.dispose()
 
@@ -182,35 +190,6 @@ def _usual_limits(query: CompanyQuery) -> list[ColumnElement[bool]]:
     for word in query.words:
         limits.append(func.concat_ws(" ", *searched).ilike(f"%{word}%"))
     return limits
-
-
-@contextmanager
-def _services(folder: Path) -> Iterator[Services]:
-    """Servers of our own with many companies."""
-    sockets = folder / "run"
-    settings = Settings(
-        DATABASE_URL=f"postgresql+psycopg://postgres@/synclight?host={sockets}",
-        REDIS_URL=f"unix://{sockets / 'redis.sock'}",
-        var=folder / "var",
-        secret_key="only for this run",
-    )
-    with ExitStack() as ends:
-        for program in (
-            embedded.postgres(folder / "postgres", sockets, folder / "postgres.log"),
-            embedded.redis(folder / "redis", sockets, folder / "redis.log"),
-        ):
-            process = programs.start(program)
-            ends.callback(process.wait)
-            ends.callback(process.send_signal, program.stop_signal)
-            Retrying(retry=retry_if_result(lambda ready: not ready), wait=wait_fixed(0.05), stop=stop_after_delay(30))(
-                program.ready
-            )
-        create_database(settings.database_url)
-        migrate(settings.database_url)
-        seed_companies(settings.database_url, COMPANIES)
-        services = Services.open(settings, application_name="synclight-bench")
-        ends.callback(services.database.engine.dispose)
-        yield services
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Many companies at once, for benchmarks and for tests of query plans: invented, the same for the same seed."""
+"""Many records at once, for benchmarks and for tests of query plans: invented, the same for the same seed."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 _FIRST = [
     "Alder",
@@ -115,6 +118,30 @@ _COLUMNS = [
 ]
 
 
+# Two contacts and an order for each company, alike but for what lists are sorted and filtered by.
+_CONTACTS = """
+INSERT INTO contact (company_id, company_name, name, role, email, phone, mobile, notes, connection_id, attempts,
+                     sync_status, sync_reason, sync_detail, sync_version, last_synchronised_at, next_attempt_at, sage_id)
+SELECT id, name, (ARRAY['Ana','Bo','Chloé','Dörte','Emil','Fiona','Gil','Hanne','Iñigo','José'])[1 + id * which % 10]
+         || ' ' || (ARRAY['Abel','Brandt','Costa','Dubois','Evans','Fuchs','García'])[1 + (id + which) % 7] || ' ' || id,
+       (ARRAY['Owner','Sales Manager','Accountant','Buyer'])[1 + (id + which) % 4],
+       'person' || id || '.' || which || '@example.com', '+44 20 ' || lpad(id::text, 7, '0'), '', '', connection_id, 0,
+       sync_status, sync_reason, sync_detail, 1, last_synchronised_at - which * interval '1 second', next_attempt_at,
+       sage_id || which
+FROM company, generate_series(1, 2) AS which
+"""
+_ORDERS = """
+INSERT INTO sales_order (number, company_id, company_name, owner_id, ordered_on, valid_until, phase, shipping, net_total,
+                         tax_total, total, notes, internal_notes, connection_id, attempts,
+                         sync_status, sync_reason, sync_detail, sync_version, last_synchronised_at, next_attempt_at, sage_id)
+SELECT 'S-' || lpad(id::text, 7, '0'), id, name, owner_id, date '2020-01-01' + (id * 7919 % 2400)::int, '2030-01-01',
+       CASE WHEN sync_status <> 'not_synchronised' THEN 'confirmed' WHEN id % 9 = 0 THEN 'validating' ELSE 'validated' END,
+       0, id * 31 % 500000 / 100.0, 0, id * 31 % 500000 / 100.0, 'By train ' || id % 977, '', connection_id, 0,
+       sync_status, sync_reason, sync_detail, 1, last_synchronised_at, next_attempt_at, sage_id
+FROM company
+"""
+
+
 def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:
     """Put `n` companies, twelve owners and one connection into a migrated database that has none.
 
@@ -122,7 +149,7 @@ def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:
     """
     chance = random.Random(seed)
     now = datetime.now(UTC).replace(microsecond=0)
-    with psycopg.connect(database_url.replace("postgresql+psycopg://", "postgresql://"), autocommit=True) as connection:
+    with _connect(database_url) as connection:
         owners = [
             connection.execute(
                 "INSERT INTO app_user (email, name, role, password_hash, active, session_epoch) "
@@ -136,7 +163,10 @@ def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:
             "VALUES (1, 'accounting', 'http://127.0.0.1:1/v3.1', 'Many Companies Ltd', 'connected', 'two_way', 60, 1)"
         )
         weights = [weight for *_, weight in _STATUSES]
-        with connection.cursor().copy(f"COPY company ({', '.join(_COLUMNS)}) FROM STDIN") as copy:
+        with (
+            _in_bulk(connection, "company"),
+            connection.cursor().copy(f"COPY company ({', '.join(_COLUMNS)}) FROM STDIN") as copy,
+        ):
             for number in range(n):
                 country, city = chance.choice(_PLACES)
                 status, reason, detail, _ = chance.choices(_STATUSES, weights)[0]
@@ -175,3 +205,39 @@ def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:
                     )
                 )
         connection.execute("VACUUM ANALYZE company")
+
+
+def seed_contacts_and_orders(database_url: str) -> None:
+    """Give each company of `seed_companies` two contacts and an order without lines, in the company's status."""
+    with _connect(database_url) as connection:
+        for table, insert in (("contact", _CONTACTS), ("sales_order", _ORDERS)):
+            with _in_bulk(connection, table):
+                connection.execute(insert)
+            connection.execute(SQL("VACUUM ANALYZE {}").format(Identifier(table)))
+
+
+def _connect(database_url: str) -> psycopg.Connection:
+    return psycopg.connect(
+        database_url.replace("postgresql+psycopg://", "postgresql://"),
+        autocommit=True,
+        options="-c maintenance_work_mem=256MB -c synchronous_commit=off",
+    )
+
+
+@contextmanager
+def _in_bulk(connection: psycopg.Connection, table: str) -> Iterator[None]:
+    """While it is open, only the counters follow `table`: its indexes are made afterwards, each in one go."""
+    name = Identifier(table)
+    indexes = connection.execute(
+        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass "
+        "AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)",
+        [table],
+    ).fetchall()
+    for index, _ in indexes:
+        connection.execute(SQL("DROP INDEX {}").format(Identifier(index)))
+    connection.execute(SQL("ALTER TABLE {} DISABLE TRIGGER ALL").format(name))
+    connection.execute(SQL("ALTER TABLE {} ENABLE TRIGGER count_status_insert").format(name))
+    yield
+    connection.execute(SQL("ALTER TABLE {} ENABLE TRIGGER ALL").format(name))
+    for _, definition in indexes:
+        connection.execute(definition)

@@ -60,7 +60,7 @@ def _beginning(query: CompanyQuery) -> list[ColumnElement[bool]]:
     return []
 
 
-_LISTING = Listing(
+LISTING = Listing(
     table=_COMPANY,
     row=ListRow,
     # As the indexes of migration 0002 have them.
@@ -79,7 +79,7 @@ _LISTING = Listing(
 
 def list_companies(session: Session, query: CompanyQuery) -> Page[ListRow]:
     """One page of the companies that `query` asks for; see webapp.listing.pages.read_page."""
-    return read_page(session, _LISTING, query)
+    return read_page(session, LISTING, query)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def _beginning(query: ContactQuery) -> list[ColumnElement[bool]]:
     return _filters(query, _CONTACT)
 
 
-_LISTING = Listing(
+LISTING = Listing(
     table=_CONTACT,
     row=ListRow,
     # As the indexes of migration 0004 have them.
@@ -59,7 +59,7 @@ _LISTING = Listing(
 
 def list_contacts(session: Session, query: ContactQuery) -> Page[ListRow]:
     """One page of the contacts that `query` asks for; see webapp.listing.pages.read_page."""
-    return read_page(session, _LISTING, query)
+    return read_page(session, LISTING, query)
 
 
 def find_contact(session: Session, contact_id: int, *, lock: bool = False) -> Contact | None:

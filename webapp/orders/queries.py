@@ -74,7 +74,7 @@ def _beginning(query: OrderQuery) -> list[ColumnElement[bool]]:
     return _filters(days, _ORDER)
 
 
-_LISTING = Listing(
+LISTING = Listing(
     table=_ORDER,
     row=ListRow,
     # As the indexes of migration 0004 have them.
@@ -95,7 +95,7 @@ _LISTING = Listing(
 
 def list_orders(session: Session, query: OrderQuery) -> Page[ListRow]:
     """One page of the orders that `query` asks for; see webapp.listing.pages.read_page."""
-    return read_page(session, _LISTING, query)
+    return read_page(session, LISTING, query)
 
 
 def find_order(session: Session, order_id: int, *, lock: bool = False) -> Order | None:

@@ -1,0 +1,387 @@
+"""Every list at a million companies, two million contacts and a million orders, while a sync writes 200 changes a second.
+
+Milliseconds in the server, from the request to the compressed answer, as bench/lists.py takes them. Another process
+changes the status of records meanwhile, the way the workers do: one row, its history, the counters, and the word to the
+browsers, each change in a transaction of its own. Beside it in the same run: the same pages with OFFSET for the place
+and COUNT(*) for how many there are and for the counters, on the same indexes; the same pages at a hundredth of the size;
+and each page 10,000 beside its page 1 (the middle of the list, where it has fewer pages).
+
+BENCH_COMPANIES is the number of companies, 1,000,000 unless the environment says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from flask import Flask
+from sqlalchemy import ColumnElement, Text, cast, func, make_url, select
+from sqlalchemy.orm import Session
+from werkzeug.datastructures import MultiDict
+
+from bench.lists import planned_the_usual_way, quantile
+from bench.seed import seed_companies, seed_contacts_and_orders
+from bench.servers import own_servers
+from tests.people import add_person, sign_in
+from webapp import create_app
+from webapp.companies import forms as company_forms
+from webapp.companies import queries as company_queries
+from webapp.companies import views as company_views
+from webapp.companies.countries import country_choices
+from webapp.companies.models import Company
+from webapp.config import Settings
+from webapp.contacts import forms as contact_forms
+from webapp.contacts import queries as contact_queries
+from webapp.contacts import views as contact_views
+from webapp.contacts.models import Contact
+from webapp.listing.pages import Listing, Page
+from webapp.listing.query import PAGE, Cursor, ListQuery
+from webapp.migrations import create_database, migrate
+from webapp.orders import forms as order_forms
+from webapp.orders import queries as order_queries
+from webapp.orders import views as order_views
+from webapp.orders.models import Order
+from webapp.services import Services
+from webapp.status import Reason
+from webapp.sync.models import Synced
+from webapp.sync.transitions import move
+
+COMPANIES = int(os.environ.get("BENCH_COMPANIES", 1_000_000))
+SMALL = COMPANIES // 100
+PAGES_DEEP = 10_000
+ROUNDS = 3
+CHANGES_A_SECOND = 200
+TARGET = 50  # ms
+MOST_GROWTH = 1.5
+
+ANYBODY = {number: f"Person {number}" for number in range(1, 13)}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A list as the benchmark asks for it: its filters by the name that the table shows, each in all orders."""
+
+    name: str
+    listing: Listing[Any, Any]
+    read: Callable[[MultiDict[str, str]], ListQuery]
+    views: ModuleType
+    reads_by: str
+    filters: dict[str, list[str]]
+
+
+MODULES = (
+    Module(
+        "companies",
+        company_queries.LISTING,
+        lambda args: company_forms.read_query(args, ANYBODY, dict(country_choices())),
+        company_views,
+        "list_companies",
+        {
+            "everything": [""],
+            "status": ["status=pending", "status=review", "status=pending&status=review&status=not_synchronised"],
+            "filters": ["type=prospect", "owner=3", "owner=none", "country=DE", "country=VE", "country=DE&owner=4"],
+            "search": ["q=zu", "q=gmbh", "q=lodz+tea", "q=office4711", "q=C000815", "q=ember", "q=nobody+has+this"],
+            "search with filters": ["status=review&q=gmbh", "status=pending&status=review&country=DE&q=ember"],
+        },
+    ),
+    Module(
+        "contacts",
+        contact_queries.LISTING,
+        lambda args: contact_forms.read_query(args, {"4711"}),
+        contact_views,
+        "list_contacts",
+        {
+            "everything": [""],
+            "status": ["status=pending", "status=review", "status=pending&status=not_synchronised"],
+            "filters": ["company=4711"],
+            "search": ["q=ana", "q=accountant+lodz", "q=person4711", "q=nobody+has+this"],
+            "search with filters": ["status=review&q=buyer", "company=4711&q=example"],
+        },
+    ),
+    Module(
+        "orders",
+        order_queries.LISTING,
+        lambda args: order_forms.read_query(args, ANYBODY, {"4711"}),
+        order_views,
+        "list_orders",
+        {
+            "everything": [""],
+            "status": ["status=pending", "status=review", "status=pending&status=not_synchronised"],
+            "filters": [
+                "phase=validating",
+                "phase=validated&owner=1",
+                "phase=synchronising",
+                "owner=3",
+                "owner=none",
+                "company=4711",
+                "ordered_from=2021-03-01&ordered_to=2021-03-05",
+                "ordered_to=2020-01-20&owner=none",
+            ],
+            "search": ["q=s-00047", "q=zu", "q=train+lodz", "q=nobody+has+this"],
+            "search with filters": ["status=review&q=tea", "owner=3&q=ember"],
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An address of a list; `deep` is the same list's page far inside, None where it has one page."""
+
+    group: str
+    first: str
+    deep: str | None
+
+
+@dataclass
+class Times:
+    """Milliseconds of each request by its place in the list, of all addresses of one module and group."""
+
+    first: list[float]
+    deep: list[float]
+
+    @property
+    def all(self) -> list[float]:
+        """Both."""
+        return self.first + self.deep
+
+
+def run() -> list[dict[str, Any]]:
+    """The figures: {name, ours, peer, ratio, target}."""
+    with tempfile.TemporaryDirectory() as folder, own_servers(Path(folder)) as services, ExitStack() as ends:
+        large = ends.enter_context(_filled(services.settings, "large", COMPANIES))
+        small = ends.enter_context(_filled(services.settings, "small", SMALL))
+        return list(_measured(large, small))
+
+
+def _measured(large: Filled, small: Filled) -> Iterator[dict[str, Any]]:
+    many: dict[tuple[str, str], Times] = {}
+    few: dict[tuple[str, str], Times] = {}
+    peers: dict[tuple[str, str], Times] = {}
+    places = {module.name: (large.places(module), small.places(module)) for module in MODULES}
+    with large.sync() as changes:
+        for module in MODULES:
+            _time(large, module, places[module.name][0], ROUNDS, many)
+        with ExitStack() as usual:
+            usual.enter_context(planned_the_usual_way(large.app.extensions["synclight"].database.engine))
+            for module in MODULES:
+                usual.enter_context(_usual_way(module))
+                # One order of each filter: a peer that takes a second for a page would take all the time there is.
+                _time(large, module, places[module.name][0][:: len(module.listing.keys)], 1, peers)
+    with small.sync():
+        for module in MODULES:
+            _time(small, module, places[module.name][1], ROUNDS, few)
+    yield from _rows(many, few, peers)
+    yield _row(f"changes a second beside it, wanted {CHANGES_A_SECOND}", changes())
+
+
+def _rows(
+    many: dict[tuple[str, str], Times], few: dict[tuple[str, str], Times], peers: dict[tuple[str, str], Times]
+) -> Iterator[dict[str, Any]]:
+    at = f"at {COMPANIES:,} companies, {2 * COMPANIES:,} contacts, {COMPANIES:,} orders, {CHANGES_A_SECOND} changes/s"
+    for (module, group), times in many.items():
+        other = peers[module, group].all
+        yield _row(
+            f"list of {module} {at}, {group}, p50, ms; peer: OFFSET and COUNT(*)", median(times.all), median(other)
+        )
+        yield _row(
+            f"list of {module} {at}, {group}, p95, ms; peer: OFFSET and COUNT(*)",
+            quantile(times.all, 0.95),
+            quantile(other, 0.95),
+            TARGET,
+        )
+    everything = [one for times in many.values() for one in times.all]
+    others = [one for times in peers.values() for one in times.all]
+    yield _row("all of these, p50, ms; peer: OFFSET and COUNT(*)", median(everything), median(others))
+    yield _row(
+        "all of these, p95, ms; peer: OFFSET and COUNT(*)", quantile(everything, 0.95), quantile(others, 0.95), TARGET
+    )
+    first = median([one for times in many.values() for one in times.first])
+    deep = median([one for times in many.values() for one in times.deep])
+    yield _row(f"page {PAGES_DEEP:,} of all of these, p50, ms; peer: our page 1", deep, first)
+    smaller = median([one for times in few.values() for one in times.all])
+    yield _row(
+        f"all of these, p50, ms; peer: ours at {SMALL:,} companies; target: the ratio",
+        median(everything),
+        smaller,
+        MOST_GROWTH,
+    )
+
+
+def _row(name: str, ours: float, peer: float | None = None, target: float | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ours": round(ours, 1),
+        "peer": None if peer is None else round(peer, 1),
+        "ratio": None if peer is None else round(ours / peer, 3),
+        "target": target,
+    }
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A database with many records, the app on it, and a browser of somebody who is signed in."""
+
+    settings: Settings
+    app: Flask
+    get: Callable[[str], float]
+
+    def places(self, module: Module) -> list[Asked]:
+        """The addresses of the first page and of one that is deep inside, for each filter in each order."""
+        asked = []
+        for group, filters in module.filters.items():
+            for one in filters:
+                for sort in module.listing.keys:
+                    query = module.read(MultiDict(parse_qsl(f"{one}&sort={sort}")))
+                    assert not query.problems, query.problems
+                    asked.append(Asked(group, urlencode(query.pairs()), self._deep(module.listing, query)))
+        return asked
+
+    def _deep(self, listing: Listing[Any, Any], query: ListQuery) -> str | None:
+        key = cast(listing.keys[query.sort], Text).label("sort_text")
+        limits = [*_usual_limits(listing, query)]
+        place = listing.keys[query.sort], listing.table.c.id
+        with Session(self.app.extensions["synclight"].database.engine) as session:
+            matching = session.scalar(select(func.count()).select_from(listing.table).where(*limits)) or 0
+            if matching <= PAGE:
+                return None
+            offset = min(PAGES_DEEP * PAGE, matching // 2)
+            at = session.execute(
+                select(key, listing.table.c.id).where(*limits).order_by(*place).offset(offset).limit(1)
+            ).one()
+        return urlencode(query.changed(cursor=Cursor(at.sort_text, at.id)).pairs())
+
+    @contextmanager
+    def sync(self) -> Iterator[Callable[[], float]]:
+        """While it is open, another process writes; what it gives says afterwards how many changes a second it made."""
+        url, redis = self.settings.database_url, self.settings.redis_url
+        command = [sys.executable, "-m", "bench.million", "write", url, redis, str(self.settings.var)]
+        made: list[float] = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "writing\n"
+            try:
+                yield lambda: made[0]
+            finally:
+                writer.send_signal(signal.SIGTERM)
+                made.append(json.loads(writer.stdout.read()))
+
+
+@contextmanager
+def _filled(settings: Settings, name: str, companies: int) -> Iterator[Filled]:
+    url = make_url(settings.database_url).set(database=name).render_as_string(hide_password=False)
+    create_database(url)
+    migrate(url)
+    seed_companies(url, companies)
+    seed_contacts_and_orders(url)
+    chosen = settings.model_copy(update={"database_url_setting": url})
+    services = Services.open(chosen, application_name="synclight-bench")
+    app = create_app(chosen)
+    client = app.test_client()
+    assert sign_in(client, add_person(services)).status_code == 303
+    services.database.engine.dispose()
+
+    def get(address: str) -> float:
+        began = time.perf_counter()
+        answer = client.get(address, headers={"Accept-Encoding": "br"})
+        took = (time.perf_counter() - began) * 1000
+        assert answer.status_code == 200
+        return took
+
+    yield Filled(chosen, app, get)
+    app.extensions["synclight"].database.engine.dispose()
+
+
+def _time(filled: Filled, module: Module, places: list[Asked], rounds: int, into: dict[tuple[str, str], Times]) -> None:
+    for asked in places:
+        times = into.setdefault((module.name, asked.group), Times([], []))
+        for address, there in ((asked.first, times.first), (asked.deep, times.deep)):
+            if address is not None:
+                filled.get(f"/{module.name}?{address}")  # What is not yet in memory is read by the first.
+                there += [filled.get(f"/{module.name}?{address}") for _ in range(rounds)]
+
+
+@contextmanager
+def _usual_way(module: Module) -> Iterator[None]:
+    """While it is open, the pages of the module are built the usual way."""
+    listing = module.listing
+
+    def read(session: Session, query: ListQuery) -> Page[Any]:
+        limits = _usual_limits(listing, query)
+        key, row = listing.keys[query.sort], listing.table.c.id
+        order = (key.desc(), row.desc()) if query.descending else (key, row)
+        counted = session.scalar(select(func.count()).select_from(listing.table).where(*limits)) or 0
+        offset = min(PAGES_DEEP * PAGE, counted // 2) if query.cursor else 0
+        columns = [listing.table.c[one.name] for one in fields(listing.row)]
+        page = select(*columns).where(*limits).order_by(*order).offset(offset).limit(PAGE)
+        found = session.execute(page).all()
+        status = listing.table.c.sync_status
+        session.execute(select(status, func.count()).group_by(status)).all()
+        return Page([listing.row(*one) for one in found], None, None)
+
+    ours = getattr(module.views, module.reads_by)
+    setattr(module.views, module.reads_by, read)
+    try:
+        yield
+    finally:
+        setattr(module.views, module.reads_by, ours)
+
+
+def _usual_limits(listing: Listing[Any, Any], query: ListQuery) -> list[ColumnElement[bool]]:
+    limits = [listing.table.c.search_text.like(func.fold(f"%{word}%")) for word in query.words]
+    if query.statuses:
+        limits.append(listing.table.c.sync_status.in_(query.statuses))
+    return [*listing.filters(query, listing.table), *limits]
+
+
+def write(url: str, redis: str, folder: str) -> None:
+    """Change records until SIGTERM, CHANGES_A_SECOND of them; then print how many a second it were."""
+    settings = Settings(DATABASE_URL=url, REDIS_URL=redis, var=Path(folder))
+    services = Services.open(settings, application_name="synclight-bench")
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    chance = random.Random(2)
+    with Session(services.database.engine) as session:
+        highest = {model: session.scalar(select(func.max(model.id))) or 1 for model in (Company, Contact, Order)}
+    print("writing", flush=True)
+    began, changes = time.monotonic(), 0
+    while not stopping:
+        model = chance.choice((Company, Contact, Order))
+        record_id = chance.randint(1, highest[model])
+        for reason in (Reason.RUNNING, Reason.IN_STEP):
+            time.sleep(max(0.0, began + changes / CHANGES_A_SECOND - time.monotonic()))
+            _change(services, model, record_id, reason)
+            changes += 1
+    print(json.dumps(changes / (time.monotonic() - began)))
+
+
+def _change(services: Services, model: type[Synced], record_id: int, reason: Reason) -> None:
+    with services.database.unit_of_work() as work:
+        record = work.session.get_one(model, record_id, with_for_update=True)
+        if reason is Reason.IN_STEP:
+            record.last_synchronised_at = datetime.now(UTC)
+        move(work, record, reason, {"code": str(reason)}, cause="worker")
+        work.commit()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["write"]:
+        write(*sys.argv[2:])
+    else:
+        for measured in run():
+            print(measured)
