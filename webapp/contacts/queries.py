@@ -53,7 +53,6 @@ LISTING = Listing(
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
     beginning=_beginning,
-    narrow=frozenset({"company"}),
 )
 
 

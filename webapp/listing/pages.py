@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import isqrt
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import (
@@ -38,15 +39,10 @@ from webapp.listing.query import AMOUNT, DAY, PAGE, TIME, WHOLE, Cursor, ListQue
 from webapp.status import Status
 
 # Settings of PostgreSQL for connections that read lists: a plan made for any country would walk past all others to find
-# a rare one.
-PLANNED = {"plan_cache_mode": "force_custom_plan", "enable_seqscan": "off"}
+# a rare one, and starting parallel workers takes longer than reading a page.
+PLANNED = {"plan_cache_mode": "force_custom_plan", "enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
 
-# So many records of an order are looked through in two or three milliseconds.
-_STEPS = 2_500
-
-# So many records are found by the indexes of the filters, and sorted, in less time than that.
-_FEW = 1_000
-
+_ONE: ColumnElement[Any] = literal_column("1")
 _EVERYTHING: ColumnElement[Any] = literal_column("*")
 # Of the rows that the first part of a statement has found, called hits; the key as text, because Python has no time for
 # -infinity.
@@ -78,11 +74,10 @@ class Listing(Generic[Query, Shows]):
     word as the indexes have them; none is ever NULL. `by_status` are the orders in which each status has an index of its
     own. `filters` makes the conditions of the module's own filters on the columns of what it is given; `looked_at` are
     the columns that it asks for beside those that a row shows. `beginning` makes conditions that have an index together
-    with the order of the query, so that a walk begins where the filter does. `narrow` are the filters that leave few
-    records whatever their value.
+    with the order of the query, so that a walk begins where the filter does.
 
-    A further filter is a condition in `filters`. It is fast wherever many records have it; where few have it, or they
-    stand together in some order, it needs an index of its own.
+    A further filter is a condition in `filters`. It is fast wherever many records have it; where few may have it, it
+    needs an index of its own.
     """
 
     table: Table
@@ -92,7 +87,6 @@ class Listing(Generic[Query, Shows]):
     filters: Callable[[Query, FromClause], list[ColumnElement[bool]]]
     looked_at: tuple[str, ...] = ()
     beginning: Callable[[Query], list[ColumnElement[bool]]] = no_beginning
-    narrow: frozenset[str] = frozenset()
 
     @cached_property
     def shown(self) -> list[ColumnElement[Any]]:
@@ -153,22 +147,35 @@ def read_page(session: Session, listing: Listing[Query, Shows], query: Query) ->
 def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> Sequence[Row[Any]]:
     """The rows of one page and the row after it.
 
-    Everything, or one status in an order that has an index of its own, stands in one piece of an index. Else a short
-    walk along the order fills the page where many records match; where few do, or where they stand far away, all that
-    match are found by the indexes of the filters, and sorted. A search is for few more often than not, so that it begins
-    with these. No planner can choose between the ways: it does not know that all companies of a city stand in one place
-    of the order of cities.
+    Everything, or one status in an order that has an index of its own, stands in one piece of an index. Else there are
+    two ways: walking along the order until the page is full, which is short where many records match; and finding all
+    that match by the indexes of the filters, which is quick where few do. Where one record in sqrt(all / page) matches,
+    both read equally many. The planner says how many match, by its statistics. It cannot choose the way itself, because
+    it does not know that all companies of a city stand in one place of the order of cities. So neither way is gone
+    further than twice as far as it should be, and then the other one is.
     """
     if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
         return session.execute(_piece(listing, query)).all()
-    if query.words or not listing.narrow.isdisjoint(query.own_filters):
-        found = session.execute(_all_sorted(listing, query, most=_FEW)).all()
-        if not found or found[0].matching <= _FEW:
+    matching, walked = _expected(session, listing, query)
+    even = isqrt(PAGE * walked)
+    if matching <= even:
+        found = session.execute(_all_sorted(listing, query, most=2 * even)).all()
+        if not found or found[0].matching <= 2 * even:
             return found
-    found = session.execute(_short_walk(listing, query)).all()
+    found = session.execute(_walk(listing, query, 2 * even)).all()
     if len(found) > PAGE:
         return found
     return session.execute(_all_sorted(listing, query)).all()
+
+
+def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> tuple[int, int]:
+    """How many records the planner believes to match, on all pages together, and how many there are to walk along."""
+    connection, one = session.connection(), select(_ONE).select_from(listing.table)
+    both = union_all(one.where(*_limits(listing, query, listing.table)), one.where(*_beginning(listing, query)))
+    asked = both.compile(connection, compile_kwargs={"render_postcompile": True})
+    plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {asked}", asked.params).scalar_one()
+    matching, walked = plan[0]["Plan"]["Plans"]
+    return matching["Plan Rows"], walked["Plan Rows"]
 
 
 def _cursor(row: Any, backwards: bool) -> Cursor:
@@ -191,14 +198,14 @@ def _piece(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
     return _first(listing, query).add_cte((pieces[0] if len(pieces) == 1 else union_all(*pieces)).cte("hits"))
 
 
-def _short_walk(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
-    """The statement for what matches among the next _STEPS records of the order."""
+def _walk(listing: Listing[Query, Shows], query: Query, steps: int) -> Select[Any]:
+    """The statement for what matches among the next `steps` records of the order, up to one more than a page."""
     key = listing.keys[query.sort]
     near = (
         select(*listing.examined, key.label("sort_key"))
         .where(*_beginning(listing, query), *_behind_cursor(listing, query))
         .order_by(*_order(key, listing.table.c.id, query))
-        .limit(_STEPS)
+        .limit(steps)
     )
     return _first(listing, query).where(*_limits(listing, query, listing.hits)).add_cte(near.cte("hits"))
 

@@ -117,6 +117,14 @@ class Order(Synced, Base):
         CheckConstraint("valid_until >= ordered_on", name="valid_until"),
         CheckConstraint("shipping >= 0", name="shipping"),
         Index("ix_sales_order_company_id", "company_id", "ordered_on", "id"),
+        # Few orders are in their first two phases, among many that were sent.
+        Index(
+            "ix_sales_order_unsent",
+            "phase",
+            "ordered_on",
+            "id",
+            postgresql_where=text("sync_status = 'not_synchronised'"),
+        ),
         Index(
             "uq_sales_order_made_by_form",
             "made_by_form",

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, selectinload
 from webapp.contacts.models import Contact
 from webapp.listing.pages import Listing, Page, has_words, last_synchronised_key, read_page
 from webapp.orders.forms import NOBODY, OrderQuery, TypedLine
-from webapp.orders.models import CONFIRMED, Order, OrderLine, Product
+from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderLine, Product
 from webapp.status import Status
 
 _ORDER: Table = Order.__table__  # type: ignore[assignment]
@@ -52,7 +52,7 @@ def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
         case "synchronised":
             limits.append(of.c.sync_status == Status.SYNCHRONISED)
         case phase:
-            # Nothing of it was sent, so that the index of the statuses leads to the few of them.
+            # Nothing of it was sent, so that the index of the unsent ones leads to the few of them.
             limits += [of.c.sync_status == Status.NOT_SYNCHRONISED, of.c.phase == phase]
     if query.owner:
         limits.append(of.c.owner_id.is_(None) if query.owner == NOBODY else of.c.owner_id == int(query.owner))
@@ -66,18 +66,24 @@ def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
 
 
 def _beginning(query: OrderQuery) -> list[ColumnElement[bool]]:
+    if query.phase == "synchronised" and query.sort in _BY_STATUS:
+        return _filters(OrderQuery(phase=query.phase), _ORDER)
     if query.sort != "ordered_on":
         return []
     if query.company:
         return [_ORDER.c.company_id == int(query.company)]
+    if query.phase in (VALIDATING, VALIDATED):
+        return _filters(OrderQuery(phase=query.phase), _ORDER)
     days = OrderQuery(ordered_from=query.ordered_from, ordered_to=query.ordered_to)
     return _filters(days, _ORDER)
 
 
+_BY_STATUS = frozenset({"ordered_on", "last_synchronised_at"})
+
 LISTING = Listing(
     table=_ORDER,
     row=ListRow,
-    # As the indexes of migration 0004 have them.
+    # As the indexes of migration 0004 have them; that of the unsent ones is of 0011.
     keys={
         "number": _ORDER.c.number_key,
         "company": _ORDER.c.company_key,
@@ -85,11 +91,10 @@ LISTING = Listing(
         "total": _ORDER.c.total,
         "last_synchronised_at": last_synchronised_key(_ORDER),
     },
-    by_status=frozenset({"ordered_on", "last_synchronised_at"}),
+    by_status=_BY_STATUS,
     filters=_filters,
     looked_at=("phase",),
     beginning=_beginning,
-    narrow=frozenset({"company"}),
 )
 
 
