@@ -23,6 +23,7 @@ from webapp.companies.changes import create_company
 from webapp.companies.forms import FIELDS
 from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, Connection
+from webapp.queue import Jobs
 from webapp.services import Services
 from webapp.status import FILTER_TEXT, Reason
 from webapp.sync.models import SyncEvent
@@ -113,7 +114,7 @@ def test_strangers_are_sent_to_sign_in(client: FlaskClient, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/companies/new", "/companies/{id}/edit", "/companies/{id}/resync", "/connection/pause", "/connection/fetch"],
+    ["/companies/new", "/companies/{id}/edit", "/companies/{id}/resync", "/connection/1/pause", "/connection/1/fetch"],
 )
 def test_strangers_change_nothing(client: FlaskClient, services: Services, company: Company, path: str) -> None:
     before = stored(services, company.id).sync_version
@@ -124,7 +125,7 @@ def test_strangers_change_nothing(client: FlaskClient, services: Services, compa
 
 
 @pytest.mark.parametrize(
-    "path", ["/companies/{id}/resync", "/connection/pause", "/connection/resume", "/connection/fetch"]
+    "path", ["/companies/{id}/resync", "/connection/1/pause", "/connection/1/resume", "/connection/1/fetch"]
 )
 def test_sales_staff_may_not_do_what_admins_do(
     browser_of_sam: FlaskClient, services: Services, company: Company, path: str
@@ -646,15 +647,15 @@ def test_a_queued_company_says_what_goes_before_it(
 def test_an_admin_pauses_and_resumes(
     browser_of_admin: FlaskClient, services: Services, connection: Connection, company: Company
 ) -> None:
-    assert post(browser_of_admin, "/connection/pause").status_code == 303
+    assert post(browser_of_admin, "/connection/1/pause").status_code == 303
     assert stored(services, company.id).sync_reason == "waiting_for_sage"
     assert "Resume" in browser_of_admin.get("/connection").text
-    assert post(browser_of_admin, "/connection/resume").status_code == 303
+    assert post(browser_of_admin, "/connection/1/resume").status_code == 303
     assert stored(services, company.id).sync_reason == "queued"
 
 
 def test_fetch_now_asks_the_workers(browser_of_admin: FlaskClient, services: Services, connection: Connection) -> None:
-    assert post(browser_of_admin, "/connection/fetch").status_code == 303
+    assert post(browser_of_admin, "/connection/1/fetch").status_code == 303
     assert services.redis.llen("rq:queue:pull") == 1
 
 
@@ -670,15 +671,16 @@ def test_an_admin_authorises_again_on_sages_page_and_comes_back(
     assert 'data-role="authorise"' not in browser_of_admin.get("/connection").text, "there is no need to"
     put_state(services, connection, "authorise_again")
     assert 'data-role="authorise"' in browser_of_admin.get("/connection").text
-    there = urlsplit(browser_of_admin.get("/connection/authorise").location)
+    there = urlsplit(browser_of_admin.get("/connection/1/authorise").location)
     asked = dict(parse_qsl(there.query))
     assert (there.netloc, there.path) == (f"127.0.0.1:{services.settings.sandbox_port}", "/oauth2/auth/central")
     assert asked["redirect_uri"] == f"{services.settings.origin}/connection/callback"
     assert asked["code_challenge_method"] == "S256"
-    answer = browser_of_admin.get(f"/connection/callback?code=abc&state={asked['state']}")
-    assert (answer.status_code, answer.location) == (303, "/connection")
+    answer = browser_of_admin.get(f"/connection/callback?code=GB%2Fabc%252F&state={asked['state']}")
+    assert (answer.status_code, answer.location) == (303, "/connection/1")
     assert "Sage is being connected." in browser_of_admin.get("/connection").text
-    assert services.redis.llen("rq:queue:push") == 1
+    [job] = Jobs(services.redis)._push.jobs
+    assert job.args[:2] == [connection.id, "GB/abc%2F"], "decoded once"
     browser_of_admin.get(f"/connection/callback?code=abc&state={asked['state']}")
     assert services.redis.llen("rq:queue:push") == 1, "an errand is done once"
 
@@ -687,7 +689,7 @@ def test_an_admin_authorises_again_on_sages_page_and_comes_back(
 def test_an_answer_that_nobody_asked_for_changes_nothing(
     browser_of_admin: FlaskClient, services: Services, connection: Connection, answer: str
 ) -> None:
-    there = urlsplit(browser_of_admin.get("/connection/authorise").location)
+    there = urlsplit(browser_of_admin.get("/connection/1/authorise").location)
     state = dict(parse_qsl(there.query))["state"]
     browser_of_admin.get(f"/connection/callback?{answer.format(state=state)}")
     assert services.redis.llen("rq:queue:push") == 0
@@ -698,13 +700,14 @@ def test_an_answer_that_nobody_asked_for_changes_nothing(
 def test_sales_staff_authorise_nothing(browser_of_sam: FlaskClient, services: Services, connection: Connection) -> None:
     put_state(services, connection, "authorise_again")
     assert 'data-role="authorise"' not in browser_of_sam.get("/connection").text
-    assert browser_of_sam.get("/connection/authorise").status_code == 403
+    assert browser_of_sam.get("/connection/1/authorise").status_code == 403
     assert browser_of_sam.get("/connection/callback?code=abc&state=x").status_code == 403
 
 
 def test_the_page_without_a_connection_says_so(browser_of_admin: FlaskClient) -> None:
     assert 'data-role="not-connected"' in browser_of_admin.get("/connection").text
-    assert post(browser_of_admin, "/connection/fetch").status_code == 404
+    assert post(browser_of_admin, "/connection/1/fetch").status_code == 404
+    assert browser_of_admin.get("/connection/1").status_code == 404
 
 
 # ---- The theme ------------------------------------------------------------------------------------------------------

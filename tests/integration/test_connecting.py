@@ -5,6 +5,7 @@ The web app and the workers' part are the real ones, and Sage is the sandbox ove
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,11 +18,13 @@ from sqlalchemy import select
 from tests.accounting import BUSINESS, OTHER_BUSINESS
 from tests.people import add_admin, add_person, post, sign_in
 from tests.sandbox_process import REDIRECT_URI, SandboxProcess
+from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, CONNECTING, Connection
 from webapp.services import Services
 from workers.engine.authorise import authorise, disconnect
 from workers.sage.connector import AuthoriseAgain
 from workers.sage.open import connect
+from workers.sandbox.businesses import BUSINESSES
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def tokens(services: Services) -> bytes | None:
 @pytest.fixture
 def connection_id(admin: FlaskClient, worker: Services, sandbox: SandboxProcess) -> int:
     """A connection that an admin has added, to the sandbox."""
-    assert post(admin, "/connection/new").status_code == 303
+    assert post(admin, "/connection/new", {"product": "accounting"}).status_code == 303
     with worker.database.unit_of_work() as work:
         connection = work.session.scalars(select(Connection)).one()
         connection.api_url = sandbox.base_url
@@ -87,7 +90,7 @@ def test_a_new_connection_begins_with_the_company_that_an_admin_chooses(
     assert stored(worker).state == CONNECTING
     assert worker.redis.llen("rq:queue:pull") == 0, "nothing is read before that"
 
-    assert post(admin, "/connection/choose", {"business": OTHER_BUSINESS}).status_code == 303
+    assert post(admin, f"/connection/{connection_id}/choose", {"business": OTHER_BUSINESS}).status_code == 303
     connection = stored(worker)
     assert (connection.state, connection.business_id, connection.offered) == (CONNECTED, OTHER_BUSINESS, None)
     assert connection.business_name == "Southwind Wholesale Ltd"
@@ -100,18 +103,18 @@ def test_a_new_connection_begins_with_the_company_that_an_admin_chooses(
 def test_only_what_was_offered_can_be_chosen(
     admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int, business: str
 ) -> None:
-    post(admin, "/connection/choose", {"business": BUSINESS})
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
     assert stored(worker).state == CONNECTING, "nothing was offered yet"
     consent(worker, sandbox, connection_id)
-    post(admin, "/connection/choose", {"business": business})
+    post(admin, f"/connection/{connection_id}/choose", {"business": business})
     assert stored(worker).state == CONNECTING
     assert "Choose one of the companies in Sage, then start." in admin.get("/connection").text
 
 
 def test_a_choice_stands(admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int) -> None:
     consent(worker, sandbox, connection_id)
-    post(admin, "/connection/choose", {"business": BUSINESS})
-    post(admin, "/connection/choose", {"business": OTHER_BUSINESS})
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    post(admin, f"/connection/{connection_id}/choose", {"business": OTHER_BUSINESS})
     assert stored(worker).business_id == BUSINESS
 
 
@@ -119,8 +122,8 @@ def test_disconnecting_gives_the_tokens_back(
     admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
 ) -> None:
     consent(worker, sandbox, connection_id)
-    post(admin, "/connection/choose", {"business": BUSINESS})
-    assert post(admin, "/connection/disconnect").status_code == 303
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    assert post(admin, f"/connection/{connection_id}/disconnect").status_code == 303
     disconnect(worker, connection_id)
     assert tokens(worker) is None
     assert stored(worker).state == CONNECTING
@@ -164,24 +167,99 @@ def test_a_code_that_is_worth_nothing_is_said(
 def test_sales_staff_connect_nothing(app: Flask, services: Services, connection_id: int) -> None:
     sam = app.test_client()
     sign_in(sam, add_person(services))
-    for path in ("/connection/new", "/connection/choose", "/connection/disconnect", "/connection/directions"):
+    for path in (
+        "/connection/new",
+        f"/connection/{connection_id}/choose",
+        f"/connection/{connection_id}/disconnect",
+        f"/connection/{connection_id}/directions",
+        f"/connection/{connection_id}/remove",
+    ):
         assert post(sam, path, {"business": BUSINESS}).status_code == 403
-    assert "Choose the company" not in sam.get("/connection").text
+    assert "<form" not in sam.get("/connection").text.split('id="page"')[1]
 
 
 def test_an_admin_says_which_side_has_the_word(
     admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
 ) -> None:
     consent(worker, sandbox, connection_id)
-    post(admin, "/connection/choose", {"business": BUSINESS})
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
     form = {
         "company.phone": "to_sage",
         "company.notes": "from_sage",
         "company.name": "both",
         "contact.role": "sideways",
     }
-    assert post(admin, "/connection/directions", {**form, "order.lines": "to_sage"}).status_code == 303
+    assert post(admin, f"/connection/{connection_id}/directions", {**form, "order.lines": "to_sage"}).status_code == 303
     assert stored(worker).directions == {"company": {"phone": "to_sage", "notes": "from_sage"}, "contact": {}}
     page = admin.get("/connection").text
     assert page.count('value="to_sage" selected') == 1
     assert page.count('value="from_sage" selected') == 1
+
+
+def test_a_second_company_in_sage_beside_the_first(
+    admin: FlaskClient, app: Flask, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    consent(worker, sandbox, connection_id)
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    assert 'data-role="add-connection"' in admin.get("/connection").text
+    assert "Sage Accounting" in admin.get("/connection/new").text
+    assert (
+        "Choose one of the Sage products" in admin.get(post(admin, "/connection/new", {"product": "x"}).location).text
+    )
+    second = post(admin, "/connection/new", {"product": "accounting"}).location
+    assert post(admin, "/connection/new", {"product": "accounting"}).location == second, "twice makes one"
+    second_id = int(second.rpartition("/")[2])
+    with worker.database.unit_of_work() as work:
+        work.session.get_one(Connection, second_id).api_url = sandbox.base_url
+        work.commit()
+    consent(worker, sandbox, second_id)
+    page = admin.get(second).text
+    assert re.search(rf'value="{BUSINESS}" required disabled', page), "it is connected already"
+    post(admin, f"{second}/choose", {"business": BUSINESS})
+    assert "Choose one of the companies in Sage, then start." in admin.get(second).text
+    post(admin, f"{second}/choose", {"business": OTHER_BUSINESS})
+
+    listed = admin.get("/connection").text
+    assert listed.count('class="block connection-card"') == 2
+    module = admin.get("/companies").text
+    assert 'data-role="connection" data-key="connection:0"' in module
+    assert module.count('class="connection-line"') == 2
+    assert 'name="connection_id"' in admin.get("/companies/new").text
+    made = post(
+        admin, "/companies/new", {"name": "Southern", "type": "customer", "connection_id": str(second_id)}
+    ).location
+    assert f'data-role="connection" data-key="connection:{second_id}"' in admin.get(made).text, "its own connection"
+    with worker.database.unit_of_work() as work:
+        company = work.session.scalars(select(Company)).one()
+        assert company.connection_id == second_id
+        company.sage_id = "a" * 32
+        work.commit()
+    form = admin.get(f"{made}/edit").text
+    assert "it stays there" in form
+    assert 'name="connection_id"' not in form
+    answer = post(admin, f"{made}/edit", {"connection_id": str(connection_id)})
+    assert answer.status_code == 422
+    assert "it stays there" in answer.text
+
+    for one, theirs in ((connection_id, BUSINESS), (second_id, OTHER_BUSINESS)):
+        with connect(worker, one) as sage:
+            assert sage.check().id == theirs
+    # A consent that opens nothing else than what is connected is of no use.
+    third = post(admin, "/connection/new", {"product": "accounting"}).location
+    third_id = int(third.rpartition("/")[2])
+    with worker.database.unit_of_work() as work:
+        work.session.get_one(Connection, third_id).api_url = sandbox.base_url
+        for business in BUSINESSES[2:]:
+            work.session.add(Connection(api_url=sandbox.base_url, business_id=business.id))
+        work.commit()
+    consent(worker, sandbox, third_id)
+    assert "is connected already. Authorise with a login that has another one." in admin.get(third).text
+    with worker.database.engine.connect() as database:
+        assert database.execute(select(Connection.tokens).where(Connection.id == third_id)).scalar_one() is None
+    # What never had a record can go; what has one stays.
+    assert "Remove" in admin.get(third).text
+    assert post(admin, f"{third}/remove").location == "/connection"
+    assert admin.get(third).status_code == 404
+    authorise(worker, third_id, "GB/late", REDIRECT_URI, "x" * 43)
+    assert post(admin, f"{second}/remove").location == second
+    assert "cannot be removed" in admin.get(second).text

@@ -241,9 +241,10 @@ def test_a_person_may_refuse(sandbox: SandboxProcess) -> None:
 # --- businesses -------------------------------------------------------------------------------------------------------
 
 
-def test_there_are_two_businesses_and_the_lead_one_is_northwind(sage: httpx2.Client) -> None:
+def test_there_are_several_businesses_and_the_lead_one_is_northwind(sage: httpx2.Client) -> None:
     listed = sage.get("/businesses").json()
-    assert [item["displayed_as"] for item in listed["$items"]] == ["Northwind Traders Ltd", OTHER.name]
+    assert [item["displayed_as"] for item in listed["$items"]] == [one.name for one in BUSINESSES]
+    assert len(BUSINESSES) == 4
     lead = sage.get("/businesses/lead").json()
     assert (lead["id"], lead["displayed_as"]) == (LEAD.id, "Northwind Traders Ltd")
     assert sage.get(f"/businesses/{OTHER.id}").json()["subscriptions"][0]["active"] is True

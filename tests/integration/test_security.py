@@ -46,6 +46,8 @@ ADMINS = {
     "connection.resume",
     "connection.fetch",
     "connection.add",
+    "connection.new_page",
+    "connection.remove",
     "connection.choose",
     "connection.disconnect",
     "connection.set_directions",
@@ -80,6 +82,7 @@ SIGNED_IN = {
     "sync.choose_values",
     "sync.take_back",
     "connection.page",
+    "connection.one_page",
 }
 
 

@@ -62,7 +62,21 @@ GROUPS: Groups = (
             Field("code", "Code", hint="Short and unique. Sage shows it as the reference.", limit=LIMITS["code"]),
             Field("type", "Type", kind="choice", hint="Only a customer is sent to Sage."),
             Field("owner_id", "Owner", kind="choice", live="owner"),
+            Field(
+                "connection_id",
+                "Company in Sage",
+                kind="choice",
+                hint="Its contacts and orders go there too.",
+                live=None,
+            ),
             Field("tax_number", "Tax number", limit=LIMITS["tax_number"]),
+            Field(
+                "connection_id",
+                "Company in Sage",
+                kind="choice",
+                hint="Its contacts and orders go there too.",
+                live=None,
+            ),
         ),
     ),
     (
@@ -99,22 +113,49 @@ GROUPS: Groups = (
 
 FIELDS = by_name(GROUPS)
 
+STAYS_WITH_CONNECTION = (
+    "Sage has this company, or may have it, so it stays there: elsewhere it would be made a second time. "
+    "It can go over once it was deleted in Sage and an admin has unlinked it here."
+)
+
 # The fields of a company that is not there yet.
 NOTHING: dict[str, str] = dict.fromkeys(FIELDS, "")
 
 
-def read_form(form: Mapping[str, str], owners: Collection[int], stored: Mapping[str, str]) -> Form:
-    """A form as it was sent, cleaned. `owners` are the ids of the people who can own a company.
+def groups_for(connections: Collection[int], chosen: str) -> Groups:
+    """The groups of the form. Where there is nothing to choose from, nobody is asked for a connection.
+
+    One that is `chosen` and is no longer there is asked for again.
+    """
+    if len(connections) > 1 or (chosen and chosen not in {str(one) for one in connections}):
+        return GROUPS
+    return tuple((title, tuple(one for one in group if one.name != "connection_id")) for title, group in GROUPS)
+
+
+def read_form(
+    form: Mapping[str, str],
+    owners: Collection[int],
+    stored: Mapping[str, str],
+    connections: Collection[int] = (),
+    *,
+    stays: bool = False,
+) -> Form:
+    """A form as it was sent, cleaned. `owners` are the ids of the people who can own a company, `connections` those of
+    the connections that it can belong to.
 
     `stored` is what the fields are now, for what the form does not hold: a field that was not sent stays as it is.
-    Values are texts; that of `owner_id` is the number as text, empty for nobody.
+    Values are texts; those of `owner_id` and `connection_id` are the numbers as texts, empty for nobody and for none.
+    With `stays`, the connection can no longer be changed.
     """
 
     def clean(typed: dict[str, str]) -> Cleaned:
-        cleaned = clean_company({name: value for name, value in typed.items() if name != "owner_id"})
-        owner, errors = typed["owner_id"].strip(), dict(cleaned.errors)
-        if owner and owner not in {str(one) for one in owners}:
+        ids = {name: typed[name].strip() for name in ("owner_id", "connection_id")}
+        cleaned = clean_company({name: value for name, value in typed.items() if name not in ids})
+        errors = dict(cleaned.errors)
+        if ids["owner_id"] and ids["owner_id"] not in {str(one) for one in owners}:
             errors["owner_id"] = "This person no longer uses Synclight. Choose another owner."
-        return Cleaned({**cleaned.values, "owner_id": owner}, errors)
+        if ids["connection_id"] and ids["connection_id"] not in {str(one) for one in connections}:
+            errors["connection_id"] = "This company in Sage is no longer connected. Choose another one."
+        return Cleaned({**cleaned.values, **ids}, errors)
 
-    return read_any_form(FIELDS, form, stored, clean)
+    return read_any_form(FIELDS, form, stored, clean, {"connection_id": STAYS_WITH_CONNECTION} if stays else {})

@@ -26,7 +26,7 @@ from webapp.companies.queries import (
     owner_names,
 )
 from webapp.companies.related import related_to
-from webapp.connection.queries import main_connection
+from webapp.connection.queries import list_connections, main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
 from webapp.modules import COMPANIES
@@ -34,6 +34,7 @@ from webapp.screens import form_page, list_screen, live_row, record_screen, save
 from webapp.services import services
 from webapp.sync.queries import read_surroundings
 from webapp.sync.saving import make_once
+from webapp.sync.sending import stays_with_connection
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
 
@@ -92,6 +93,8 @@ def new_page() -> ResponseReturnValue:
     """The form for a new company. It begins as a customer of the person who opens it."""
     typed = forms.NOTHING | {"type": "customer", "owner_id": str(signed_in_user().id)}
     with services().database.unit_of_work() as work:
+        main = main_connection(work.session)
+        typed["connection_id"] = str(main.id) if main else ""
         return _form_page(work.session, None, typed, once=token_urlsafe(16))
 
 
@@ -100,7 +103,7 @@ def new_page() -> ResponseReturnValue:
 def create() -> ResponseReturnValue:
     """Add a company. The same form sent twice makes one."""
     with services().database.unit_of_work() as work:
-        form = forms.read_form(request.form, owner_names(work.session), forms.NOTHING)
+        form = _read_form(work.session, forms.NOTHING)
         if form.errors:
             return _form_page(work.session, None, form.typed, form=form)
         made, is_new = make_once(work, Company, form.once, lambda: _create(work, form))
@@ -132,7 +135,7 @@ def edit(record_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         company = _company(work.session, record_id, lock=True)
         stored = texts(company, forms.FIELDS)
-        form = forms.read_form(request.form, owner_names(work.session), stored)
+        form = _read_form(work.session, stored, stays=stays_with_connection(work.session, company))
         if form.errors:
             return _form_page(work.session, company, form.typed, form=form)
         values, both, theirs = merged(form, stored)
@@ -142,11 +145,22 @@ def edit(record_id: int) -> ResponseReturnValue:
         try:
             edit_company(work, company, _stored(values), connection, user_id=signed_in_user().id)
             work.commit()
-        except IntegrityError:
+        except IntegrityError as error:
             work.session.rollback()
-            return _form_page(work.session, _company(work.session, record_id), form.typed, form=_code_taken(form))
+            refused = _number_taken(form) if "sales_order" in str(error.orig) else _code_taken(form)
+            return _form_page(work.session, _company(work.session, record_id), form.typed, form=refused)
     flash(saved_sentence(theirs, forms.FIELDS), "ok")
     return redirect(url_for("companies.record_page", record_id=record_id), 303)
+
+
+def _read_form(session: Session, stored: Mapping[str, str], *, stays: bool = False) -> Form:
+    connections = [one.id for one in list_connections(session)]
+    return forms.read_form(request.form, owner_names(session), stored, connections, stays=stays)
+
+
+def _number_taken(form: Form) -> Form:
+    sentence = "An order of this company has a number that another one there has already. Change the number first."
+    return form.with_error("connection_id", sentence)
 
 
 def _code_taken(form: Form) -> Form:
@@ -157,13 +171,25 @@ def _form_page(
     session: Session, company: Company | None, typed: Mapping[str, str], **shown: Any
 ) -> ResponseReturnValue:
     """The form with these texts; for what else it may show, see webapp.screens.form_page."""
+    connections = list_connections(session)
+    before = texts(company, forms.FIELDS) if company else {}
     choices = {
+        "connection_id": [(str(one.id), one.business_name or "No company chosen yet") for one in connections],
         "type": list(forms.TYPE_NAMES.items()),
         "owner_id": [("", "Nobody"), *((str(id_), name) for id_, name in owner_names(session).items())],
         "country": [("", "Not known"), *country_choices()],
     }
-    before = texts(company, forms.FIELDS) if company else {}
-    return form_page(COMPANIES, company, forms.GROUPS, typed, choices, before=before, **shown)
+    stays = company is not None and stays_with_connection(session, company)
+    return form_page(
+        COMPANIES,
+        company,
+        forms.groups_for([one.id for one in connections], typed["connection_id"]),
+        typed,
+        choices,
+        before=before,
+        fixed={"connection_id": forms.STAYS_WITH_CONNECTION} if stays else {},
+        **shown,
+    )
 
 
 def _company(session: Session, company_id: int, *, lock: bool = False) -> Company:
@@ -175,4 +201,5 @@ def _company(session: Session, company_id: int, *, lock: bool = False) -> Compan
 
 def _stored(values: Mapping[str, str]) -> dict[str, Any]:
     """The fields of a form as a company holds them."""
-    return {**values, "owner_id": int(values["owner_id"]) if values["owner_id"] else None}
+    ids = {name: int(values[name]) if values[name] else None for name in ("owner_id", "connection_id")}
+    return {**values, **ids}

@@ -15,9 +15,7 @@ from urllib.parse import urlencode
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from webapp.config import Settings
-
-# Sage Business Cloud Accounting, "Authentication": https://developer.sage.com/accounting/guides/authenticating/
-_SAGE_PAGE = "https://www.sageone.com/oauth2/auth/central"
+from webapp.connection.products import Product
 
 
 @dataclass(frozen=True)
@@ -42,22 +40,18 @@ class Errand:
         """The errand as a session holds it."""
         return asdict(self)
 
-    def address(self, settings: Settings, redirect_uri: str) -> str:
-        """The page on which a person in Sage agrees: Sage's own, or the sandbox's where that is used."""
+    def address(self, product: Product, settings: Settings, redirect_uri: str) -> str:
+        """The page on which a person in Sage agrees, with what it must know."""
         asked = {
-            "filter": "apiv3.1",
+            **product.asked,
             "response_type": "code",
             "client_id": settings.sage_client_id,
             "redirect_uri": redirect_uri,
-            "scope": "full_access",
             "state": self.state,
             "code_challenge": create_s256_code_challenge(self.verifier),
             "code_challenge_method": "S256",
         }
-        page = _SAGE_PAGE
-        if settings.sage_base_url is None:
-            page = f"http://127.0.0.1:{settings.sandbox_port}/oauth2/auth/central"
-        return f"{page}?{urlencode(asked)}"
+        return f"{product.consent_address(settings)}?{urlencode(asked)}"
 
     def is_answered_by(self, state: str) -> bool:
         """Whether `state` is that of this errand, so that the code is for the person who asked for it."""

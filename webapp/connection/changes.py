@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, CONNECTING, Connection
+from webapp.connection.products import ACCOUNTING
 from webapp.db import UnitOfWork
+from webapp.sync.models import SyncCursor, SyncRun, WriteIntent
+from webapp.sync.records import SYNCED
 
 
 def businesses_of_others(session: Session, connection: Connection) -> set[str]:
@@ -19,9 +22,17 @@ def businesses_of_others(session: Session, connection: Connection) -> set[str]:
     return {str(business_id) for business_id in session.scalars(others)}
 
 
-def add_connection(work: UnitOfWork, settings: Settings) -> Connection:
-    """Add a connection to the Sage of the settings, which is to be authorised next."""
-    connection = Connection(api_url=settings.sage_api_url, cycle_seconds=settings.cycle_seconds)
+def add_connection(work: UnitOfWork, settings: Settings, product: str = ACCOUNTING) -> Connection:
+    """Add a connection to the Sage of the settings, which is to be authorised next.
+
+    One that was begun before, and has no company in Sage yet, is taken instead: pressing twice makes one.
+    """
+    work.session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("sage-connections", 0))))
+    begun = select(Connection).where(Connection.product == product, Connection.business_id.is_(None))
+    connection = work.session.scalar(begun.order_by(Connection.id).limit(1))
+    if connection is not None:
+        return connection
+    connection = Connection(product=product, api_url=settings.sage_api_url, cycle_seconds=settings.cycle_seconds)
     work.session.add(connection)
     work.touch(connection)
     return connection
@@ -51,3 +62,19 @@ def end_connection(work: UnitOfWork, connection: Connection) -> None:
     connection.offered = None
     connection.problem = None
     change_state(work, connection, CONNECTING)
+
+
+def can_be_removed(session: Session, connection: Connection) -> bool:
+    """Whether a connection can go as if it had never been: it is not connected, and nothing was ever of it."""
+    of_it = [exists().where(model.connection_id == connection.id) for model in SYNCED]
+    of_it.append(exists().where(WriteIntent.connection_id == connection.id))
+    has_tokens = exists().where(Connection.id == connection.id, Connection.tokens.is_not(None))
+    return connection.state == CONNECTING and not session.scalar(select(or_(has_tokens, *of_it)))
+
+
+def remove_connection(work: UnitOfWork, connection: Connection) -> None:
+    """Take away a connection that can be removed. Raises IntegrityError on commit where a record belongs to it by now."""
+    work.touch(connection)
+    for of_it in (SyncRun, SyncCursor):
+        work.session.execute(delete(of_it).where(of_it.connection_id == connection.id))
+    work.session.delete(connection)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from webapp.connection.models import Connection
+from webapp.status import Status
+from webapp.sync.models import StatusCount, SyncRun
+
+# As many readings as the page of a connection shows, out of as many as there are in a day with a cycle of a minute.
+_RUNS, _LOOKED_THROUGH = 10, 1_500
 
 
 def list_connections(session: Session) -> Sequence[Connection]:
@@ -22,3 +27,33 @@ def main_connection(session: Session, *, lock: bool = False) -> Connection | Non
     """
     found = select(Connection).order_by(Connection.id).limit(1)
     return session.scalar(found.with_for_update() if lock else found)
+
+
+def counts_of(session: Session, connection: Connection) -> dict[str, dict[Status, int]]:
+    """How many records of a connection have each status, by module; a module without records is left out."""
+    counted: dict[str, dict[Status, int]] = {}
+    found = session.execute(
+        select(StatusCount.module, StatusCount.status, func.sum(StatusCount.n))
+        .where(StatusCount.connection_id == connection.id)
+        .group_by(StatusCount.module, StatusCount.status)
+    )
+    for module, status, number in found:
+        if number:
+            counted.setdefault(module, dict.fromkeys(Status, 0))[Status(status)] = int(number)
+    return counted
+
+
+def last_runs(session: Session, connection: Connection) -> Sequence[SyncRun]:
+    """The last readings from Sage of which there is something to tell, newest first.
+
+    Those are the ones that changed something here, failed, go on, or that somebody asked for.
+    """
+    lately = select(SyncRun).where(SyncRun.connection_id == connection.id).order_by(SyncRun.id.desc())
+    run = aliased(SyncRun, lately.limit(_LOOKED_THROUGH).subquery())
+    tells = or_(
+        run.created + run.changed + run.failed > 0,
+        run.error.is_not(None),
+        run.finished_at.is_(None),
+        run.user_id.is_not(None),
+    )
+    return session.scalars(select(run).where(tells).order_by(run.id.desc()).limit(_RUNS)).all()

@@ -6,6 +6,7 @@ from datetime import datetime, tzinfo
 
 from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, CONNECTING, PAUSED, UNREACHABLE
 from webapp.sync.details import clock, every
+from webapp.sync.models import SyncRun
 
 STATE_TEXT = {
     CONNECTED: "Connected",
@@ -14,7 +15,6 @@ STATE_TEXT = {
     PAUSED: "Paused",
     CONNECTING: "Not connected yet",
 }
-PRODUCT_NAMES = {"accounting": "Sage Accounting"}
 
 # Why an authorisation was not taken, and what to do.
 PROBLEMS = {
@@ -25,7 +25,35 @@ PROBLEMS = {
         "The person who authorised has no access to the company in Sage that this connection belongs to. Nothing was "
         "sent. Authorise with a login of that company."
     ),
+    "all_taken": (
+        "Each company in Sage of the person who authorised is connected already. "
+        "Authorise with a login that has another one."
+    ),
 }
+
+# How a reading from Sage ended that did not come to its end.
+RUN_ENDS = {
+    "Unreachable": "Sage could not be reached.",
+    "AuthoriseAgain": "Sage must be authorised again.",
+    "Transient": "Sage broke it off. The next run begins where this one did.",
+    "BrokenOff": "It was interrupted. The next run begins where this one did.",
+}
+
+
+def run_sentence(run: SyncRun) -> str:
+    """What a reading from Sage did, and how it ended."""
+    said = [f"{run.seen:,} read"]
+    said += [f"{number:,} {word}" for number, word in ((run.created, "new"), (run.changed, "changed")) if number]
+    if run.failed:
+        said.append(f"{run.failed:,} not taken")
+    counted = ", ".join(said) + "."
+    if run.finished_at and not run.error and len(said) == 1:
+        counted = "Nothing had changed."
+    if run.finished_at is None:
+        return f"Running: {counted}"
+    # An end that is not among these is a fault of ours, and the log has it.
+    end = RUN_ENDS.get(run.error, "It failed here. The next run begins where this one did.") if run.error else ""
+    return f"{counted} {end}".rstrip()
 
 
 def state_text(state: str, alike: int, among: int) -> str:

@@ -1,26 +1,41 @@
-"""The page of the connection to Sage: how it does, for everybody; to pause it, to fetch and to authorise, for admins."""
+"""The pages of the connections to Sage: how each does, for everybody; to make, pause, fetch and end one, for admins."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import IntegrityError
 
 from webapp.companies.models import Company
 from webapp.connection.authorising import Errand
-from webapp.connection.changes import add_connection, choose_business, end_connection
+from webapp.connection.changes import (
+    add_connection,
+    businesses_of_others,
+    can_be_removed,
+    choose_business,
+    end_connection,
+    remove_connection,
+)
 from webapp.connection.circuit import change_state
 from webapp.connection.directions import CHOICES, FIELDS, read_directions
 from webapp.connection.models import CONNECTED, PAUSED, Connection
-from webapp.connection.queries import main_connection
-from webapp.connection.sentences import PROBLEMS
+from webapp.connection.products import PRODUCTS
+from webapp.connection.queries import counts_of, last_runs, list_connections
+from webapp.connection.sentences import PROBLEMS, run_sentence
 from webapp.db import UnitOfWork
+from webapp.modules import MODULES
 from webapp.services import services
+from webapp.status import FILTER_TEXT
 from webapp.sync.details import FIELD_NAMES
 from webapp.sync.queries import read_surroundings
 from webapp.users.access import admin_required, login_required, signed_in_user
 from webapp.zone import glance
 
 blueprint = Blueprint("connection", __name__, url_prefix="/connection")
+
+_ONE = "/<int(max=9223372036854775807):connection_id>"
 
 # Where the session keeps an errand to Sage.
 _ERRAND = "sage_errand"
@@ -29,121 +44,185 @@ _ERRAND = "sage_errand"
 @blueprint.get("")
 @login_required
 def page() -> ResponseReturnValue:
-    """How the connection does."""
+    """All connections, each with its state; the page of the only one where there is one."""
     with services().database.unit_of_work() as work:
-        connection = main_connection(work.session)
+        connections = list_connections(work.session)
+        if len(connections) == 1:
+            return _page_of(work, connections[0], among=1)
         around = read_surroundings(work.session, Company.module, glance())
+    return render_template("connection/list.html", around=around)
+
+
+@blueprint.get(_ONE)
+@login_required
+def one_page(connection_id: int) -> ResponseReturnValue:
+    """How a connection does: its state, what waits, what was read, and what an admin can do about it."""
+    with services().database.unit_of_work() as work:
+        connection = _connection(work, connection_id)
+        return _page_of(work, connection, among=len(list_connections(work.session)))
+
+
+def _page_of(work: UnitOfWork, connection: Connection, among: int) -> ResponseReturnValue:
+    reader = glance()
+    taken = businesses_of_others(work.session, connection)
+    shown: dict[str, Any] = {
+        "connection": connection,
+        "among": among,
+        "around": read_surroundings(work.session, Company.module, reader, connection.id),
+        "taken": taken,
+        "counts": counts_of(work.session, connection),
+        "statuses": FILTER_TEXT,
+        "counted_modules": MODULES,
+        "runs": [(run, run_sentence(run)) for run in last_runs(work.session, connection)],
+        "can_be_removed": signed_in_user().is_admin and can_be_removed(work.session, connection),
+    }
     return render_template(
         "connection/page.html",
-        connection=connection,
-        around=around,
+        **shown,
         direction_fields=FIELDS,
         direction_choices=CHOICES,
         field_names=FIELD_NAMES,
-        problem=PROBLEMS.get(connection.problem or "") if connection else None,
+        problem=PROBLEMS.get(connection.problem or ""),
+        product=PRODUCTS[connection.product],
     )
 
 
-@blueprint.post("/pause")
+@blueprint.get("/new")
 @admin_required
-def pause() -> ResponseReturnValue:
+def new_page() -> ResponseReturnValue:
+    """The first step to a further company in Sage: which product it is in."""
+    with services().database.unit_of_work() as work:
+        among = len(list_connections(work.session))
+    return render_template("connection/new.html", products=PRODUCTS, among=among)
+
+
+@blueprint.post("/new")
+@admin_required
+def add() -> ResponseReturnValue:
+    """Add a connection that is to be authorised next. One that was begun before and has no company in Sage yet is taken."""
+    product = request.form.get("product", "")
+    if product not in PRODUCTS:
+        flash("Choose one of the Sage products, then continue.", "error")
+        return redirect(url_for("connection.new_page"), 303)
+    with services().database.unit_of_work() as work:
+        connection = add_connection(work, services().settings, product)
+        work.commit()
+        return _back(connection.id)
+
+
+@blueprint.post(f"{_ONE}/pause")
+@admin_required
+def pause(connection_id: int) -> ResponseReturnValue:
     """Stop sending and fetching. What is saved meanwhile waits."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work)
+        connection = _connection(work, connection_id, lock=True)
         if connection.state == CONNECTED:
             change_state(work, connection, PAUSED)
-            work.commit()
             flash("Synchronisation is paused. What people save is kept and sent when you resume it.", "ok")
-    return redirect(url_for("connection.page"), 303)
+    return _back(connection_id)
 
 
-@blueprint.post("/resume")
+@blueprint.post(f"{_ONE}/resume")
 @admin_required
-def resume() -> ResponseReturnValue:
+def resume(connection_id: int) -> ResponseReturnValue:
     """Go on after a pause: send what waits, and fetch what changed in Sage."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work)
+        connection = _connection(work, connection_id, lock=True)
         if connection.state == PAUSED:
             change_state(work, connection, CONNECTED)
             work.pushes.add(connection.id)
             work.commit()
             services().jobs.pull(connection.id, signed_in_user().id)
             flash("Synchronisation goes on: what waited is sent now.", "ok")
-    return redirect(url_for("connection.page"), 303)
+    return _back(connection_id)
 
 
-@blueprint.post("/fetch")
+@blueprint.post(f"{_ONE}/fetch")
 @admin_required
-def fetch() -> ResponseReturnValue:
+def fetch(connection_id: int) -> ResponseReturnValue:
     """Fetch what changed in Sage now, without waiting for the next run."""
     with services().database.unit_of_work() as work:
-        services().jobs.pull(_connection(work).id, signed_in_user().id)
+        services().jobs.pull(_connection(work, connection_id).id, signed_in_user().id)
     flash("Changes are fetched from Sage now.", "ok")
-    return redirect(url_for("connection.page"), 303)
+    return _back(connection_id)
 
 
-@blueprint.post("/new")
+@blueprint.post(f"{_ONE}/choose")
 @admin_required
-def add() -> ResponseReturnValue:
-    """Add the connection where there is none, so that it can be authorised."""
-    with services().database.unit_of_work() as work:
-        if main_connection(work.session) is None:
-            add_connection(work, services().settings)
-            work.commit()
-    return redirect(url_for("connection.page"), 303)
-
-
-@blueprint.post("/choose")
-@admin_required
-def choose() -> ResponseReturnValue:
+def choose(connection_id: int) -> ResponseReturnValue:
     """Begin with the chosen company in Sage: read its customers, then send what waits."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, lock=True)
-        if choose_business(work, connection, request.form.get("business", "")):
-            services().jobs.pull(connection.id, signed_in_user().id)
+        connection = _connection(work, connection_id, lock=True)
+        try:
+            is_chosen = choose_business(work, connection, request.form.get("business", ""))
+        except IntegrityError:
+            # Another connection took it at this very moment.
+            is_chosen = False
+        if is_chosen:
+            services().jobs.pull(connection_id, signed_in_user().id)
             flash(f"Connected to {connection.business_name}. Its customers are read now.", "ok")
         else:
             flash("Choose one of the companies in Sage, then start.", "error")
-    return redirect(url_for("connection.page"), 303)
+    return _back(connection_id)
 
 
-@blueprint.post("/directions")
+@blueprint.post(f"{_ONE}/directions")
 @admin_required
-def set_directions() -> ResponseReturnValue:
+def set_directions(connection_id: int) -> ResponseReturnValue:
     """Say which side has the word on which field. It counts from the next comparison of each record on."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, lock=True)
+        connection = _connection(work, connection_id, lock=True)
         connection.directions = read_directions(request.form)
         work.touch(connection)
         work.commit()
     flash("Saved. It counts from the next change of each record on.", "ok")
-    return redirect(url_for("connection.page"), 303)
+    return _back(connection_id)
 
 
-@blueprint.post("/disconnect")
+@blueprint.post(f"{_ONE}/disconnect")
 @admin_required
-def disconnect() -> ResponseReturnValue:
+def disconnect(connection_id: int) -> ResponseReturnValue:
     """End the access to Sage. What people save meanwhile waits until it is authorised again."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, lock=True)
-        end_connection(work, connection)
-        services().jobs.disconnect(connection.id)
+        end_connection(work, _connection(work, connection_id, lock=True))
+        services().jobs.disconnect(connection_id)
         flash("Disconnected: nothing is sent to Sage or read from it until an admin connects it again.", "ok")
-    return redirect(url_for("connection.page"), 303)
+    return _back(connection_id)
 
 
-@blueprint.get("/authorise")
+@blueprint.post(f"{_ONE}/remove")
 @admin_required
-def authorise() -> ResponseReturnValue:
+def remove(connection_id: int) -> ResponseReturnValue:
+    """Take away a connection that never had a record."""
+    with services().database.unit_of_work() as work:
+        connection = _connection(work, connection_id, lock=True)
+        try:
+            if can_be_removed(work.session, connection):
+                remove_connection(work, connection)
+                work.commit()
+                flash("The connection was removed.", "ok")
+                return redirect(url_for("connection.page"), 303)
+        except IntegrityError:
+            # Somebody saved a record of it at this very moment.
+            pass
+    flash("This connection cannot be removed: records belong to it, or it is still connected.", "error")
+    return _back(connection_id)
+
+
+@blueprint.get(f"{_ONE}/authorise")
+@admin_required
+def authorise(connection_id: int) -> ResponseReturnValue:
     """Go to Sage's page of consent.
 
     A link and no form: a form may lead to our own addresses only (Content-Security-Policy, form-action). Whoever lures
     an admin here gains nothing, because only a consent that the admin gives in Sage changes anything.
     """
     with services().database.unit_of_work() as work:
-        errand = Errand.begin(_connection(work).id)
+        connection = _connection(work, connection_id)
+        errand = Errand.begin(connection.id)
+        address = errand.address(PRODUCTS[connection.product], services().settings, _callback())
     session[_ERRAND] = errand.kept()
-    return redirect(errand.address(services().settings, _callback()))
+    return redirect(address)
 
 
 @blueprint.get("/callback")
@@ -153,20 +232,25 @@ def callback() -> ResponseReturnValue:
     errand = Errand.read(session.pop(_ERRAND, None))
     if errand is None or not errand.is_answered_by(request.args.get("state", "")):
         flash("This answer from Sage belongs to no authorisation that you began here. Begin once more.", "error")
-    elif "code" not in request.args:
+        return redirect(url_for("connection.page"), 303)
+    if not request.args.get("code"):
         flash("Sage was not authorised: the access was refused there.", "error")
     else:
         services().jobs.authorise(errand.connection_id, request.args["code"], _callback(), errand.verifier)
         flash("Sage is being connected. This page shows it by itself when it works.", "ok")
-    return redirect(url_for("connection.page"), 303)
+    return _back(errand.connection_id)
 
 
 def _callback() -> str:
     return f"{services().settings.origin}{url_for('connection.callback')}"
 
 
-def _connection(work: UnitOfWork, *, lock: bool = False) -> Connection:
-    connection = main_connection(work.session, lock=lock)
+def _back(connection_id: int) -> ResponseReturnValue:
+    return redirect(url_for("connection.one_page", connection_id=connection_id), 303)
+
+
+def _connection(work: UnitOfWork, connection_id: int, *, lock: bool = False) -> Connection:
+    connection = work.session.get(Connection, connection_id, with_for_update=lock or None)
     if connection is None:
         abort(404)
     return connection

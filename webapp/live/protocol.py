@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from webapp.companies.countries import country_name
-from webapp.connection.sentences import PRODUCT_NAMES, banner, state_text, summary
+from webapp.connection.products import PRODUCTS
+from webapp.connection.sentences import banner, state_text, summary
 from webapp.live.states import State
 from webapp.orders.amounts import amount_text
 from webapp.orders.phases import step
@@ -123,7 +124,7 @@ def _shown_connection(state: State, zone: tzinfo, now: datetime) -> dict[str, An
         "version": state["version"],
         "state": state["state"],
         "state_text": state_text(state["state"], alike, among),
-        "product": PRODUCT_NAMES[state["product"]],
+        "product": PRODUCTS[state["product"]].name,
         "business": state["business"],
         "at": state["at"],
         "next_at": state["next_at"],

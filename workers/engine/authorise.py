@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from webapp.connection.changes import choose_business
+from webapp.connection.changes import businesses_of_others, choose_business
 from webapp.connection.models import Connection
 from webapp.services import Services
 from workers.sage.connector import AuthoriseAgain, SageError, Transient, Unreachable
@@ -20,6 +20,11 @@ def authorise(services: Services, connection_id: int, code: str, redirect_uri: s
     stored. For a new connection an admin chooses the business on its page. Where Sage does not give tokens, the
     connection stays as it is and says why, and a person authorises once more.
     """
+    with services.database.unit_of_work() as work:
+        if work.session.get(Connection, connection_id) is None:
+            # It was removed after the person left for Sage's page.
+            log.warning("connection_gone", connection=connection_id)
+            return
     try:
         grant = exchange(services, connection_id, code, redirect_uri, code_verifier)
     except (AuthoriseAgain, Transient, Unreachable) as error:
@@ -27,10 +32,12 @@ def authorise(services: Services, connection_id: int, code: str, redirect_uri: s
         _note_problem(services, connection_id, "not_authorised" if isinstance(error, AuthoriseAgain) else "no_answer")
         return
     with services.database.unit_of_work() as work:
-        known = work.session.get_one(Connection, connection_id).business_id
-    if not grant.businesses or (known and known not in {business.id for business in grant.businesses}):
-        log.warning("other_business_authorised", connection=connection_id)
-        _note_problem(services, connection_id, "other_business" if known else "no_business")
+        connection = work.session.get_one(Connection, connection_id)
+        known, taken = connection.business_id, businesses_of_others(work.session, connection)
+    problem = _problem({business.id for business in grant.businesses}, known, taken)
+    if problem:
+        log.warning("business_not_taken", connection=connection_id, problem=problem)
+        _note_problem(services, connection_id, problem)
         return
     keep(services, connection_id, grant)
     with services.database.unit_of_work() as work:
@@ -54,6 +61,15 @@ def disconnect(services: Services, connection_id: int) -> None:
         give_back(services, connection_id)
     except SageError as error:
         log.warning("tokens_not_revoked", connection=connection_id, error=type(error).__name__)
+
+
+def _problem(opened: set[str], known: str | None, taken: set[str]) -> str:
+    """Why a consent that opens these businesses is not taken for a connection, empty where it is."""
+    if not opened:
+        return "no_business"
+    if known:
+        return "" if known in opened else "other_business"
+    return "all_taken" if opened <= taken else ""
 
 
 def _note_problem(services: Services, connection_id: int, problem: str) -> None:
