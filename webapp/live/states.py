@@ -236,7 +236,7 @@ def _connection_state(connection: Connection, among: int, counted: Sequence[Row[
         "direction": connection.direction,
         "cycle_seconds": connection.cycle_seconds,
         "at": _iso(connection.last_synchronised_at),
-        "next_at": _iso(connection.next_run_at),
+        "next_at": _iso(None if connection.state in (CONNECTING, PAUSED) else connection.next_run_at),
         "waiting": sum(int(row.n) for row in counted if row.status == Status.PENDING),
         "among": among,
     }
