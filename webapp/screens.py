@@ -87,16 +87,18 @@ def list_screen(module: Module, query: ListQuery, page: Page[Any], around: Surro
         "page": page,
         "around": around,
         "statuses": status_choices(),
-        "matching": _matching(query, around.module["counts"], len(page.rows), page.next is None),
+        "matching": _matching(query, around.module["counts"], page),
         "address": address,
     }
 
 
-def _matching(query: ListQuery, counts: Mapping[str, int], rows: int, is_last: bool) -> int | None:
+def _matching(query: ListQuery, counts: Mapping[str, int], page: Page[Any]) -> int | None:
     """How many records the query has, None where only counting them all would tell."""
     if query.counts_by_status:
         return sum(n for status, n in counts.items() if not query.statuses or status in query.statuses)
-    return rows if query.cursor is None and is_last else None
+    if page.matching is None and query.cursor is None and page.next is None:
+        return len(page.rows)
+    return page.matching
 
 
 def record_screen(

@@ -91,6 +91,7 @@ FILTERS_OF_ORDERS = (
     "phase=validated&owner=1",
     "phase=synchronising",
     "phase=synchronised",
+    "phase=synchronised&status=pending",
     "owner=1",
     "owner=none",
     "company=17",
@@ -216,6 +217,27 @@ def test_what_stands_around_the_list_scans_no_table(session: Session, plans: lis
     assert (len(owners), len(countries)) == (12, 22)
     read_surroundings(session, Company.module, Glance(UTC, datetime.now(UTC)))
     assert scanned(plans) == set()
+
+
+@pytest.mark.parametrize(
+    ("filters", "condition"),
+    [
+        ("q=lodz+tea", "search_text LIKE '%lodz%' AND search_text LIKE '%tea%'"),
+        ("q=gmbh&status=review&owner=1", "search_text LIKE '%gmbh%' AND sync_status = 'review' AND owner_id = 1"),
+        ("q=nobody+has+this", "false"),
+    ],
+)
+def test_the_number_of_the_few_that_match_is_told_on_each_page(session: Session, filters: str, condition: str) -> None:
+    wanted = session.scalar(text(f"SELECT count(*) FROM company WHERE {condition}"))
+    query = read_query(MultiDict(parse_qsl(filters)), {1: "Person 0"}, {})
+    page = list_companies(session, query)
+    assert page.matching == wanted
+    met = len(page.rows)
+    while page.next:
+        page = list_companies(session, query.changed(cursor=page.next))
+        assert page.matching == wanted
+        met += len(page.rows)
+    assert met == wanted
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -29,6 +29,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    true,
     tuple_,
     union_all,
 )
@@ -42,12 +43,10 @@ from webapp.status import Status
 # a rare one, and starting parallel workers takes longer than reading a page.
 PLANNED = {"plan_cache_mode": "force_custom_plan", "enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
 
-_ONE: ColumnElement[Any] = literal_column("1")
 _EVERYTHING: ColumnElement[Any] = literal_column("*")
 # Of the rows that the first part of a statement has found, called hits; the key as text, because Python has no time for
 # -infinity.
 _TEXT_OF_KEY: ColumnElement[Any] = cast(literal_column("hits.sort_key"), Text).label("sort_text")
-_MATCHING: ColumnElement[Any] = literal_column("hits.matching").label("matching")
 
 
 class Shown(Protocol):
@@ -115,11 +114,15 @@ class Listing(Generic[Query, Shows]):
 
 @dataclass(frozen=True)
 class Page(Generic[Shows]):
-    """One page of a list, with the cursors of its neighbours, None where there is none."""
+    """One page of a list, with the cursors of its neighbours, None where there is none.
+
+    `matching` is how many records there are on all pages together, None where only counting them would tell.
+    """
 
     rows: list[Shows]
     previous: Cursor | None
     next: Cursor | None
+    matching: int | None = None
 
 
 def last_synchronised_key(table: Table) -> ColumnElement[Any]:
@@ -130,7 +133,7 @@ def last_synchronised_key(table: Table) -> ColumnElement[Any]:
 
 def read_page(session: Session, listing: Listing[Query, Shows], query: Query) -> Page[Shows]:
     """One page of the records that `query` asks for, as fast at any depth."""
-    found = _find(session, listing, query)
+    found, matching = _find(session, listing, query)
     backwards = query.cursor is not None and query.cursor.backwards
     rows, more = list(found[:PAGE]), len(found) > PAGE
     if backwards:
@@ -141,11 +144,12 @@ def read_page(session: Session, listing: Listing[Query, Shows], query: Query) ->
         [listing.row(*row[:width]) for row in rows],
         first if (more if backwards else query.cursor is not None) else None,
         last if (query.cursor is not None if backwards else more) else None,
+        matching,
     )
 
 
-def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> Sequence[Row[Any]]:
-    """The rows of one page and the row after it.
+def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tuple[Sequence[Row[Any]], int | None]:
+    """The rows of one page and the row after it, and how many match on all pages where that was seen on the way.
 
     Everything, or one status in an order that has an index of its own, stands in one piece of an index. Else there are
     two ways: walking along the order until the page is full, which is short where many records match; and finding all
@@ -155,27 +159,31 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> Seq
     further than twice as far as it should be, and then the other one is.
     """
     if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
-        return session.execute(_piece(listing, query)).all()
-    matching, walked = _expected(session, listing, query)
+        return session.execute(_piece(listing, query)).all(), None
+    expected, walked = _expected(session, listing, query)
     even = isqrt(PAGE * walked)
-    if matching <= even:
-        found = session.execute(_all_sorted(listing, query, most=2 * even)).all()
-        if not found or found[0].matching <= 2 * even:
-            return found
+    if expected <= even:
+        found = session.execute(_all_if_few(listing, query, 2 * even)).all()
+        matching = found[0].matching
+        if matching <= 2 * even:
+            # Where nothing is behind the cursor, there is a row all the same, for the number.
+            return [row for row in found if row.id is not None], matching
     found = session.execute(_walk(listing, query, 2 * even)).all()
-    if len(found) > PAGE:
-        return found
-    return session.execute(_all_sorted(listing, query)).all()
+    if len(found) <= PAGE:
+        found = session.execute(_all_sorted(listing, query)).all()
+    return found, None
 
 
 def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> tuple[int, int]:
     """How many records the planner believes to match, on all pages together, and how many there are to walk along."""
-    connection, one = session.connection(), select(_ONE).select_from(listing.table)
-    both = union_all(one.where(*_limits(listing, query, listing.table)), one.where(*_beginning(listing, query)))
-    asked = both.compile(connection, compile_kwargs={"render_postcompile": True})
-    plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {asked}", asked.params).scalar_one()
-    matching, walked = plan[0]["Plan"]["Plans"]
-    return matching["Plan Rows"], walked["Plan Rows"]
+    connection, number = session.connection(), select(func.count()).select_from(listing.table)
+    matching = number.where(*_limits(listing, query, listing.table)).scalar_subquery()
+    walked = number.where(*_beginning(listing, query)).scalar_subquery()
+    asked = select(matching, walked).compile(connection, compile_kwargs={"render_postcompile": True})
+    ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {asked}", asked.params).scalars()
+    # Each count is a plan of its own, on top of the one whose rows it counts.
+    expected = [count["Plans"][0]["Plan Rows"] for count in plan["Plan"]["Plans"]]
+    return expected[0], expected[1]
 
 
 def _cursor(row: Any, backwards: bool) -> Cursor:
@@ -218,30 +226,49 @@ def _beginning(listing: Listing[Query, Shows], query: Query) -> list[ColumnEleme
     return listing.beginning(query)
 
 
-def _all_sorted(listing: Listing[Query, Shows], query: Query, *, most: int | None = None) -> Select[Any]:
-    """The statement for one page out of all that match, and the row after it.
+def _all_if_few(listing: Listing[Query, Shows], query: Query, most: int) -> Select[Any]:
+    """The statement for one page out of all that match, and the row after it, where no more than `most` do.
 
-    With `most`, no more than one row beyond that number is looked at. Each row has in `matching` how many were: where
-    that is more than `most`, the rows are any.
+    Each row has in `matching` how many do; where that is more than `most`, it is one more, and the rows are any.
     """
+    # Materialised, it is planned for reading all that match, and yet read no further than the limit says.
+    whole = _matching(listing, query).cte("whole").prefix_with("MATERIALIZED")
+    every = select(_EVERYTHING).select_from(whole).limit(most + 1).cte("every")
+    number = select(func.count().label("matching")).select_from(every).subquery("number")
+    behind = _behind(query, column("sort_key"), column("id"))
+    page = _in_order(select(_EVERYTHING).select_from(every).where(*behind), query).cte("hits")
     table, hits = listing.table, listing.hits
-    key = listing.keys[query.sort].label("sort_key")
-    every = select(table.c.id, key).where(*_limits(listing, query, table), *_behind_cursor(listing, query))
-    if most is None:
-        # The offset keeps the planner from walking along the order after all.
-        found, matching = every.offset(0).cte("every"), []
-    else:
-        # Materialised, it is planned for reading all that match, and yet read no further than the limit says.
-        whole = every.cte("whole").prefix_with("MATERIALIZED")
-        found = select(_EVERYTHING).select_from(whole).limit(most + 1).cte("every")
-        matching = [func.count().over().label("matching")]
-    first = select(_EVERYTHING, *matching).select_from(found).order_by(*_order(column("sort_key"), column("id"), query))
     return (
-        select(*listing.shown, _TEXT_OF_KEY, *([_MATCHING] if matching else []))
+        select(*listing.shown, _TEXT_OF_KEY, number.c.matching)
+        .select_from(number.outerjoin(hits.join(table, table.c.id == hits.c.id), true()))
+        .order_by(*_order(hits.c.sort_key, hits.c.id, query))
+        .add_cte(page)
+    )
+
+
+def _all_sorted(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
+    """The statement for one page out of all that match, and the row after it."""
+    table, hits = listing.table, listing.hits
+    # The offset keeps the planner from walking along the order after all.
+    every = _matching(listing, query).where(*_behind_cursor(listing, query)).offset(0).cte("every")
+    page = _in_order(select(_EVERYTHING).select_from(every), query).cte("hits")
+    return (
+        select(*listing.shown, _TEXT_OF_KEY)
         .select_from(hits.join(table, table.c.id == hits.c.id))
         .order_by(*_order(hits.c.sort_key, hits.c.id, query))
-        .add_cte(first.limit(PAGE + 1).cte("hits"))
+        .add_cte(page)
     )
+
+
+def _matching(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
+    """Ids and keys of all that match, on all pages together."""
+    key = listing.keys[query.sort].label("sort_key")
+    return select(listing.table.c.id, key).where(*_limits(listing, query, listing.table))
+
+
+def _in_order(found: Select[Any], query: Query) -> Select[Any]:
+    """The first of these ids and keys, as many as a page and the row after it."""
+    return found.order_by(*_order(column("sort_key"), column("id"), query)).limit(PAGE + 1)
 
 
 def _first(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
@@ -264,10 +291,14 @@ def is_down(query: ListQuery) -> bool:
 
 
 def _behind_cursor(listing: Listing[Query, Shows], query: Query) -> list[ColumnElement[bool]]:
+    return _behind(query, listing.keys[query.sort], listing.table.c.id)
+
+
+def _behind(query: ListQuery, key: ColumnElement[Any], id_: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+    """The condition that a row with this key and id stands behind the cursor."""
     if query.cursor is None:
         return []
-    place = tuple_(listing.keys[query.sort], listing.table.c.id)
-    here = tuple_(_bound(query.SORTS[query.sort].keys, query.cursor.key), query.cursor.id)
+    place, here = tuple_(key, id_), tuple_(_bound(query.SORTS[query.sort].keys, query.cursor.key), query.cursor.id)
     return [place < here if is_down(query) else place > here]
 
 
