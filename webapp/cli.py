@@ -121,6 +121,37 @@ def sandbox() -> None:
     os.execv(sys.executable, [sys.executable, "-m", "workers.sandbox"])  # noqa: S606
 
 
+@main.group()
+def keys() -> None:
+    """Keys that encrypt the tokens of Sage (SYNCLIGHT_TOKEN_KEYS)."""
+
+
+@keys.command(name="list")
+def list_keys() -> None:
+    """Name the keys, and how many connections need each."""
+    _run_keys("list")
+
+
+@keys.command()
+def rotate() -> None:
+    """Encrypt everything with the first key that an older one encrypted.
+
+    Begin by putting the new key before the old one and restarting the workers; end by taking the old one out.
+    """
+    _run_keys("rotate")
+
+
+def _run_keys(command: str) -> None:
+    """In a process image of its own, because this side of the product has no keys."""
+    settings = Settings.load()
+    made = settings.var / "token_keys"
+    environment = dict(os.environ)
+    # Those that `synclight up` made, where none are set.
+    if made.exists() and not {"SYNCLIGHT_TOKEN_KEYS", "SYNCLIGHT_TOKEN_KEYS_FILE"} & environment.keys():
+        environment["SYNCLIGHT_TOKEN_KEYS_FILE"] = str(made)
+    os.execve(sys.executable, [sys.executable, "-m", "workers.keys", command], environment)  # noqa: S606
+
+
 @main.command(name="import")
 @click.argument("file", type=_TABLE)
 @click.option(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from webapp.config import Settings, SettingsError, read_secret_files
+from workers.keys import Keys
 
 SAGE_API_URL = "https://api.accounting.sage.com/v3.1"
 _SANDBOX_SECRET = "sandbox-secret"  # noqa: S105 - the sandbox answers on this machine alone, whoever asks.
@@ -34,20 +35,19 @@ class WorkerSettings(BaseSettings):
     )
 
     @property
-    def cipher(self) -> MultiFernet:
+    def cipher(self) -> Keys:
         """What encrypts and decrypts tokens. Raises SettingsError where a key is none."""
         keys = [key.strip() for key in self.token_keys.get_secret_value().split(",") if key.strip()]
         if not keys:
             raise SettingsError(f"SYNCLIGHT_TOKEN_KEYS: is not set; workers need it. Make a key with: {_MAKE_A_KEY}")
-        ciphers = []
         for place, key in enumerate(keys, 1):
             try:
-                ciphers.append(Fernet(key))
+                Fernet(key)
             except ValueError:
                 raise SettingsError(
                     f"SYNCLIGHT_TOKEN_KEYS: key {place} of {len(keys)} is no Fernet key. Make one with: {_MAKE_A_KEY}"
                 ) from None
-        return MultiFernet(ciphers)
+        return Keys(keys)
 
     @classmethod
     def load(cls, settings: Settings) -> WorkerSettings:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,6 +18,7 @@ from playwright.sync_api import Page, expect
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.stack import ROOT, Stack
+from workers.keys import Keys
 
 CUSTOMERS = ROOT.parent / "shared" / "data" / "northwind" / "customers.csv"
 
@@ -253,3 +256,40 @@ def test_a_killed_server_process_leaves_the_page_right(
     assert sandbox.created().count(f"Survivor {name}") == 1
     assert never_reloaded(page)
     until(lambda: counts(stack)["pending"] == 0)
+
+
+def test_the_web_holds_nothing_that_opens_sage(stack: Stack) -> None:
+    """Neither in its environment nor in a dump of its memory, nor is a token in a log, a page or the history."""
+    with closing(stack.browser()) as browser:
+        pages = "".join(browser.get(path).text for path in ("/connection", "/companies", "/connection/new", "/me"))
+    keys = (stack.var / "token_keys").read_text().strip()
+    with stack.database() as database:
+        [(stored,)] = database.execute("SELECT tokens FROM sage_connection").fetchall()
+        told = database.execute(
+            "SELECT (SELECT string_agg(to_jsonb(one)::text, '') FROM sync_event one), "
+            "(SELECT string_agg(to_jsonb(one)::text, '') FROM audit_event one), "
+            "(SELECT string_agg((to_jsonb(one) - 'tokens')::text, '') FROM sage_connection one)"
+        ).fetchone()
+    tokens = json.loads(Keys(keys.split(",")).decrypt(stored))
+    logs = "".join(path.read_text(errors="replace") for path in (stack.var / "log").glob("*.log"))
+    web = stack.process("web")
+    dumps = [_memory(process.pid) for process in (web, *web.children(recursive=True))]
+    assert any(b"Northwind Traders Ltd" in dump for dump in dumps), "this is how a secret would be found"
+    for secret in (tokens["access_token"], tokens["refresh_token"], keys):
+        assert secret not in pages + logs + str(told)
+        assert not any(secret.encode() in dump for dump in dumps)
+
+
+def _memory(pid: int) -> bytes:
+    """All that a process has in its memory and may write to."""
+    held = []
+    process = Path(f"/proc/{pid}")
+    with (process / "maps").open() as maps, (process / "mem").open("rb", 0) as memory:
+        for line in maps:
+            where, rights, *_ = line.split()
+            first, last = (int(end, 16) for end in where.split("-"))
+            if "w" in rights and not line.rstrip().endswith(("[vvar]", "[vsyscall]")):
+                with suppress(OSError):
+                    memory.seek(first)
+                    held.append(memory.read(last - first))
+    return b"".join(held)

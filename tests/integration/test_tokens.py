@@ -13,25 +13,34 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+import structlog
 from cryptography.fernet import Fernet, MultiFernet
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
-from tests.accounting import BUSINESS, OTHER_BUSINESS
+from tests.accounting import BUSINESS
 from tests.sandbox_process import REDIRECT_URI, SandboxProcess
 from tests.scripted_server import ScriptedServer, answer, serving
 from webapp.config import Settings, SettingsError
 from webapp.connection.models import CONNECTED, Connection
 from webapp.db import Database
+from webapp.logs import _EXCEPTION_AS_FIELDS
 from webapp.services import Services
+from workers import jobs
+from workers.keys import Keys, id_of, key_id
+from workers.keys import main as keys_command
 from workers.sage import tokens as token_module
+from workers.sage import wire as wire_module
 from workers.sage.connector import AuthoriseAgain, Transient, Unreachable
 from workers.sage.open import Grant, connect, exchange, keep
 from workers.sage.tokens import StoredTokens, TokenEndpoint, TokenSet, opened, sealed
+from workers.sandbox.businesses import BUSINESSES
 from workers.settings import WorkerSettings
 
 KEY = Fernet.generate_key().decode()
-CIPHER = MultiFernet([Fernet(KEY)])
+CIPHER = Keys([KEY])
 NEVER = 4_000_000_000.0
 
 
@@ -98,7 +107,7 @@ class TestConsent:
 
         grant = exchange(worker, connection_id, given["code"], REDIRECT_URI, given["verifier"])
 
-        assert [one.id for one in grant.businesses] == [BUSINESS, OTHER_BUSINESS]
+        assert [one.id for one in grant.businesses] == [one.id for one in BUSINESSES]
         with worker.database.engine.connect() as database:
             assert database.execute(select(Connection.tokens)).scalar() is None
 
@@ -272,6 +281,34 @@ class TestRenewing:
             assert tokens.access_token not in told
             assert tokens.refresh_token not in told
 
+    def test_no_token_is_in_a_traceback(
+        self, worker: Services, connected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Neither in what is logged of a bug, nor in what the queue keeps of a job that failed."""
+
+        def breaks(*arguments: object, **more: object) -> None:
+            raise ZeroDivisionError("a bug, with the token among the arguments of this call")
+
+        monkeypatch.setattr(wire_module.Wire, "send", breaks)
+        monkeypatch.setattr(jobs, "services", lambda: worker)
+        queue = Queue(connection=worker.redis, serializer=JSONSerializer)
+        job = queue.enqueue_call("workers.jobs.pull", args=(connected,), failure_ttl=300)
+        SimpleWorker([queue], connection=worker.redis, serializer=JSONSerializer).work(burst=True)
+        kept = job.latest_result().exc_string
+        assert "ZeroDivisionError" in kept
+        log = [_EXCEPTION_AS_FIELDS, structlog.processors.JSONRenderer()]
+        try:
+            with connect(worker, connected) as sage:
+                sage.check()
+        except ZeroDivisionError:
+            line = {"event": "attempt_broke", "exc_info": True}
+            for step in log:
+                line = step(None, "error", line)  # type: ignore[operator,assignment]
+        assert "ZeroDivisionError" in line
+        tokens = stored(worker, connected)
+        for secret in (tokens.access_token, tokens.refresh_token, KEY, "sandbox-secret"):
+            assert secret not in kept + str(line) + capsys.readouterr().err
+
     def test_without_tokens_or_business_a_person_must_authorise(
         self, worker: Services, sandbox: SandboxProcess, connected: int
     ) -> None:
@@ -291,7 +328,7 @@ def renew_again_and_again(
     Puts how often it asked Sage, and the token, of each round.
     """
     endpoint = TokenEndpoint(token_url, "synclight-sandbox", "sandbox-secret")
-    tokens = StoredTokens(Database(database_url, pool_size=2), connection_id, MultiFernet([Fernet(key)]), endpoint)
+    tokens = StoredTokens(Database(database_url, pool_size=2), connection_id, Keys([key]), endpoint)
     token = tokens.access()
     for _ in range(rounds):
         together.wait(timeout=60)
@@ -304,7 +341,7 @@ class TestTogether:
     def test_two_processes_renew_at_the_same_instant_once(
         self, worker: Services, sandbox: SandboxProcess, connected: int, database_url: str
     ) -> None:
-        rounds = 20
+        rounds = 200
         spawn = multiprocessing.get_context("spawn")
         results, together = spawn.Queue(), spawn.Barrier(2)
         arguments = (database_url, f"{sandbox.origin}/token", connected, KEY, rounds, together, results)
@@ -471,6 +508,41 @@ class TestKeys:
         with pytest.raises(AuthoriseAgain), capture_logs() as logs:
             opened(sealed(_given("a", "b"), CIPHER), WorkerSettings(token_keys=Fernet.generate_key().decode()).cipher)
         assert "SYNCLIGHT_TOKEN_KEYS" in logs[0]["remedy"]
+
+    def test_what_is_stored_says_which_key_opens_it_and_nothing_of_the_key(self) -> None:
+        old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+        stored = sealed(_given("access", "refresh"), Keys([new, old]))
+        assert id_of(stored) == key_id(new)
+        assert new not in stored.decode()
+        with pytest.raises(AuthoriseAgain):
+            opened(stored, Keys([old]))
+
+    def test_rotating_encrypts_all_anew_and_says_what_it_cannot_open(
+        self, services: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        old, new, lost = (Fernet.generate_key().decode() for _ in range(3))
+        tokens = _given("access", "refresh")
+        # Encrypted before keys had ids, by the old key, by the new one, and by one that is gone.
+        how = [MultiFernet([Fernet(old)]), Keys([old]), Keys([new]), Keys([lost])]
+        ids = [
+            connection(services, "http://sage.test", sealed(tokens, one), business=f"{place:032x}")
+            for place, one in enumerate(how)
+        ]
+        monkeypatch.setenv("SYNCLIGHT_TOKEN_KEYS", f"{new},{old}")
+        monkeypatch.setattr(Settings, "load", lambda: services.settings)
+        assert keys_command(["list"]) == 0
+        assert f"Key {key_id(old)}: 1 connections, still needed." in capsys.readouterr().out
+        assert keys_command(["rotate"]) == 1
+        said = capsys.readouterr()
+        assert f"2 re-encrypted with the key {key_id(new)}." in said.out
+        assert f"Key {key_id(old)}: 0 connections, can be taken out." in said.out
+        assert f"the tokens of {ids[3]}." in said.err
+        with services.database.engine.connect() as database:
+            after = database.execute(select(Connection.tokens).order_by(Connection.id)).scalars().all()
+        for one in after[:3]:
+            assert opened(bytes(one), Keys([new])) == tokens
+        assert opened(bytes(after[3]), Keys([lost])) == tokens
+        assert not any(key in said.out + said.err for key in (old, new, lost))
 
     @pytest.mark.parametrize("keys", ["", " , ", "not-a-key", f"{KEY},short"], ids=["none", "blank", "one", "second"])
     def test_workers_refuse_to_start_without_good_keys(self, keys: str, monkeypatch: pytest.MonkeyPatch) -> None:

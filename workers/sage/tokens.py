@@ -25,6 +25,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 
 from webapp.connection.models import Connection
 from webapp.db import Database
+from workers.keys import Keys, id_of
 from workers.sage.connector import AuthoriseAgain, SageError, Transient, Unreachable
 from workers.sage.http import parsed, raw_of, retry_after
 from workers.sage.wire import NoAnswer, NotSent, Reply, Wire
@@ -253,6 +254,30 @@ def keep(database: Database, connection_id: int, cipher: MultiFernet, tokens: To
     with database.engine.begin() as connection:
         _lock(connection, connection_id)
         _store(connection, connection_id, sealed(tokens, cipher))
+
+
+def rotate(database: Database, keys: Keys) -> tuple[int, list[int]]:
+    """Encrypt all stored tokens with the first key that another one encrypted, each under the lock of its renewal.
+
+    Returns how many, and the ids of the connections whose tokens no key opens; those stay as they are.
+    """
+    done, failed = 0, []
+    with database.engine.connect() as connection:
+        ids = (
+            connection.execute(select(_ROW.c.id).where(_ROW.c.tokens.is_not(None)).order_by(_ROW.c.id)).scalars().all()
+        )
+    for connection_id in ids:
+        with database.engine.begin() as connection:
+            _lock(connection, connection_id)
+            stored = connection.execute(select(_ROW.c.tokens).where(_ROW.c.id == connection_id)).scalar()
+            if stored is None or id_of(bytes(stored)) == keys.ids[0]:
+                continue
+            try:
+                _store(connection, connection_id, keys.encrypt(keys.decrypt(bytes(stored))))
+                done += 1
+            except InvalidToken:
+                failed.append(connection_id)
+    return done, failed
 
 
 def forget(database: Database, connection_id: int, cipher: MultiFernet) -> TokenSet | None:
