@@ -15,8 +15,11 @@ from webapp.services import Services
 
 
 @contextmanager
-def own_servers(folder: Path, **settings: int) -> Iterator[Services]:
-    """Servers with their data in `folder`, and a migrated database that is empty. `settings` are further ones of ours."""
+def own_servers(folder: Path, postgres: dict[str, str] | None = None, **settings: int) -> Iterator[Services]:
+    """Servers with their data in `folder`, and a migrated database that is empty.
+
+    `postgres` are settings of that server in place of the embedded one's, `settings` further ones of ours.
+    """
     sockets = folder / "run"
     chosen = Settings(
         DATABASE_URL=f"postgresql+psycopg://postgres@/synclight?host={sockets}",
@@ -26,7 +29,7 @@ def own_servers(folder: Path, **settings: int) -> Iterator[Services]:
     )
     with ExitStack() as ends:
         for program in (
-            embedded.postgres(folder / "postgres", sockets, folder / "postgres.log"),
+            embedded.postgres(folder / "postgres", sockets, folder / "postgres.log", settings=postgres),
             embedded.redis(folder / "redis", sockets, folder / "redis.log"),
         ):
             process = programs.start(program)
