@@ -334,8 +334,8 @@ def test_the_number_of_queries_is_the_same_for_any_number_of_rows(
     assert sent("/companies") == one
     # The planner is asked as well where there are filters.
     assert sent("/companies?status=pending&status=review&q=company&sort=-city") == one + 1
-    # The person, the choices of the filters, the list, the connection's id, counters and connection.
-    assert one == 6
+    # The person, the choices of the filters, the list, the counters and the connections.
+    assert one == 5
 
 
 def test_names_from_outside_are_text(browser_of_sam: FlaskClient, services: Services) -> None:

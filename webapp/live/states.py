@@ -188,37 +188,47 @@ def _run_state(run: SyncRun) -> State:
     }
 
 
+def read_counted(session: Session, module: str) -> dict[str, State]:
+    """The states of `module` and of all connections, in two queries; also of those taken together, if there are any."""
+    rows = session.execute(_COUNTS).all()
+    return {f"module:{module}": _module_state(module, rows)} | _connection_states(session, rows)
+
+
 def _counted_states(session: Session, asked: dict[str, list[Any]]) -> dict[str, State]:
     """The states that hold counts: of modules and of connections."""
     if "module" not in asked and "connection" not in asked:
         return {}
     rows = session.execute(_COUNTS).all()
-    states: dict[str, State] = {}
-    for module in asked.get("module", []):
-        if module not in OF_MODULE:
-            continue
-        mine = [row for row in rows if row.module == module]
-        counts = dict.fromkeys((str(status) for status in Status), 0)
-        for row in mine:
-            counts[row.status] += int(row.n)
-        states[f"module:{module}"] = {
-            "key": f"module:{module}",
-            "version": sum(int(row.version) for row in mine),
-            "counts": counts,
-            "total": sum(counts.values()),
-        }
+    states = {
+        f"module:{module}": _module_state(module, rows) for module in asked.get("module", []) if module in OF_MODULE
+    }
     if ids := asked.get("connection"):
-        connections = session.scalars(_CONNECTIONS).all()
-        found = [
-            _connection_state(one, len(connections), [row for row in rows if row.connection_id == one.id])
-            for one in connections
-        ]
-        if found:
-            states[ALL_CONNECTIONS] = _together(found)
-        states |= {state["key"]: state for state in found}
-        wanted = {f"connection:{id_}" for id_ in ids}
-        states = {key: state for key, state in states.items() if key in wanted or not key.startswith("connection:")}
+        connections = _connection_states(session, rows)
+        states |= {key: connections[key] for id_ in ids if (key := f"connection:{id_}") in connections}
     return states
+
+
+def _module_state(module: str, rows: Sequence[Row[*tuple[Any, ...]]]) -> State:
+    mine = [row for row in rows if row.module == module]
+    counts = dict.fromkeys((str(status) for status in Status), 0)
+    for row in mine:
+        counts[row.status] += int(row.n)
+    return {
+        "key": f"module:{module}",
+        "version": sum(int(row.version) for row in mine),
+        "counts": counts,
+        "total": sum(counts.values()),
+    }
+
+
+def _connection_states(session: Session, rows: Sequence[Row[*tuple[Any, ...]]]) -> dict[str, State]:
+    connections = session.scalars(_CONNECTIONS).all()
+    found = [
+        _connection_state(one, len(connections), [row for row in rows if row.connection_id == one.id])
+        for one in connections
+    ]
+    together = {ALL_CONNECTIONS: _together(found)} if found else {}
+    return together | {state["key"]: state for state in found}
 
 
 def _connection_state(connection: Connection, among: int, counted: Sequence[Row[*tuple[Any, ...]]]) -> State:

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
-from webapp.connection.models import Connection
 from webapp.live.protocol import shown
-from webapp.live.states import ALL_CONNECTIONS, read_states
+from webapp.live.states import ALL_CONNECTIONS, State, read_counted
 from webapp.status import Reason, Status
 from webapp.sync.models import Synced, SyncEvent
 from webapp.sync.records import SYNCED
@@ -40,11 +39,16 @@ def read_surroundings(session: Session, module: str, reader: Glance, connection_
 
     With `connection_id` only that connection counts: the one of a record.
     """
-    ids = session.scalars(select(Connection.id).order_by(Connection.id)).all() if connection_id is None else []
-    own = [f"connection:{id_}" for id_ in ids or [connection_id or 0]]
-    keys = [f"module:{module}", *own, *([ALL_CONNECTIONS] if len(own) > 1 else [])]
-    states = {key: shown(state, reader.zone, reader.now) for key, state in read_states(session, keys).items()}
-    return Surroundings(states[keys[0]], states.get(keys[-1]), [states[key] for key in own if key in states])
+    found = read_counted(session, module)
+    counters, together = found.pop(f"module:{module}"), found.pop(ALL_CONNECTIONS, None)
+    states = [found.get(f"connection:{connection_id}")] if connection_id is not None else [*found.values()]
+
+    def told(state: State) -> dict[str, Any]:
+        return shown(state, reader.zone, reader.now)
+
+    own = [told(state) for state in states if state is not None]
+    indicated = own[0] if len(own) == 1 else told(together) if together and own else None
+    return Surroundings(told(counters), indicated, own)
 
 
 def place_in_queue(session: Session, record: Synced) -> int | None:
