@@ -274,6 +274,8 @@ class FakeSage:
         self.calls: list[str] = []
         # How many reads will show the state before our last write.
         self.stale_reads = 0
+        # Whether calls are left for what nobody waits for.
+        self.room = True
         # The name of a field whose new value Sage drops without a word.
         self.ignores = ""
         self._ids = 0
@@ -321,6 +323,9 @@ class FakeSage:
         self._faults.clear()
         self._during.clear()
         self.stale_reads = 0
+
+    def has_room(self) -> bool:
+        return self.room
 
     def check(self) -> Business:
         self.end("check", self.begin("check"))

@@ -12,7 +12,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
@@ -89,6 +89,15 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://")
         return f"postgresql+psycopg://{rest}"
 
+    @field_validator("sage_base_url")
+    @classmethod
+    def _kept_from_listeners(cls, value: str | None) -> str | None:
+        """Tokens and the application's secret go there."""
+        parts = urlsplit(value or "")
+        if value and not (parts.hostname and (parts.scheme == "https" or _is_here(parts))):
+            raise ValueError("must start with https://, or with http://127.0.0.1 for a Sage on this machine")
+        return value or None
+
     @field_validator("var")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -137,6 +146,10 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise SettingsError("\n".join(_in_words(fault) for fault in error.errors())) from None
+
+
+def _is_here(parts: SplitResult) -> bool:
+    return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
 
 
 def variable_of(field: str) -> str:

@@ -8,8 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from webapp.config import Settings, SettingsError, read_secret_files
 from workers.keys import Keys
+from workers.sage.products import PACKAGES
 
-SAGE_API_URL = "https://api.accounting.sage.com/v3.1"
 _SANDBOX_SECRET = "sandbox-secret"  # noqa: S105 - the sandbox answers on this machine alone, whoever asks.
 _MAKE_A_KEY = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 
@@ -62,7 +62,8 @@ class WorkerSettings(BaseSettings):
             lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
             raise SettingsError("\n".join(lines)) from None
         _ = loaded.cipher
-        if settings.sage_api_url == SAGE_API_URL and loaded.sage_client_secret.get_secret_value() == _SANDBOX_SECRET:
+        is_sage = settings.sage_api_url in {package.api_url for package in PACKAGES.values()}
+        if is_sage and loaded.sage_client_secret.get_secret_value() == _SANDBOX_SECRET:
             raise SettingsError(
                 "SYNCLIGHT_SAGE_CLIENT_ID, SYNCLIGHT_SAGE_CLIENT_SECRET: set both to those of your application at Sage."
             )

@@ -222,6 +222,26 @@ def test_a_resync_of_everything_reaches_each_connection(north: Engine, south: En
     assert [states(north.services, one.connection().key).popitem()[1]["waiting"] for one in (north, south)] == [1, 1]
 
 
+def test_an_edit_finds_room_while_everything_is_resynced(north: Engine) -> None:
+    """Where the minute's calls run out, what is left goes to what people wait for; the rest goes on when there is room."""
+    companies = [north.add(name=f"Company {number}", code="") for number in range(4)]
+    north.push()
+    with north.services.database.unit_of_work() as work:
+        assert resync(work, ["module:companies"], None) == 4
+    north.sage.room = False
+    north.sage.calls.clear()
+    north.edit(companies[3], phone="030")
+    north.push()
+    assert north.sage.calls == ["customers.read", "customers.update"]
+    reasons = [north.company(one).sync_reason for one in companies]
+    assert reasons == [Reason.QUEUED, Reason.QUEUED, Reason.QUEUED, Reason.IN_STEP]
+    north.push()
+    assert north.sage.calls == ["customers.read", "customers.update"], "nothing more is done before there is room"
+    north.sage.room = True
+    north.push()
+    assert {north.company(one).sync_reason for one in companies} == {Reason.IN_STEP}
+
+
 def test_what_was_there_before_the_first_connection_goes_to_it(services: Services) -> None:
     with services.database.unit_of_work() as work:
         customer = Company(name="Early", code="EARLY", country="DE")

@@ -100,12 +100,12 @@ def _anything() -> Select[bool]:
     return select(or_(*found))
 
 
-def _first() -> Select[str, int, int, dict[str, dict[str, str]]]:
+def _first(*, only_urgent: bool) -> Select[str, int, int, dict[str, dict[str, str]]]:
     def first_of(kind: Kind) -> Select[str, int, bool, datetime | None]:
         model = kind.model
         due = (
             select(model.id, model.urgent, model.next_attempt_at)
-            .where(*_is_due(kind))
+            .where(*_is_due(kind), *([model.urgent] if only_urgent else []))
             .order_by(model.urgent.desc(), model.next_attempt_at, model.id)
             .limit(1)
             .with_for_update(of=model, skip_locked=True)
@@ -123,7 +123,7 @@ def _first() -> Select[str, int, int, dict[str, dict[str, str]]]:
 
 
 _ANYTHING = _anything()
-_FIRST = _first()
+_FIRST = {only_urgent: _first(only_urgent=only_urgent) for only_urgent in (False, True)}
 
 
 def is_anything_due(session: Session, connection_id: int, overdue: timedelta = timedelta(0)) -> bool:
@@ -131,9 +131,12 @@ def is_anything_due(session: Session, connection_id: int, overdue: timedelta = t
     return bool(session.scalar(_ANYTHING, {"connection": connection_id, "overdue": overdue}))
 
 
-def take_first(session: Session, connection_id: int) -> First | None:
-    """Lock the next record that is due and that nobody else holds; None where there is none."""
-    row = session.execute(_FIRST, {"connection": connection_id}).one_or_none()
+def take_first(session: Session, connection_id: int, *, only_urgent: bool = False) -> First | None:
+    """Lock the next record that is due and that nobody else holds; None where there is none.
+
+    With `only_urgent`, only what a person asked for comes into question.
+    """
+    row = session.execute(_FIRST[only_urgent], {"connection": connection_id}).one_or_none()
     if row is None:
         return None
     name, record_id, claim, directions = row

@@ -115,6 +115,9 @@ def drain(services: Services, connection_id: int, connect: Connect) -> None:
                 if _until_none_is_due(services, connection_id, sage, lease, until):
                     services.jobs.push(connection_id)
                     return
+                if not sage.has_room():
+                    # What is left is for people. The sweep goes on when there is room for the rest.
+                    return
         except (Unreachable, AuthoriseAgain) as error:
             connection_failed(services, connection_id, error)
             return
@@ -173,7 +176,7 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
     """
     lease.renew()
     with services.database.unit_of_work() as work:
-        first = take_first(work.session, connection_id)
+        first = take_first(work.session, connection_id, only_urgent=not sage.has_room())
         if first is None:
             return None
         claimed = _claim(work, first, lease)

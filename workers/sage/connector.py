@@ -212,6 +212,9 @@ class Connector(Protocol):
     def orders(self) -> Collection:
         """The orders, as the documents that Sage has for them (Accounting: sales quotes)."""
 
+    def has_room(self) -> bool:
+        """Whether calls are left beyond those that are kept for what people wait for. Asks Sage nothing."""
+
     def check(self) -> Business:
         """The business as Sage has it now: the cheapest call that tells whether Sage works for us.
 

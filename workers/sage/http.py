@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -115,13 +116,33 @@ class Bearer(Protocol):
         """Another token than `refused`, which Sage no longer takes. Raises as `access`."""
 
 
+class Calls(Protocol):
+    """How many calls may be sent: see workers.sage.budget."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Within it one call is sent. Waits for it; raises Transient."""
+
+    def has_room(self) -> bool:
+        """Whether calls are left beyond those that are kept for what people wait for."""
+
+
+class Uncounted:
+    """Any number of calls."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def has_room(self) -> bool:
+        return True
+
+
 class Api:
     """Sage's API under one base URL. One thread at a time uses it.
 
     With a `business_id` each call names it in X-Business, and the answer must name it too, but for answers about
     businesses themselves: after an answer for another one, nothing more is sent. Without one neither is done.
-    `spend` is called before each request and `before_write` right before each one that writes; what they raise stops
-    the request.
+    Each request is sent within a turn of `calls`, and `before_write` is called right before each one that writes; what
+    they raise stops the request.
     """
 
     def __init__(
@@ -131,14 +152,14 @@ class Api:
         business_id: str | None,
         before_write: Callable[[], None] = lambda: None,
         wire: Wire | None = None,
-        spend: Callable[[], None] = lambda: None,
+        calls: Calls | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._path = urlsplit(self.base_url).path
         self._bearer = bearer
         self.business_id = business_id or ""
         self._before_write = before_write
-        self._spend = spend
+        self._calls = calls or Uncounted()
         self._wire = wire or Wire(base_url)
         self._other_business = ""
 
@@ -156,6 +177,10 @@ class Api:
     def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """What Sage made of `body`. Raises as `post`, and NotFound."""
         return self._call(Call.CHANGE, path, {}, body)
+
+    def has_room(self) -> bool:
+        """Whether calls are left beyond those that are kept for what people wait for."""
+        return self._calls.has_room()
 
     def close(self) -> None:
         """Close the connection to Sage."""
@@ -177,20 +202,21 @@ class Api:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "synclight"}
         if self.business_id:
             headers["X-Business"] = self.business_id
-        # It may wait, and whether we may still write is asked after that.
-        self._spend()
         if content is not None:
             headers["Content-Type"] = "application/json"
-            self._before_write()
-        began = time.perf_counter()
-        try:
-            reply = self._wire.send(call.value, target, headers, content)
-        except NotSent as error:
-            log.warning("sage_unreachable", method=call.value, path=path, error=str(error))
-            raise Unreachable(str(error)) from error
-        except NoAnswer as error:
-            log.warning("sage_gave_no_answer", method=call.value, path=path, error=str(error))
-            raise NETWORK[call](str(error), {"message": str(error)}) from error
+        # A turn may have to be waited for, and whether we may still write is asked after that.
+        with self._calls.turn():
+            if content is not None:
+                self._before_write()
+            began = time.perf_counter()
+            try:
+                reply = self._wire.send(call.value, target, headers, content)
+            except NotSent as error:
+                log.warning("sage_unreachable", method=call.value, path=path, error=str(error))
+                raise Unreachable(str(error)) from error
+            except NoAnswer as error:
+                log.warning("sage_gave_no_answer", method=call.value, path=path, error=str(error))
+                raise NETWORK[call](str(error), {"message": str(error)}) from error
         # Neither the query (it can hold a name or an address) nor a body belongs in a log.
         log.info(
             "sage_call",

@@ -13,14 +13,12 @@ from webapp.config import Settings
 from webapp.connection.models import Connection
 from webapp.services import Services
 from workers.sage import tokens as token_store
-from workers.sage.accounting.connector import AccountingConnector, businesses
-from workers.sage.budget import CALLS_A_MINUTE, Budget, Limits
+from workers.sage.budget import Budget, Limits
 from workers.sage.connector import AuthoriseAgain, Business, Connector, Unreachable
-from workers.sage.http import Api
+from workers.sage.package import Package
+from workers.sage.products import PACKAGES
 from workers.sage.tokens import StoredTokens, TokenEndpoint, TokenSet
-from workers.settings import SAGE_API_URL, WorkerSettings
-
-SAGE_TOKEN_URL = "https://oauth.accounting.sage.com/token"  # noqa: S105 - an address.
+from workers.settings import WorkerSettings
 
 
 @contextmanager
@@ -35,27 +33,55 @@ def connect(
     yet, Unreachable for an address that the settings do not allow, and SettingsError.
     """
     worker = WorkerSettings.load(services.settings)
-    query = select(Connection.api_url, Connection.business_id).where(Connection.id == connection_id)
-    with services.database.engine.connect() as database:
-        row = database.execute(query).one()
-    if not row.business_id:
+    place = _place(services, connection_id, worker)
+    if not place.business_id:
         raise AuthoriseAgain("no business in Sage has been chosen yet")
-    base_url = allowed_address(row.api_url, services.settings)
-    with closing(_endpoint(base_url, services.settings, worker)) as endpoint:
-        tokens = StoredTokens(services.database, connection_id, worker.cipher, endpoint)
-        spend = _budget(services, connection_id, base_url, worker, reads_only)
-        with closing(Api(base_url, tokens, row.business_id, before_write, spend=spend)) as api:
-            yield AccountingConnector(api)
+    with closing(place.endpoint()) as endpoint:
+        spare = place.package.spare_seconds
+        tokens = StoredTokens(services.database, connection_id, worker.cipher, endpoint, spare)
+        calls = _budget(services, connection_id, place, reads_only)
+        with place.package.open(place.base_url, tokens, place.business_id, before_write, calls) as sage:
+            yield sage
 
 
-def _budget(
-    services: Services, connection_id: int, base_url: str, worker: WorkerSettings, reads_only: bool
-) -> Callable[[], None]:
-    """What each call is taken out of."""
-    calls = worker.sage_calls_a_minute or (CALLS_A_MINUTE if base_url == SAGE_API_URL else None)
+@dataclass(frozen=True)
+class _Place:
+    """Where a connection leads to."""
+
+    package: Package
+    base_url: str
+    business_id: str
+    settings: Settings
+    worker: WorkerSettings = field(repr=False)
+
+    def endpoint(self) -> TokenEndpoint:
+        """Sage's own endpoint of tokens for Sage's own API; the sandbox has it at the root of its address."""
+        parts = urlsplit(self.base_url)
+        own = self.base_url == self.package.api_url
+        url = self.package.token_url if own else f"{parts.scheme}://{parts.netloc}/token"
+        secret = self.worker.sage_client_secret.get_secret_value()
+        return TokenEndpoint(url, self.settings.sage_client_id, secret)
+
+
+def _place(services: Services, connection_id: int, worker: WorkerSettings) -> _Place:
+    query = select(Connection.product, Connection.api_url, Connection.business_id)
+    with services.database.engine.connect() as database:
+        row = database.execute(query.where(Connection.id == connection_id)).one()
+    try:
+        package = PACKAGES[row.product]
+    except KeyError:
+        raise Unreachable(f"this release has no package for {row.product}") from None
+    base_url = allowed_address(row.api_url, package, services.settings)
+    return _Place(package, base_url, row.business_id or "", services.settings, worker)
+
+
+def _budget(services: Services, connection_id: int, place: _Place, reads_only: bool) -> Budget | None:
+    """What each call is taken out of; None where calls are not counted."""
+    is_sage = place.base_url == place.package.api_url
+    calls = place.worker.sage_calls_a_minute or (place.package.calls_a_minute if is_sage else None)
     if calls is None:
-        return lambda: None
-    return Budget(services.redis, connection_id, Limits.a_minute(calls), reads_only=reads_only).spend
+        return None
+    return Budget(services.redis, connection_id, Limits.a_minute(calls), reads_only=reads_only)
 
 
 @dataclass(frozen=True)
@@ -72,14 +98,10 @@ def exchange(services: Services, connection_id: int, code: str, redirect_uri: st
     Raises AuthoriseAgain, Transient, Unreachable or SettingsError; after any of them a person must authorise once more,
     since a code works only once.
     """
-    worker = WorkerSettings.load(services.settings)
-    query = select(Connection.api_url).where(Connection.id == connection_id)
-    with services.database.engine.connect() as database:
-        base_url = allowed_address(database.execute(query).scalar_one(), services.settings)
-    with closing(_endpoint(base_url, services.settings, worker)) as endpoint:
+    place = _place(services, connection_id, WorkerSettings.load(services.settings))
+    with closing(place.endpoint()) as endpoint:
         tokens = endpoint.exchange(code, redirect_uri, code_verifier)
-    with closing(Api(base_url, _Fresh(tokens), None)) as api:
-        return Grant(tokens, tuple(businesses(api)))
+    return Grant(tokens, place.package.businesses(place.base_url, _Fresh(tokens)))
 
 
 def keep(services: Services, connection_id: int, grant: Grant) -> None:
@@ -94,21 +116,18 @@ def give_back(services: Services, connection_id: int) -> None:
     Raises AuthoriseAgain, Transient or Unreachable; the tokens are forgotten all the same.
     """
     worker = WorkerSettings.load(services.settings)
-    query = select(Connection.api_url).where(Connection.id == connection_id)
-    with services.database.engine.connect() as database:
-        base_url = allowed_address(database.execute(query).scalar_one(), services.settings)
     tokens = token_store.forget(services.database, connection_id, worker.cipher)
     if tokens is not None:
-        with closing(_endpoint(base_url, services.settings, worker)) as endpoint:
+        with closing(_place(services, connection_id, worker).endpoint()) as endpoint:
             endpoint.revoke(tokens.refresh_token)
 
 
-def allowed_address(api_url: str, settings: Settings) -> str:
-    """The base URL of a connection, if it is Sage's own or the one in the settings.
+def allowed_address(api_url: str, package: Package, settings: Settings) -> str:
+    """The base URL of a connection, if it is that of its product or the one in the settings.
 
     Tokens and the application's secret go there, so no other address is taken from a row. Raises Unreachable.
     """
-    if api_url.rstrip("/") in (SAGE_API_URL, settings.sage_api_url):
+    if api_url.rstrip("/") in (package.api_url, settings.sage_api_url):
         return api_url.rstrip("/")
     raise Unreachable(f"{api_url} is neither Sage's address nor the one in SYNCLIGHT_SAGE_BASE_URL")
 
@@ -124,10 +143,3 @@ class _Fresh:
 
     def renewed(self, refused: str) -> str:
         raise AuthoriseAgain("Sage refuses the token that it gave this moment")
-
-
-def _endpoint(base_url: str, settings: Settings, worker: WorkerSettings) -> TokenEndpoint:
-    """Sage's own endpoint for Sage's own API; the sandbox has it at the root of its address."""
-    parts = urlsplit(base_url)
-    url = SAGE_TOKEN_URL if base_url == SAGE_API_URL else f"{parts.scheme}://{parts.netloc}/token"
-    return TokenEndpoint(url, settings.sage_client_id, worker.sage_client_secret.get_secret_value())

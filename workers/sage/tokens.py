@@ -32,7 +32,8 @@ from workers.sage.wire import NoAnswer, NotSent, Reply, Wire
 
 log = structlog.get_logger(__name__)
 
-# A token is renewed when it has no more than this left, so that it does not run out on its way to Sage.
+# A token is renewed when it has no more than this left, so that it does not run out on its way to Sage; a product whose
+# tokens live longer or shorter says so (workers.sage.products).
 SPARE_SECONDS = 30.0
 # Two of these calls, one after a lost answer, fit into the wait of the others for the lock.
 _CALL_SECONDS = 12.0
@@ -56,7 +57,11 @@ class TokenSet:
     @property
     def is_fresh(self) -> bool:
         """Whether the access token can still be used for a call."""
-        return self.expires_at - time.time() > SPARE_SECONDS
+        return self.lasts(SPARE_SECONDS)
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether the access token can be used for longer than this."""
+        return self.expires_at - time.time() > seconds
 
 
 def sealed(tokens: TokenSet, cipher: MultiFernet) -> bytes:
@@ -175,7 +180,15 @@ def _refusal(reply: Reply) -> SageError:
 class StoredTokens:
     """The tokens of one connection. One thread at a time uses it."""
 
-    def __init__(self, database: Database, connection_id: int, cipher: MultiFernet, endpoint: TokenEndpoint) -> None:
+    def __init__(
+        self,
+        database: Database,
+        connection_id: int,
+        cipher: MultiFernet,
+        endpoint: TokenEndpoint,
+        spare_seconds: float = SPARE_SECONDS,
+    ) -> None:
+        self._spare = spare_seconds
         self._engine = database.engine
         self._id = connection_id
         self._cipher = cipher
@@ -183,14 +196,14 @@ class StoredTokens:
         self._tokens: TokenSet | None = None
 
     def access(self) -> str:
-        """An access token that has at least SPARE_SECONDS left.
+        """An access token that has at least `spare_seconds` left.
 
         Raises AuthoriseAgain, Transient or Unreachable.
         """
         if self._tokens is None:
             with self._engine.connect() as connection:
                 self._tokens = self._stored(connection)[1]
-        if not self._tokens.is_fresh:
+        if not self._tokens.lasts(self._spare):
             self._tokens = self._renewed("")
         return self._tokens.access_token
 
@@ -206,7 +219,7 @@ class StoredTokens:
             with self._engine.begin() as connection:
                 _lock(connection, self._id)
                 before, stored = self._stored(connection)
-                if stored.is_fresh and stored.access_token != refused:
+                if stored.lasts(self._spare) and stored.access_token != refused:
                     return stored
                 tokens = self._refreshed(stored.refresh_token, before)
                 _store(connection, self._id, sealed(tokens, self._cipher))
@@ -225,7 +238,7 @@ class StoredTokens:
             # The lock is lost when the database restarts: somebody may have been faster then, and stored what counts.
             with self._engine.connect() as connection:
                 now, stored = self._stored(connection)
-            if now != before and stored.is_fresh:
+            if now != before and stored.lasts(self._spare):
                 return stored
             raise
 

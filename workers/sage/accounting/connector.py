@@ -42,6 +42,10 @@ class AccountingConnector:
         self.persons = Persons(api, addresses)
         self.orders = Orders(api)
 
+    def has_room(self) -> bool:
+        """See workers.sage.connector."""
+        return self._api.has_room()
+
     def check(self) -> Business:
         """See Connector. It asks for the business, so it tells as well whether the tokens still open it."""
         try:
