@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
@@ -160,7 +161,11 @@ class FakeCollection:
     def _pages(self, method: str, wanted: list[Any]) -> Iterator[list[Any]]:
         for start in range(0, max(len(wanted), 1), self._sage.page_size):
             self._end(method, self._begin(method))
-            yield wanted[start : start + self._sage.page_size]
+            page = wanted[start : start + self._sage.page_size]
+            if page and f"{self._name}.{method}" in self._sage.shifting:
+                self._sage.shifting.discard(f"{self._name}.{method}")
+                page = page[1:]
+            yield page
 
     def _existing(self, sage_id: str) -> RemoteRecord:
         if sage_id not in self.by_id:
@@ -235,8 +240,8 @@ class FakeSage:
     has a number of Sage's own as well; persons and orders belong to a customer that exists, an idempotency key gives
     the same record again, changes since a moment include that moment, deleted customers and persons leave tombstones
     and deleted orders none, and times are whole seconds. `clock` says what time it is in Sage. `ledger` is what was done
-    to it, `made` the idempotency key of each record that we made, and `calls` the names of the methods that talked to
-    it, in order.
+    to it, `made` the idempotency key of each record that we made, `calls` the names of the methods that talked to it, in
+    order, and `raised` how often it failed in which way.
     """
 
     def __init__(
@@ -272,6 +277,11 @@ class FakeSage:
         self.ledger: list[Entry] = []
         self.made: dict[str, str] = {}
         self.calls: list[str] = []
+        self.raised: Counter[str] = Counter()
+        # Told of the beginning of each call, and of its end: Sage has done it, and nobody has the answer yet.
+        self.at: Callable[[str], None] = lambda point: None
+        # The names of listing calls whose next page lacks a record, as where pages shift while they are read.
+        self.shifting: set[str] = set()
         # How many reads will show the state before our last write.
         self.stale_reads = 0
         # Whether calls are left for what nobody waits for.
@@ -313,6 +323,10 @@ class FakeSage:
         """
         self.stale_reads = times
 
+    def will_shift(self, call: str) -> None:
+        """Let the next page of `customers.changed` and the like lack a record that it should have."""
+        self.shifting.add(call)
+
     def during_next(self, call: str, action: Callable[[], None]) -> None:
         """Do something while the next `call` is under way: Sage has applied it and has not answered yet."""
         self._during.setdefault(call, []).append(action)
@@ -323,6 +337,8 @@ class FakeSage:
         self._faults.clear()
         self._during.clear()
         self.stale_reads = 0
+        self.shifting.clear()
+        self.ignores = ""
 
     def has_room(self) -> bool:
         return self.room
@@ -342,17 +358,23 @@ class FakeSage:
 
     def begin(self, call: str) -> _Fault | None:
         self.calls.append(call)
+        self.at(f"{call} before")
         if self._down:
-            raise self._down
+            self._fail(self._down)
         waiting = self._faults.get(call)
         fault = waiting.pop(0) if waiting else None
         if fault and not fault.applied:
-            raise fault.error
+            self._fail(fault.error)
         return fault
 
     def end(self, call: str, fault: _Fault | None) -> None:
         waiting = self._during.get(call)
         if waiting:
             waiting.pop(0)()
+        self.at(f"{call} after")
         if fault:
-            raise fault.error
+            self._fail(fault.error)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        self.raised[type(error).__name__] += 1
+        raise error
