@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any
 from unittest import mock
 
@@ -45,6 +46,8 @@ from webapp.sync.models import Conflict, Synced, SyncEvent, WriteIntent
 from webapp.sync.records import find_record
 from webapp.sync.resync import restore, resync, unlink
 from webapp.sync.sending import have_sent, is_in_sage
+from webapp.users.models import ADMIN, User
+from workers.engine import pull as pull_module
 from workers.engine import push as push_module
 from workers.engine.kinds import KINDS, fields_of
 from workers.sage.connector import OutcomeUnknown, Rejected, Transient
@@ -58,7 +61,7 @@ FIELDS = {
 COLLECTIONS = ("customers", "persons", "orders")
 WRITES = [f"{name}.{method}" for name in COLLECTIONS for method in ("create", "update")]
 READS = [f"{name}.{method}" for name in COLLECTIONS for method in ("read", "changed", "deleted")]
-CALLS = [*WRITES, *READS, "check"]
+CALLS = [*WRITES, *READS, *(f"{name}.find" for name in COLLECTIONS), "check"]
 
 _VERSIONS = text(
     " UNION ALL ".join(f"SELECT '{kind.name}', id, sync_version FROM {kind.model.__tablename__}" for kind in KINDS)  # type: ignore[attr-defined]  # noqa: S608
@@ -147,6 +150,11 @@ class Story:
         self.breaks = Breaks()
         self.trace: list[str] = []
         self.engine = Engine(services)
+        with services.database.unit_of_work() as work:
+            admin = User(email="admin@example.com", name="Admin", role=ADMIN, password_hash="")
+            work.session.add(admin)
+            work.commit()
+            self.admin = admin.id
         self.ticks = 0
         self.engine.sage = FakeSage(clock=self.sage_clock, page_size=3)
         self.engine.sage.at = lambda point: self.breaks.reach(point, "call")
@@ -189,6 +197,10 @@ class Story:
                 mock.patch.object(UnitOfWork, "commit", mortal),
                 mock.patch.object(push_module, "random", engine_chance),
                 mock.patch.object(push_module, "uuid", keys),
+                # A pull of few records takes several transactions, between which things happen, and notes its
+                # progress, however fast it is.
+                mock.patch.object(pull_module, "PAGE", 3),
+                mock.patch.object(pull_module, "monotonic", count(0, 10).__next__),
             ):
                 yield
         finally:
@@ -364,8 +376,8 @@ class Story:
             if now is None:
                 return
             sides = {one.field: self.chance.choice(("ours", "theirs")) for one in open_conflicts(work.session, now)}
-            choose(work, now, sides, None)  # type: ignore[arg-type]
-            have_sent(work, now, connection, cause="choice", user_id=None)
+            choose(work, now, sides, self.admin)  # type: ignore[arg-type]
+            have_sent(work, now, connection, cause="choice", user_id=self.admin)
             work.commit()
 
     def take_back(self) -> None:
@@ -381,7 +393,7 @@ class Story:
                 return
             field, value = lost[0][0].field, lost[0][1]
             now.take(field, value)
-            have_sent(work, now, connection, cause="edit", user_id=None)
+            have_sent(work, now, connection, cause="edit", user_id=self.admin)
             work.commit()
         self.note(record.key, field, value)
 
@@ -393,9 +405,9 @@ class Story:
             if now is None:
                 return
             if self.chance.random() < 0.7:
-                restore(work, now, connection, 0)
+                restore(work, now, connection, self.admin)
             else:
-                unlink(work, now, 0)
+                unlink(work, now, self.admin)
             work.commit()
 
     def make_one(self) -> None:
@@ -407,7 +419,7 @@ class Story:
             if now is None or not others or others[0].sync_reason != Reason.POSSIBLE_DUPLICATE:
                 return
             key, other_key = now.key, others[0].key
-            stays = make_one(work, now, others[0], connection, 0).key
+            stays = make_one(work, now, others[0], connection, self.admin).key
             work.commit()
         goes = other_key if stays == key else key
         for (of, field), values in list(self.set_values.items()):
@@ -421,7 +433,7 @@ class Story:
             return
         keys = [self.chance.choice((record.key, record.key, f"module:{record.module}"))]
         with self.engine.services.database.unit_of_work() as work:
-            resync(work, keys, None)
+            resync(work, keys, self.admin)
 
     def pause(self) -> None:
         self._set_state(PAUSED)
@@ -582,8 +594,9 @@ class Story:
             action(self)
         except Crash:
             self.trace.append(f"    died at {self.breaks.broke[-1]}")
-        except IntegrityError:
+        except IntegrityError as error:
             # Two people gave the same code: the form says so.
+            assert "_code" in str(error.orig), str(error.orig)
             self.trace.append("    refused")
         except OperationalError:
             self.trace.append("    the database failed")
@@ -677,7 +690,8 @@ class Story:
 
     def browsers_are_told(self, before: Synced | None, now: Synced) -> None:
         self.told.checks["I7 browsers are told"] += 1
-        if before is None or _visible(before) != _visible(now):
+        # Nobody looks at what is new.
+        if before is not None and _visible(before) != _visible(now):
             assert now.key in self.touched, f"{now.key} changed and nobody was told"
 
     def read_ledger(self) -> None:
