@@ -21,7 +21,7 @@ run: install
 
 test: install-test
 	@sh requirements/chromium.sh
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 lint: install-test
 	$(BIN)/ruff check
@@ -33,9 +33,9 @@ lint: install-test
 mutate: install-test
 	$(BIN)/python -m tests.mutations
 
-# Stories of the engine with faults and crashes: make simulate SEEDS=1000 START=1
+# Stories of the engine with faults and crashes: make simulate SEEDS=10000 START=1
 simulate: install-test
-	SEEDS=$(SEEDS) START=$(START) $(BIN)/python -m pytest --numprocesses auto --dist worksteal -q tests/simulation/test_engine.py
+	SEEDS=$(SEEDS) START=$(START) $(BIN)/python -m pytest --numprocesses auto --dist worksteal -q --show-capture=no tests/simulation/test_engine.py
 
 screenshots: install-test
 	@sh requirements/chromium.sh

@@ -57,6 +57,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
     items.sort(key=lambda item: ("stack" not in fixtures[item.path], "browser" not in fixtures[item.path]))
+    for item in items:
+        # The tests of a file share what takes long to start. A story starts nothing, so any process may tell it.
+        if item.path.parent.name != "simulation" or "stack" in fixtures[item.path]:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @contextmanager

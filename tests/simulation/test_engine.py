@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.story import Story, empty
+from tests.simulation.story import Story, Told, empty
 from webapp.services import Services
 
 START, SEEDS = int(os.environ.get("START", "1")), int(os.environ.get("SEEDS", "500"))
@@ -16,7 +17,15 @@ BATCH = 20
 
 @pytest.mark.parametrize("first", range(START, START + SEEDS, BATCH))
 @pytest.mark.timeout(300)
-def test_whatever_happens(services: Services, first: int) -> None:
-    for seed in range(first, min(first + BATCH, START + SEEDS)):
+def test_whatever_happens(services: Services, first: int, record_property: Callable[[str, object], None]) -> None:
+    seeds = range(first, min(first + BATCH, START + SEEDS))
+    told = Told()
+    for seed in seeds:
         empty(services.database)
-        Story(services, seed).tell()
+        story = Story(services, seed)
+        try:
+            story.tell()
+        finally:
+            told.add(story.told)
+    record_property("stories", len(seeds))
+    record_property("told", [dict(counter) for counter in told.counters])

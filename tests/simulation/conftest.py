@@ -1,0 +1,25 @@
+"""Tells in the end what the stories had in them: faults by kind, and how often each promise was looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.story import Told
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Sum up the stories of all processes."""
+    stories, told = 0, Told()
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == "stories":
+                    stories += value
+                elif name == "told":
+                    told.add(Told.of(value))
+    if not stories:
+        return
+    terminalreporter.section(f"{stories:,} stories")
+    for title, counter in (("went wrong", told.faults), ("was looked at", told.checks)):
+        terminalreporter.line(f"{title}: {', '.join(f'{count:,} x {name}' for name, count in counter.most_common())}")
+    terminalreporter.line(f"passed: {len(told.points)} points of the engine, {told.points.total():,} times")
