@@ -154,6 +154,15 @@ def test_a_page_of_the_list_scans_no_table(session: Session, plans: list[dict[st
     assert scanned(plans) == set()
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_many_companies_have_is_met_along_the_order(
+    session: Session, plans: list[dict[str, Any]], order: str
+) -> None:
+    query = read_query(MultiDict(parse_qsl(f"country=DE&{order}")), {}, {"DE"})
+    assert list_companies(session, query).next
+    assert len(plans) == 1, "the walk, and nothing after it"
+
+
 @pytest.mark.parametrize("filters", FILTERS_OF_CONTACTS)
 def test_a_page_of_contacts_scans_no_table(session: Session, plans: list[dict[str, Any]], filters: str) -> None:
     for sort, sign in product(contacts.SORTS, ("", "-")):

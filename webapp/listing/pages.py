@@ -181,9 +181,14 @@ def _expected(session: Session, listing: Listing[Query, Shows], query: Query) ->
     walked = number.where(*_beginning(listing, query)).scalar_subquery()
     asked = select(matching, walked).compile(connection, compile_kwargs={"render_postcompile": True})
     ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {asked}", asked.params).scalars()
-    # Each count is a plan of its own, on top of the one whose rows it counts.
-    expected = [count["Plans"][0]["Plan Rows"] for count in plan["Plan"]["Plans"]]
-    return expected[0], expected[1]
+    # Each count is a plan of its own, on top of the one whose rows it counts, and of those that this one needs first.
+    matching_rows, walked_rows = (
+        below["Plan Rows"]
+        for count in plan["Plan"]["Plans"]
+        for below in count["Plans"]
+        if below["Parent Relationship"] == "Outer"
+    )
+    return matching_rows, walked_rows
 
 
 def _cursor(row: Any, backwards: bool) -> Cursor:
