@@ -27,6 +27,7 @@ def create_app(settings: Settings) -> Flask:
     from webapp.connection.views import blueprint as connection
     from webapp.contacts.views import blueprint as contacts
     from webapp.health import blueprint as health
+    from webapp.highlighted.views import blueprint as highlighted
     from webapp.listing.pages import PLANNED
     from webapp.live import gateway
     from webapp.orders.views import blueprint as orders
@@ -48,7 +49,7 @@ def create_app(settings: Settings) -> Flask:
     access.init_app(app)
     assets.init_app(app, ROOT / "static")
     frame.init_app(app)
-    for blueprint in (companies, contacts, orders, sync, connection, users, health):
+    for blueprint in (companies, contacts, orders, sync, connection, highlighted, users, health):
         app.register_blueprint(blueprint)
     gateway.init_app(app)
 

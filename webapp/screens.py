@@ -16,6 +16,7 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from webapp.forms import Difference, Field, Form, Groups, by_name
+from webapp.highlighted.models import highlighted_fields
 from webapp.listing.pages import Page
 from webapp.listing.query import ListQuery, status_choices
 from webapp.live.protocol import shown
@@ -114,6 +115,7 @@ def record_screen(
     return {
         "module": module,
         "record": record,
+        "highlighted": highlighted_fields(session, module),
         "state": shown(read_states(session, [record.key])[record.key], reader.zone, reader.now),
         "around": read_surroundings(session, record.module, reader, record.connection_id),
         "events": [(event, told(event, who, reader)) for event, who in events[:limit]],

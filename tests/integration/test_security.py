@@ -43,6 +43,8 @@ ADMINS = {
     "sync.restore_in_sage",
     "sync.unlink_here",
     "connection.pause",
+    "highlighted.page",
+    "highlighted.choose",
     "connection.resume",
     "connection.fetch",
     "connection.add",

@@ -62,13 +62,6 @@ GROUPS: Groups = (
             Field("code", "Code", hint="Short and unique. Sage shows it as the reference.", limit=LIMITS["code"]),
             Field("type", "Type", kind="choice", hint="Only a customer is sent to Sage."),
             Field("owner_id", "Owner", kind="choice", live="owner"),
-            Field(
-                "connection_id",
-                "Company in Sage",
-                kind="choice",
-                hint="Its contacts and orders go there too.",
-                live=None,
-            ),
             Field("tax_number", "Tax number", limit=LIMITS["tax_number"]),
             Field(
                 "connection_id",

@@ -1,0 +1,53 @@
+"""The page on which an admin chooses the highlighted fields of a module."""
+
+from __future__ import annotations
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from webapp.highlighted.fields import FIELDS, MOST, STANDARD, Choice, read_choice
+from webapp.highlighted.models import HighlightedFields, highlighted_fields
+from webapp.modules import MODULES, Module
+from webapp.services import services
+from webapp.users.access import admin_required
+
+blueprint = Blueprint("highlighted", __name__, url_prefix="/highlighted")
+
+_BY_NAME = {module.name: module for module in MODULES}
+_ONE = f"/<any({', '.join(_BY_NAME)}):module>"
+
+
+@blueprint.get(_ONE)
+@admin_required
+def page(module: str) -> ResponseReturnValue:
+    """The highlighted fields of a module, to be chosen."""
+    with services().database.reading() as session:
+        chosen = tuple(highlighted_fields(session, _BY_NAME[module]))
+    return _page(_BY_NAME[module], Choice(chosen))
+
+
+@blueprint.post(_ONE)
+@admin_required
+def choose(module: str) -> ResponseReturnValue:
+    """Keep the choice for everybody; with `standard`, go back to the fields that stand there by themselves."""
+    one = _BY_NAME[module]
+    is_standard = "standard" in request.form
+    choice = read_choice(one, STANDARD[module] if is_standard else request.form.getlist("field"))
+    if choice.errors:
+        return _page(one, choice), 422
+    with services().database.unit_of_work() as work:
+        work.session.merge(HighlightedFields(module=module, fields=choice.fields))
+        work.commit()
+    flash(f"Each {one.noun} shows these fields first from here on.", "ok")
+    return redirect(url_for("highlighted.page", module=module), 303)
+
+
+def _page(module: Module, choice: Choice) -> str:
+    return render_template(
+        "highlighted/page.html",
+        module=module,
+        modules=MODULES,
+        fields=FIELDS[module.name],
+        places=[*choice.places, *[""] * (MOST - len(choice.places))],
+        errors=choice.errors,
+    )
