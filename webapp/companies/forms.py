@@ -43,13 +43,17 @@ class CompanyQuery(ListQuery):
     country: str = ""
 
 
-def read_query(args: MultiDict[str, str], owners: Mapping[int, str], countries: Collection[str]) -> CompanyQuery:
+def read_query(
+    args: MultiDict[str, str], owners: Mapping[int, str], countries: Collection[str], connections: Collection[str] = ()
+) -> CompanyQuery:
     """The query that an address asks for.
 
-    `owners` are the names of all people by id, `countries` all codes that there are. Never raises: what cannot be is left
+    `owners` are the names of all people by id, `countries` all codes that there are, `connections` the ids of all
+    connections. Never raises: what cannot be is left
     out and becomes a problem.
     """
-    choices = {"type": TYPE_NAMES, "owner": {NOBODY, *map(str, owners)}, "country": countries}
+    choices: dict[str, Collection[str]] = {"type": TYPE_NAMES, "owner": {NOBODY, *map(str, owners)}}
+    choices |= {"country": countries, "connection": connections}
     return read_list_query(CompanyQuery, args, choices)
 
 

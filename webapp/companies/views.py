@@ -50,9 +50,9 @@ def list_page() -> ResponseReturnValue:
     reader = glance()
     with services().database.reading() as session:
         owners, used = filter_choices(session)
-        query = forms.read_query(request.args, owners, dict(country_choices()))
-        page = list_companies(session, query)
         around = read_surroundings(session, Company.module, reader)
+        query = forms.read_query(request.args, owners, dict(country_choices()), around.connection_names)
+        page = list_companies(session, query)
     return render_template(
         "companies/list.html",
         **list_screen(COMPANIES, query, page, around),

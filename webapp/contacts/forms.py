@@ -35,13 +35,16 @@ class ContactQuery(ListQuery):
     company: str = ""
 
 
-def read_query(args: MultiDict[str, str], companies: Collection[str]) -> ContactQuery:
+def read_query(
+    args: MultiDict[str, str], companies: Collection[str], connections: Collection[str] = ()
+) -> ContactQuery:
     """The query that an address asks for.
 
-    `companies` has the id of the company that the address names, if there is such a company. Never raises: what cannot
+    `companies` has the id of the company that the address names, if there is such a company; `connections` are the ids
+    of all connections. Never raises: what cannot
     be is left out and becomes a problem.
     """
-    return read_list_query(ContactQuery, args, {"company": companies})
+    return read_list_query(ContactQuery, args, {"company": companies, "connection": connections})
 
 
 # The form in groups, in the order in which people fill it in.

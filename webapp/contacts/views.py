@@ -42,10 +42,10 @@ def list_page() -> ResponseReturnValue:
     reader = glance()
     with services().database.reading() as session:
         companies = company_names(session, [request.args.get("company", "").strip()])
-        query = forms.read_query(request.args, companies)
+        around = read_surroundings(session, Contact.module, reader)
+        query = forms.read_query(request.args, companies, around.connection_names)
         page = list_contacts(session, query)
         theirs = named_companies(session, {row.company_id for row in page.rows})
-        around = read_surroundings(session, Contact.module, reader)
     return render_template(
         "contacts/list.html",
         **list_screen(CONTACTS, query, page, around),

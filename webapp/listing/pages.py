@@ -96,7 +96,8 @@ class Listing(Generic[Query, Shows]):
     def examined(self) -> list[ColumnElement[Any]]:
         """The columns that a row shows, and those that the filters look at."""
         names = [field.name for field in fields(self.row)]  # type: ignore[arg-type]
-        return [self.table.c[name] for name in dict.fromkeys((*names, "sync_status", "search_text", *self.looked_at))]
+        names += ["sync_status", "search_text", "connection_id", *self.looked_at]
+        return [self.table.c[name] for name in dict.fromkeys(names)]
 
     @cached_property
     def hits(self) -> TableClause:
@@ -324,6 +325,8 @@ def _limits(listing: Listing[Query, Shows], query: Query, of: FromClause) -> lis
     limits: list[ColumnElement[bool]] = []
     if statuses := _chosen(query):
         limits.append(of.c.sync_status.in_(statuses))
+    if query.connection:
+        limits.append(of.c.connection_id == int(query.connection))
     limits += listing.filters(query, of)
     return [*limits, *has_words(query.words, of)]
 

@@ -62,6 +62,7 @@ class ListQuery:
 
     A module's query is a subclass: each field that it adds is a filter of its own, a text that the address names as the
     field is named. SORTS are its orders by the names that the address has; SORT is the one that needs no word.
+    `connection` is the id of one as text: only its records are shown.
     `problems` are sentences about what the address asked for and cannot be; the rest of the query stands without it.
     """
 
@@ -69,6 +70,7 @@ class ListQuery:
     SORT: ClassVar[str]
 
     statuses: tuple[Status, ...] = ()
+    connection: str = ""
     search: str = ""
     sort: str = ""
     descending: bool = False
@@ -83,8 +85,8 @@ class ListQuery:
     @classmethod
     @cache
     def filter_names(cls) -> tuple[str, ...]:
-        """The module's own filters."""
-        return tuple(one.name for one in fields(cls)[len(fields(ListQuery)) :])
+        """The module's own filters, and that of all modules by connection."""
+        return (*(one.name for one in fields(cls)[len(fields(ListQuery)) :]), "connection")
 
     @property
     def own_filters(self) -> dict[str, str]:
@@ -157,7 +159,7 @@ Query = TypeVar("Query", bound=ListQuery)
 def read_list_query(of: type[Query], args: MultiDict[str, str], choices: Mapping[str, Collection[str]]) -> Query:
     """The query of the module `of` that an address asks for.
 
-    `choices` holds for each of the module's own filters all values that there are. Never raises: what cannot be is left
+    `choices` holds for each of the filters all values that there are. Never raises: what cannot be is left
     out and becomes a problem.
     """
     problems: list[str] = []
@@ -168,7 +170,7 @@ def read_list_query(of: type[Query], args: MultiDict[str, str], choices: Mapping
     own: dict[str, Any] = {}
     for name in of.filter_names():
         value = args.get(name, "").strip()
-        if value and value not in choices[name]:
+        if value and value not in choices.get(name, ()):
             problems.append(f"There is no {name} “{_shortened(value)}”. The list is shown without it.")
         else:
             own[name] = value

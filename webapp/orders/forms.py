@@ -58,11 +58,13 @@ class OrderQuery(ListQuery):
     ordered_to: str = ""
 
 
-def read_query(args: MultiDict[str, str], owners: Mapping[int, str], companies: Collection[str]) -> OrderQuery:
+def read_query(
+    args: MultiDict[str, str], owners: Mapping[int, str], companies: Collection[str], connections: Collection[str] = ()
+) -> OrderQuery:
     """The query that an address asks for.
 
     `owners` are the names of all people by id; `companies` has the id of the company that the address names, if there is
-    such a company. Never raises: what cannot be is left out and becomes a problem.
+    such a company; `connections` are the ids of all connections. Never raises: what cannot be is left out and becomes a problem.
     """
     problems: list[str] = []
     days: dict[str, str] = {}
@@ -82,6 +84,7 @@ def read_query(args: MultiDict[str, str], owners: Mapping[int, str], companies: 
         "phase": PHASES,
         "owner": {NOBODY, *map(str, owners)},
         "company": companies,
+        "connection": connections,
         **{name: {days.get(name, "")} for name in ("ordered_from", "ordered_to")},
     }
     query = read_list_query(OrderQuery, readable, choices)

@@ -64,10 +64,10 @@ def list_page() -> ResponseReturnValue:
     with services().database.reading() as session:
         owners = owner_names(session)
         companies = company_names(session, [request.args.get("company", "").strip()])
-        query = forms.read_query(request.args, owners, companies)
+        around = read_surroundings(session, Order.module, reader)
+        query = forms.read_query(request.args, owners, companies, around.connection_names)
         page = list_orders(session, query)
         theirs = named_companies(session, {row.company_id for row in page.rows})
-        around = read_surroundings(session, Order.module, reader)
     return render_template(
         "orders/list.html",
         **list_screen(ORDERS, query, page, around),

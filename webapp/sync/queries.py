@@ -33,6 +33,11 @@ class Surroundings:
     connection: dict[str, Any] | None
     connections: list[dict[str, Any]]
 
+    @property
+    def connection_names(self) -> dict[str, str]:
+        """The companies in Sage of these connections, by the connection's id as a text."""
+        return {one["key"].partition(":")[2]: one["business"] or "No company chosen yet" for one in self.connections}
+
 
 def read_surroundings(session: Session, module: str, reader: Glance, connection_id: int | None = None) -> Surroundings:
     """The counters of `module` and the state of the connections, in the words for this reader.
