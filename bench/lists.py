@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -124,8 +125,8 @@ def _rows(name: str, ours: list[float], peers: list[float], target: float | None
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value that `share` of the others are not above."""
-    return sorted(values)[int(share * (len(values) - 1))]
+    """The lowest value that `share` of all are not above."""
+    return sorted(values)[ceil(share * len(values)) - 1]
 
 
 @contextmanager
@@ -156,6 +157,7 @@ def _plan_the_usual_way(connection: Any, _record: Any) -> None:
     connection.execute("SET plan_cache_mode TO auto")
     connection.execute("SET enable_seqscan TO on")
     connection.execute("SET max_parallel_workers_per_gather TO 2")
+    connection.execute("SET random_page_cost TO 4")
     connection.commit()
 
 

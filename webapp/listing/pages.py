@@ -40,8 +40,14 @@ from webapp.listing.query import AMOUNT, DAY, PAGE, TIME, WHOLE, Cursor, ListQue
 from webapp.status import Status
 
 # Settings of PostgreSQL for connections that read lists: a plan made for any country would walk past all others to find
-# a rare one, and starting parallel workers takes longer than reading a page.
-PLANNED = {"plan_cache_mode": "force_custom_plan", "enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
+# a rare one; starting parallel workers takes longer than reading a page; and a page of a table is mostly in memory, where
+# reading through a whole index to spare some of them takes longer than reading them.
+PLANNED = {
+    "plan_cache_mode": "force_custom_plan",
+    "enable_seqscan": "off",
+    "max_parallel_workers_per_gather": "0",
+    "random_page_cost": "1.1",
+}
 
 _EVERYTHING: ColumnElement[Any] = literal_column("*")
 # Of the rows that the first part of a statement has found, called hits; the key as text, because Python has no time for
