@@ -47,7 +47,7 @@ _CHROMIUM_FLAGS = [
 ]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put first the files that take long: those that run the whole product, then those that open a browser.
 
     Several processes take one file after the other, in this order (`make test`), and a long one that is begun last
@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
     items.sort(key=lambda item: ("stack" not in fixtures[item.path], "browser" not in fixtures[item.path]))
-    for item in items:
+    for item in items if config.pluginmanager.hasplugin("xdist") else ():
         # The tests of a file share what takes long to start. A story starts nothing, so any process may tell it.
         if item.path.parent.name != "simulation" or "stack" in fixtures[item.path]:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
