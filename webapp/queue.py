@@ -12,7 +12,8 @@ from rq.serializers import JSONSerializer
 
 log = structlog.get_logger()
 
-# Two queues, so that a long read from Sage never keeps an edit waiting: workers take from the first one first.
+# Two queues, so that neither keeps the other waiting: a worker takes from one after the other, and of long reads from
+# Sage there are always fewer than workers (readers_at_most).
 PUSH_QUEUE = "push"
 PULL_QUEUE = "pull"
 

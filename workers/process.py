@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 import rq
+from rq.worker import DequeueStrategy
 from sqlalchemy.orm import configure_mappers
 
 import workers.jobs  # noqa: F401
@@ -44,4 +45,11 @@ class Worker(rq.Worker):
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         # RQ's scheduler is a further process, for retries and delays that we keep in the database instead. A line for
         # each job would be one every other second; and a pool forgets its own level when it starts a worker again.
-        return super().work(*args, **{**options, "with_scheduler": False, "logging_level": "WARNING"})
+        # From one queue after the other: where as many connections as there are workers have much to send, each drain
+        # puts the next one into the queue of pushes, and nobody would ever read.
+        ours = {
+            "with_scheduler": False,
+            "logging_level": "WARNING",
+            "dequeue_strategy": DequeueStrategy.ROUND_ROBIN,
+        }
+        return super().work(*args, **{**options, **ours})

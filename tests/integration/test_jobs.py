@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
 from sqlalchemy import text
 
 from webapp.companies.changes import create_company
+from webapp.config import Settings
 from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
-from webapp.queue import Jobs
+from webapp.queue import PULL_QUEUE, PUSH_QUEUE, Jobs
 from webapp.services import Services
 from webapp.sync.models import SyncCursor
 from workers import jobs
@@ -93,3 +101,23 @@ def test_a_cycle_that_is_due_is_started(services: Services, start_due: Callable[
         work.session.commit()
     start_due()
     assert waiting(services) == [f"workers.jobs.pull {connection_id}"]
+
+
+def test_reading_has_its_turn_while_there_is_always_something_to_send(settings: Settings, redis: Redis) -> None:
+    """Each worker takes from both queues in turn. The jobs are of the standard library: each gives back when it ran."""
+    queues = [Queue(name, connection=redis, serializer=JSONSerializer) for name in (PUSH_QUEUE, PULL_QUEUE)]
+    jobs = [queue.enqueue_call("time.monotonic", result_ttl=60) for queue in queues for _ in range(3)]
+    options = ("--burst", "--serializer", "json", "--worker-class", "workers.process.Worker")
+    subprocess.run(
+        [Path(sys.executable).with_name("rq"), "worker", *options, PUSH_QUEUE, PULL_QUEUE],
+        env={
+            **os.environ,
+            "RQ_REDIS_URL": settings.redis_url,
+            "DATABASE_URL": (settings.database_url_setting or "").replace("+psycopg", ""),
+        },
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    ran = sorted(jobs, key=lambda job: job.latest_result().return_value)
+    assert [job.origin for job in ran] == [PUSH_QUEUE, PULL_QUEUE] * 3

@@ -53,7 +53,7 @@ def run_sentence(run: SyncRun) -> str:
         return f"Running: {counted}"
     # An end that is not among these is a fault of ours, and the log has it.
     end = RUN_ENDS.get(run.error, "It failed here. The next run begins where this one did.") if run.error else ""
-    return f"{counted} {end}".rstrip()
+    return end if end and not run.seen else f"{counted} {end}".rstrip()
 
 
 def state_text(state: str, alike: int, among: int) -> str:
