@@ -1,5 +1,5 @@
-# What a person types: make run, make test, make lint, make bench; also simulate, mutate, screenshots. `make lock` renews
-# the locks after a change of pyproject.toml or package.json; its tool, uv, is installed for that step only.
+# What a person types: make run, make test, make lint, make bench; also simulate, mutate, translations, screenshots.
+# `make lock` renews the locks after a change of pyproject.toml or package.json; its tool, uv, is installed for that step only.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ SEEDS ?= 200
 START ?= 1
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint mutate simulate screenshots bench lock install install-test
+.PHONY: run test lint mutate simulate translations screenshots bench lock install install-test
 
 run: install
 	@exec $(BIN)/synclight up
@@ -36,6 +36,10 @@ mutate: install-test
 # Stories of the engine with faults and crashes: make simulate SEEDS=10000 START=1
 simulate: install-test
 	SEEDS=$(SEEDS) START=$(START) $(BIN)/python -m pytest --numprocesses auto --dist worksteal -q --show-capture=no tests/simulation/test_engine.py
+
+# Find new texts of the screens, for translating them in webapp/translations.
+translations: install-test
+	$(BIN)/python -m webapp.translations.extract
 
 screenshots: install-test
 	@sh requirements/chromium.sh

@@ -45,10 +45,11 @@ def create_app(settings: Settings) -> Flask:
     )
     Compress(app)
     errors.init_app(app)
+    # Before all that may refuse a request: the page that says so is in the reader's language.
+    frame.init_app(app)
     security.init_app(app, settings)
     access.init_app(app)
     assets.init_app(app, ROOT / "static")
-    frame.init_app(app)
     for blueprint in (companies, contacts, orders, sync, connection, highlighted, users, health):
         app.register_blueprint(blueprint)
     gateway.init_app(app)

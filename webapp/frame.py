@@ -1,13 +1,17 @@
-"""What every page has: status marks and times for the templates, and the choice of the light or the dark theme."""
+"""What every page has: its language, status marks and times for the templates, and the choice of language and theme."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, redirect, request, url_for
+from flask import Blueprint, Flask, redirect, request, session, url_for
+from flask_login import current_user
+from markupsafe import Markup, escape
 from werkzeug.wrappers import Response
 
+from webapp import languages
+from webapp.languages import ENGLISH, LANGUAGES, LOCALES, best, language, months, speak
 from webapp.modules import MODULES
 from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
 from webapp.zone import glance
@@ -16,13 +20,27 @@ THEMES = ("light", "dark", "system")
 _THEME_COOKIE = "theme"
 _A_YEAR = 365 * 24 * 3600
 
+LANGUAGE_COOKIE = "language"
+
 blueprint = Blueprint("theme", __name__)
 
 
 def init_app(app: Flask) -> None:
     """Give all templates the modules, the marks, the times and the theme, and serve the choice of the theme."""
     app.register_blueprint(blueprint)
+    app.before_request(_speak)
+    app.after_request(_tell_language)
+    app.teardown_request(lambda error: speak(ENGLISH))
+    app.jinja_env.add_extension("jinja2.ext.i18n")
     app.jinja_env.globals.update(
+        _=_gettext,
+        gettext=_gettext,
+        ngettext=_ngettext,
+        number=languages.number,
+        months=months,
+        languages=LANGUAGES,
+        language=language,
+        language_tag=lambda: LOCALES[languages.language()].replace("_", "-"),
         mark_of=mark_of,
         variant_of=lambda reason: variant(Reason(reason)),
         mark_variants=VARIANTS,
@@ -36,6 +54,56 @@ def init_app(app: Flask) -> None:
     app.context_processor(
         lambda: {"theme": chosen_theme(), "icon_sheet": url_for("static", filename="vendor/icons.svg")}
     )
+
+
+def chosen_language(of_person: str = "") -> str:
+    """The language of a request: what the person chose, else what was chosen in this browser, else what it accepts."""
+    chosen = of_person or request.cookies.get(LANGUAGE_COOKIE, "")
+    return best(chosen, [tag for tag, _ in request.accept_languages])
+
+
+def _speak() -> None:
+    # First without the database, which may be away: the page that says so is in the right language too.
+    speak(chosen_language())
+    if "id" in session and request.endpoint != "static" and current_user.is_authenticated:
+        speak(chosen_language(current_user.language))
+
+
+def keep_language(response: Response, code: str) -> None:
+    """Have this browser remember a language, or forget it where `code` is empty."""
+    if code:
+        response.set_cookie(
+            LANGUAGE_COOKIE, code, max_age=_A_YEAR, samesite="Lax", httponly=True, secure=request.is_secure
+        )
+    else:
+        response.delete_cookie(LANGUAGE_COOKIE)
+
+
+@blueprint.post("/language")
+def choose_language() -> Response:
+    """Keep the chosen language in this browser, and go back to the page that asked; open to people not signed in."""
+    response = redirect(_own_page(request.referrer), code=303)
+    code = request.form.get("language", "")
+    if code in LANGUAGES:
+        keep_language(response, code)
+    return response
+
+
+def _tell_language(response: Response) -> Response:
+    if response.mimetype == "text/html":
+        response.vary.update(("Accept-Language", "Cookie"))
+        response.content_language.add(language())
+    return response
+
+
+# Values are escaped; the messages are ours, and may hold markup.
+def _gettext(message: str, /, **values: object) -> Markup:
+    return Markup(languages.gettext(message, **{name: escape(value) for name, value in values.items()}))  # noqa: S704
+
+
+def _ngettext(singular: str, plural: str, num: int, /, **values: object) -> Markup:
+    escaped = {name: escape(value) for name, value in values.items()}
+    return Markup(languages.ngettext(singular, plural, num, **escaped))  # noqa: S704
 
 
 def chosen_theme() -> str:

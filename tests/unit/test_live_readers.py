@@ -39,7 +39,7 @@ def sent(frames: list[Frame]) -> dict[str, list[tuple[str, int]]]:
 def watching(**sids: dict[str, int]) -> Readers:
     readers = Readers()
     for sid, things in sids.items():
-        readers.add(sid, 1, UTC, Sink(sid))
+        readers.add(sid, 1, UTC, "en", Sink(sid))
         readers.watch(sid, things)
     return readers
 
@@ -82,7 +82,7 @@ def test_what_waits_is_the_newest_state_of_each_key() -> None:
 
 def test_equal_frames_are_one_for_all_who_read_in_one_zone() -> None:
     readers = watching(a={"company:1": 1}, b={"company:1": 1}, c={"company:1": 1, "company:2": 1})
-    readers.add("d", 1, BERLIN, Sink("d"))
+    readers.add("d", 1, BERLIN, "en", Sink("d"))
     readers.watch("d", {"company:1": 1})
     readers.offer([state("company:1", 2), state("company:2", 2)], 0.0)
     frames = readers.take(0.0)
@@ -133,16 +133,16 @@ def test_the_oldest_version_counts_for_catching_up() -> None:
 
 def test_sockets_are_found_by_their_person() -> None:
     readers = Readers()
-    readers.add("a", 1, UTC, Sink("a"))
-    readers.add("b", 2, UTC, Sink("b"))
-    readers.add("c", 1, UTC, Sink("c"))
+    readers.add("a", 1, UTC, "en", Sink("a"))
+    readers.add("b", 2, UTC, "en", Sink("b"))
+    readers.add("c", 1, UTC, "en", Sink("c"))
     assert readers.sids_of(1) == ["a", "c"]
 
 
 def test_a_socket_that_is_not_free_waits_and_then_gets_the_newest() -> None:
     readers = Readers()
     slow = Sink("a")
-    readers.add("a", 1, UTC, slow)
+    readers.add("a", 1, UTC, "en", slow)
     readers.watch("a", {"company:1": 1})
     slow.is_free = False
     readers.offer([state("company:1", 2)], 0.0)

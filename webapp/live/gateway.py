@@ -25,6 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from webapp.config import Settings
+from webapp.frame import chosen_language
+from webapp.languages import speaking
 from webapp.live import protocol
 from webapp.live.interest import RENEW_SECONDS, Interest
 from webapp.live.publish import CHANNEL
@@ -115,7 +117,8 @@ class Gateway:
         if user is None:
             raise ConnectionRefusedError(SIGNED_OUT)
         name = auth.get("tz") if isinstance(auth, dict) else None
-        self._readers.add(_sid(), user.id, named_zone(name if isinstance(name, str) else ""), _stream())
+        zone = named_zone(name if isinstance(name, str) else "")
+        self._readers.add(_sid(), user.id, zone, chosen_language(user.language), _stream())
         if not self._started:
             self._started = True
             gevent.spawn(self._for_ever, self._listen)
@@ -146,9 +149,10 @@ class Gateway:
             return protocol.refusal(UNAVAILABLE)
         self._readers.told(sid, {key: state["version"] for key, state in states.items()})
         zone, now = self._readers.zone(sid), datetime.now(UTC)
+        with speaking(self._readers.language(sid)):
+            shown = [protocol.shown(state, zone, now) for state in states.values()]
         return protocol.message(
-            [protocol.shown(state, zone, now) for state in states.values()]
-            + [protocol.gone(key, version) for key, version in things.items() if key not in versions]
+            shown + [protocol.gone(key, version) for key, version in things.items() if key not in versions]
         )
 
     def _enter(self, keys: Iterable[str]) -> None:
@@ -213,7 +217,8 @@ class Gateway:
         """Send the frames that may leave now."""
         for frame in self._readers.take(monotonic()):
             now = datetime.now(UTC)
-            things = protocol.message(protocol.shown(state, frame.zone, now) for state in frame.states)
+            with speaking(frame.language):
+                things = protocol.message(protocol.shown(state, frame.zone, now) for state in frame.states)
             encoded = encode("changes", things)
             for sink in frame.sinks:
                 sink.write(encoded)

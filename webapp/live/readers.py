@@ -12,6 +12,7 @@ from datetime import UTC, tzinfo
 from itertools import count
 from typing import Protocol
 
+from webapp.languages import ENGLISH
 from webapp.live.pace import Pace
 from webapp.live.states import State
 
@@ -38,6 +39,7 @@ class Reader:
     sid: str
     user_id: int
     zone: tzinfo
+    language: str
     sink: Sink
     versions: dict[str, int] = field(default_factory=dict)
     pending: dict[str, State] = field(default_factory=dict)
@@ -48,11 +50,12 @@ class Reader:
 
 @dataclass(frozen=True)
 class Frame:
-    """What is sent now: the same states to each of these sockets, whose people read in the same zone."""
+    """What is sent now: the same states to each of these sockets, whose people read in the same zone and language."""
 
     sinks: list[Sink]
     states: list[State]
     zone: tzinfo
+    language: str
 
 
 class Readers:
@@ -67,14 +70,19 @@ class Readers:
         self._due: list[tuple[float, int, Reader]] = []
         self._number = count()
 
-    def add(self, sid: str, user_id: int, zone: tzinfo, sink: Sink) -> None:
-        """A socket was opened; it watches nothing yet."""
-        self._by_sid[sid] = Reader(sid, user_id, zone, sink)
+    def add(self, sid: str, user_id: int, zone: tzinfo, language: str, sink: Sink) -> None:
+        """A socket was opened; it watches nothing yet. `language` is a code of webapp.languages."""
+        self._by_sid[sid] = Reader(sid, user_id, zone, language, sink)
 
     def zone(self, sid: str) -> tzinfo:
         """The zone in which a socket's person reads; UTC for a socket that was closed meanwhile."""
         reader = self._by_sid.get(sid)
         return UTC if reader is None else reader.zone
+
+    def language(self, sid: str) -> str:
+        """The language of a socket's person; English for a socket that was closed meanwhile."""
+        reader = self._by_sid.get(sid)
+        return ENGLISH if reader is None else reader.language
 
     def remove(self, sid: str) -> None:
         """A socket was closed. One that is not known, because it was refused, is left out."""
@@ -156,10 +164,10 @@ class Readers:
                 heapq.heappush(self._due, (now + _AGAIN, next(self._number), reader))
                 continue
             states = reader.pending.values()
-            same = (reader.zone, *map(id, states))
+            same = (reader.zone, reader.language, *map(id, states))
             frame = frames.get(same)
             if frame is None:
-                frame = frames[same] = Frame([], list(states), reader.zone)
+                frame = frames[same] = Frame([], list(states), reader.zone, reader.language)
             frame.sinks.append(reader.sink)
             reader.pending.clear()
             reader.pace.left(now, late=reader.late)

@@ -74,6 +74,11 @@ def rename_user(work: UnitOfWork, user: User, name: str, *, by: int | None = Non
     audit(work, "user_renamed", user, by)
 
 
+def choose_language(user: User, language: str) -> None:
+    """Give a person the language of their screens: a code of webapp.languages, empty for what the browser says."""
+    user.language = language
+
+
 def change_role(work: UnitOfWork, user: User, role: str, *, by: int | None = None) -> None:
     """Give a person another role; their sessions end, so that no open page keeps the old rights.
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from webapp.languages import LANGUAGES, N_
+from webapp.languages import gettext as _
 from webapp.users.models import ADMIN, SALES
 
 ROLES = {SALES: "Sales", ADMIN: "Admin"}
@@ -48,6 +50,15 @@ def check_name(raw: Mapping[str, str]) -> Checked:
     """Another name: name."""
     checked = Checked()
     _check_name(checked, raw)
+    return checked
+
+
+def check_language(raw: Mapping[str, str]) -> Checked:
+    """The language of one's screens: language, empty for what the browser says."""
+    checked = Checked()
+    chosen = checked.values["language"] = raw.get("language", "")
+    if chosen and chosen not in LANGUAGES:
+        checked.errors["language"] = _("Choose one of the languages.")
     return checked
 
 

@@ -26,6 +26,8 @@ class User(Base):
     role: Mapped[str] = mapped_column(Text)
     password_hash: Mapped[str] = mapped_column(Text)
     active: Mapped[bool] = mapped_column(default=True)
+    # A code of webapp.languages; empty for what the browser says.
+    language: Mapped[str] = mapped_column(Text, default="", server_default="")
     session_epoch: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
     last_login_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -9,6 +9,9 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm import Session
 
 from webapp.errors import send_again
+from webapp.frame import chosen_language, keep_language
+from webapp.languages import gettext as _
+from webapp.languages import speak
 from webapp.services import services
 from webapp.users import accounts, forms
 from webapp.users.access import (
@@ -98,6 +101,25 @@ def change_own_name() -> ResponseReturnValue:
         accounts.rename_user(work, user, checked.values["name"], by=user.id)
         work.commit()
     return _done("Your name was changed.", "users.profile")
+
+
+@blueprint.post("/me/language")
+@login_required
+def change_own_language() -> ResponseReturnValue:
+    """Choose the language of one's screens, in every browser."""
+    checked = forms.check_language(request.form)
+    if checked.errors:
+        return _profile(signed_in_user(), checked, 422)
+    code = checked.values["language"]
+    with services().database.unit_of_work() as work:
+        accounts.choose_language(_person(work.session, signed_in_user().id), code)
+        work.commit()
+    # The page to sign in has it too, and the answer is in it already.
+    speak(chosen_language(code))
+    flash(_("Your language was changed."), "ok")
+    response = redirect(url_for("users.profile"), 303)
+    keep_language(response, code)
+    return response
 
 
 @blueprint.post("/me/password")

@@ -1,0 +1,1 @@
+"""The catalogues of all languages, and what brings them up to date."""
