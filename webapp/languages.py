@@ -77,7 +77,7 @@ def locale() -> Locale:
     return _locale(language())
 
 
-def N_(message: str) -> str:  # noqa: N802 - the name that gettext's own manual gives it
+def N_(message: str) -> str:
     """`message` as it is: marks a constant for the catalogues."""
     return message
 

@@ -23,6 +23,7 @@ from webapp.users.models import User
 EVERYBODY = {
     "static",
     "theme.choose",
+    "theme.choose_language",
     "users.sign_in_page",
     "users.sign_in",
     "health.alive",
@@ -61,6 +62,7 @@ SIGNED_IN = {
     "users.sign_out",
     "users.profile",
     "users.change_own_name",
+    "users.change_own_language",
     "users.change_own_password",
     "companies.list_page",
     "companies.record_page",

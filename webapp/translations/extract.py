@@ -18,7 +18,11 @@ from webapp.status import FILTER_TEXT, VARIANTS, mark_of
 
 _ROOT = Path(__file__).resolve().parents[2]
 _KEYWORDS: dict[str, tuple[int, ...] | None] = {
-    "_": None, "gettext": None, "N_": None, "ngettext": (1, 2), "NN_": (1, 2)
+    "_": None,
+    "gettext": None,
+    "N_": None,
+    "ngettext": (1, 2),
+    "NN_": (1, 2),
 }
 # Spaces at the end of a line of a template belong to no sentence.
 _OPTIONS = {"**.html": {"trimmed": "true", "silent": "false"}}

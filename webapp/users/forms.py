@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from webapp.languages import LANGUAGES, N_
+from webapp.languages import LANGUAGES
 from webapp.languages import gettext as _
 from webapp.users.models import ADMIN, SALES
 
