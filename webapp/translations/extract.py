@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from babel.messages import Catalog
+from babel.messages import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
@@ -57,6 +57,12 @@ def write(code: str, catalogue: Catalog) -> None:
         write_po(file, catalogue, width=0, sort_output=True, no_location=True, omit_header=False)
 
 
+def is_translated(message: Message) -> bool:
+    """Whether a message has its translation, in all forms where it has several."""
+    forms = (message.string,) if isinstance(message.string, str) else message.string
+    return bool(forms) and all(forms or ())
+
+
 def _messages() -> Iterator[tuple[str, int, str | tuple[str, ...]]]:
     for folder, method in (("webapp", [("**.py", "python")]), ("templates", [("**.html", "jinja2.ext:babel_extract")])):
         found = extract_from_dir(_ROOT / folder, method, _OPTIONS, _KEYWORDS)
@@ -73,9 +79,8 @@ def main() -> None:
         if not catalogue_path(code).exists():
             write(code, Catalog(locale=code))
         catalogue = updated(code)
-        # The day of an update would make every change of a catalogue one of its head as well.
         write(code, catalogue)
-        missing = sum(1 for one in catalogue if one.id and not all(one.string if one.pluralizable else (one.string,)))
+        missing = sum(1 for one in catalogue if one.id and not is_translated(one))
         print(f"{code}: {len(catalogue)} texts, {missing} to translate")
 
 
