@@ -26,6 +26,7 @@ def create_app(settings: Settings) -> Flask:
     from webapp.companies.views import blueprint as companies
     from webapp.connection.views import blueprint as connection
     from webapp.contacts.views import blueprint as contacts
+    from webapp.filters.views import blueprint as filters
     from webapp.health import blueprint as health
     from webapp.highlighted.views import blueprint as highlighted
     from webapp.listing.pages import PLANNED
@@ -50,7 +51,7 @@ def create_app(settings: Settings) -> Flask:
     security.init_app(app, settings)
     access.init_app(app)
     assets.init_app(app, ROOT / "static")
-    for blueprint in (companies, contacts, orders, sync, connection, highlighted, users, health):
+    for blueprint in (companies, contacts, orders, sync, connection, highlighted, filters, users, health):
         app.register_blueprint(blueprint)
     gateway.init_app(app)
 

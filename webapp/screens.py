@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
+from webapp.filters.saved import filters_of
 from webapp.forms import Difference, Field, Form, Groups, by_name
 from webapp.highlighted.models import highlighted_fields
 from webapp.listing.pages import Page
@@ -90,6 +91,8 @@ def list_screen(module: Module, query: ListQuery, page: Page[Any], around: Surro
         "statuses": status_choices(),
         "matching": _matching(query, around.module["counts"], page),
         "address": address,
+        "saved": filters_of(signed_in_user().saved_filters, module),
+        "own_query": urlencode(query.changed().pairs()),
     }
 
 

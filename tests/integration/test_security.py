@@ -87,6 +87,10 @@ SIGNED_IN = {
     "sync.take_back",
     "connection.page",
     "connection.one_page",
+    "filters.page",
+    "filters.save",
+    "filters.rename",
+    "filters.delete",
 }
 
 

@@ -16,7 +16,10 @@ ADMIN = "admin"
 
 
 class User(Base):
-    """A person. `session_epoch` is written into each session when it begins; raising it ends all of that person's."""
+    """A person. `session_epoch` is written into each session when it begins; raising it ends all of that person's.
+
+    `saved_filters` are what webapp.filters.saved makes: {module: {name: query}}.
+    """
 
     __tablename__ = "app_user"
 
@@ -31,6 +34,9 @@ class User(Base):
     session_epoch: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
     last_login_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    saved_filters: Mapped[dict[str, dict[str, str]]] = mapped_column(
+        JSONB, default=dict, server_default=text("'{}'::jsonb")
+    )
 
     __table_args__ = (
         CheckConstraint("role IN ('sales', 'admin')", name="role"),
