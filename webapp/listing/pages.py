@@ -163,7 +163,7 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     that match by the indexes of the filters, which is quick where few do. Where one record in sqrt(all / page) matches,
     both read equally many. The planner says how many match, by its statistics. It cannot choose the way itself, because
     it does not know that all companies of a city stand in one place of the order of cities. So neither way is gone
-    further than twice as far as it should be, and then the other one is.
+    much further than it should be, and then the other one is.
     """
     if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
         return session.execute(_piece(listing, query)).all(), None
@@ -175,7 +175,8 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
         if matching <= 2 * even:
             # Where nothing is behind the cursor, there is a row all the same, for the number.
             return [row for row in found if row.id is not None], matching
-    found = session.execute(_walk(listing, query, 2 * even)).all()
+    steps = min(max(even, 4 * PAGE * walked // max(expected, 1)), 2 * even)
+    found = session.execute(_walk(listing, query, steps)).all()
     if len(found) <= PAGE:
         found = session.execute(_all_sorted(listing, query)).all()
     return found, None
