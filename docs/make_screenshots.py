@@ -1,7 +1,8 @@
-"""Take the pictures of the README: `make screenshots` writes them to var/screenshots.
+"""Take the pictures of the README and of every page: `make screenshots` writes them to var/screenshots.
 
-Starts a product of its own on free ports, fills it with invented companies, brings some of them into each kind of
-status by what happens in earnest (Sage refuses, Sage is away, both sides edit), and stops it again. Needs chromium.
+Starts a product of its own on free ports, fills it with invented companies, contacts and orders, brings some of them into
+each kind of status by what happens in earnest (Sage refuses, Sage is away, both sides edit), and stops it again. Every page
+is taken whole at each of WIDTHS in both themes, into var/screenshots/pages. Needs chromium.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tests.stack import ROOT, Stack
 
 OUT = ROOT / "var" / "screenshots"
 PATIENCE = 60_000  # ms
+WIDTHS = (1440, 768, 375)
+THEMES = ("light", "dark")
 FLAGS = [
     "--no-sandbox",
     "--disable-background-networking",
@@ -50,6 +53,26 @@ Rowan Orchard,ROWAN,Hereford,United Kingdom,apples@rowan.example,01432 555 019,
 Spiżarnia Łódź,SPIZA,Łódź,Poland,kontakt@spizarnia.example,42 555 01 20,
 """
 
+CONTACTS = """code,contact name,job title,e-mail,phone,mobile
+ALDER,Wilhelmina Featherstonehaugh-Cholmondeley,Head of northern purchasing,w.feather@alder.example,0113 496 0121,07700 900121
+ALDER,Tom Ash,,tom@alder.example,,07700 900122
+FJORD,Ingrid Ås,Owner,ingrid@fjord.example,70 55 01 09,
+"""
+ORDERS = """order ID,code,order date,freight,notes
+SO-1001,ALDER,2026-11-02,12.50,Deliver before nine
+SO-1002,ALDER,2026-11-16,0,
+SO-1003,FJORD,2026-11-17,30,
+"""
+LINES = """order ID,product name,quantity,unit price,discount %,tax rate
+SO-1001,Sourdough starter,10,4.20,0,20
+SO-1001,"Oat flakes, organic, stone-ground, in bags of twenty-five kilograms",12,31.75,10,20
+SO-1002,Rye flour,40,1.15,0,0
+SO-1003,Smoked salmon,18,22.40,5,20
+"""
+LONG_NAME = (
+    "Gebrüder Schnürpflingen-Öttenhausen Gewürz- und Südfrüchteimportgesellschaft mbH & Co. Kommanditgesellschaft"
+)
+
 
 def main() -> None:
     """Do all of it."""
@@ -63,17 +86,14 @@ def main() -> None:
         with Stack(Path(folder), SYNCLIGHT_CYCLE_SECONDS="5") as stack:
             fill(stack, browser)
             take(stack, browser)
+            take_pages(stack, browser)
         browser.close()
     print(f"The pictures are in {OUT}.")
 
 
 def fill(stack: Stack, browser: Browser) -> None:
     """Companies in step with Sage, and some for each other status."""
-    file = stack.var / "companies.csv"
-    file.write_text(COMPANIES, encoding="utf-8")
-    told = stack.cli("import", str(file))
-    if told.returncode:
-        raise SystemExit(told.stdout + told.stderr)
+    bring_in(stack, "company", COMPANIES)
     page = sign_in(stack, browser, 1440, "light")
     expect(page.locator("[data-role=status-count][data-status=synchronised]")).to_contain_text("18")
     sandbox = httpx2.Client(base_url=f"{stack.sandbox_url}/_sandbox")
@@ -95,6 +115,15 @@ def fill(stack: Stack, browser: Browser) -> None:
     expect_reason(page, "retrying")
     sandbox.close()
     page.context.close()
+
+
+def bring_in(stack: Stack, kind: str, table: str, *more: str) -> None:
+    """Import a table of this kind."""
+    file = stack.var / f"{kind}.csv"
+    file.write_text(table, encoding="utf-8")
+    told = stack.cli("import", "--kind", kind, str(file), *more)
+    if told.returncode:
+        raise SystemExit(told.stdout + told.stderr)
 
 
 def add(stack: Stack, page: Page, name: str, code: str) -> None:
@@ -164,6 +193,79 @@ def take(stack: Stack, browser: Browser) -> None:
         be_live(page)
         page.screenshot(path=OUT / f"{name}.png")
         page.context.close()
+
+
+def take_pages(stack: Stack, browser: Browser) -> None:
+    """Every page, whole, at each width and in both themes."""
+    lines = stack.var / "lines.csv"
+    lines.write_text(LINES, encoding="utf-8")
+    bring_in(stack, "contact", CONTACTS)
+    bring_in(stack, "order", ORDERS, "--lines", str(lines))
+    page = sign_in(stack, browser, 1440, "light")
+    add(stack, page, LONG_NAME, "LANG")
+    expect(page.locator("[data-role=sync-label]")).to_be_visible()
+    page.context.close()
+    (OUT / "pages").mkdir(exist_ok=True)
+    for width in WIDTHS:
+        for theme in THEMES:
+            page = sign_in(stack, browser, width, theme)
+            at = pages(stack, page)
+            for name, address in at.items():
+                page.goto(f"{stack.url}{address}")
+                be_live(page)
+                shoot(page, name, width, theme)
+            page.goto(f"{stack.url}/companies/new")
+            page.fill("[name=email]", "nobody@")
+            page.locator("[data-role=save]").click()
+            expect(page.locator("[data-role=form-errors]")).to_be_visible()
+            shoot(page, "form-with-errors", width, theme)
+            page.context.clear_cookies()
+            page.goto(f"{stack.url}/login")
+            shoot(page, "sign-in", width, theme)
+            page.goto(f"{stack.url}/offline")
+            shoot(page, "offline", width, theme)
+            page.context.close()
+    page = sign_in(stack, browser, 1440, "light")
+    page.goto(f"{stack.url}{pages(stack, page)['record']}")
+    page.pdf(path=OUT / "pages" / "print-of-a-record.pdf", format="A4")
+    page.context.close()
+
+
+def pages(stack: Stack, page: Page) -> dict[str, str]:
+    """The addresses of all pages, by what is seen there."""
+
+    def found(module: str, name: str) -> str:
+        page.goto(f"{stack.url}/{module}")
+        return page.get_by_role("link", name=name).first.get_attribute("href") or ""
+
+    company, contact, order = found("companies", "Alder"), found("contacts", "Wilhelmina"), found("orders", "SO-1001")
+    return {
+        "companies": "/companies",
+        "contacts": "/contacts",
+        "orders": "/orders",
+        "nothing-matches": "/companies?q=nothing+like+this",
+        "impossible-filter": "/companies?status=purple",
+        "record": company,
+        "record-long-name": found("companies", "Gebrüder"),
+        "record-error": found("companies", "Blauer Salon"),
+        "record-conflict": found("companies", "Fjord Seafood"),
+        "contact": contact,
+        "order": order,
+        "form": f"{company}/edit",
+        "form-contact": "/contacts/new",
+        "form-order": f"{order}/edit",
+        "connection": "/connection",
+        "users": "/users",
+        "new-user": "/users/new",
+        "profile": "/me",
+        "highlighted": "/highlighted/companies",
+        "not-found": "/companies/999999",
+    }
+
+
+def shoot(page: Page, name: str, width: int, theme: str) -> None:
+    """Take a whole page."""
+    page.screenshot(path=OUT / "pages" / f"{name}-{width}-{theme}.png", full_page=True)
 
 
 def open_record(page: Page, name: str) -> None:

@@ -279,7 +279,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser of its own: no cookie, no storage."""
-    opened = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB", timezone_id="Europe/London")
+    opened = browser.new_context(
+        viewport={"width": 1280, "height": 800}, locale="en-GB", timezone_id="Europe/London", service_workers="block"
+    )
     opened.set_default_timeout(15_000)
     yield opened
     opened.close()

@@ -158,7 +158,8 @@ def form_page(
     typed: Mapping[str, str],
     choices: Mapping[str, Sequence[tuple[str, str]]],
     *,
-    before: Mapping[str, str],
+    stored: Mapping[str, str],
+    before: Mapping[str, str] | None = None,
     form: Form | None = None,
     both: Sequence[Difference] = (),
     once: str = "",
@@ -167,7 +168,8 @@ def form_page(
 ) -> ResponseReturnValue:
     """The page of a form: empty, or as it was typed with what is wrong in it (422), or with what to choose (409).
 
-    `record` is None for a new one. `before` is what the fields were when the person opened the form. `choices` has for
+    `record` is None for a new one. `stored` is what its fields are, `before` what they were when the person opened the
+    form, if that was something else. `choices` has for
     each field that is chosen the values with their words, at least of those that the form holds. `?focus=country` begins
     at that field. `own` is what the module's template needs; where a field is a company, `finder` is what its search has
     found (webapp.companies.queries.search_companies).
@@ -181,7 +183,8 @@ def form_page(
         fields=by_name(groups),
         typed=typed,
         choices=choices,
-        before=form.before if form and errors else before,
+        stored=stored,
+        before=form.before if form and errors else stored if before is None else before,
         errors=errors,
         differences={one.name: one for one in both},
         once=form.once if form else once,
@@ -190,6 +193,11 @@ def form_page(
         **own,
     )
     return page, 422 if errors else 409 if both else 200
+
+
+def is_only_redrawn() -> bool:
+    """Whether a form was sent to be drawn anew as it was typed, and not to be saved."""
+    return "again" in request.form
 
 
 def saved_sentence(theirs: Sequence[str], fields: Mapping[str, Field]) -> str:

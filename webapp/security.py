@@ -100,6 +100,7 @@ def _headers(origin: str) -> dict[str, str]:
         # 'self' covers the socket in today's browsers only (Content Security Policy Level 3).
         "connect-src": f"'self' {socket_origin}",
         "manifest-src": "'self'",
+        "worker-src": "'self'",
         "form-action": "'self'",
         "frame-ancestors": "'none'",
         "base-uri": "'none'",

@@ -1,6 +1,5 @@
-// What the frame and the forms do beyond plain links and forms: theme, menus, the connection's pop-up, focus after a swap,
-// calm words where an answer fails, and the care for what somebody has typed. Everything here only adds to pages that
-// work without it.
+// What the frame does beyond plain links and forms: theme, menus, the connection's pop-up, focus after a swap, and calm
+// words where an answer fails. Everything here only adds to pages that work without it.
 "use strict";
 (() => {
   const A_YEAR = 365 * 24 * 3600;
@@ -26,6 +25,14 @@
       button.setAttribute("aria-pressed", String(button.value === chosen));
     }
   });
+
+  // ---- Installed, and without a network -----------------------------------------------------------------------------
+
+  // After all that the page itself needs.
+  addEventListener("load", () => {
+    navigator.serviceWorker?.register("/sw.js").catch((problem) => console.warn("No page for times without a network:", problem));
+  });
+  if (role("offline")) addEventListener("online", () => location.reload());
 
   // ---- Menus and the connection's pop-up ---------------------------------------------------------------------------
 
@@ -190,76 +197,5 @@
   document.addEventListener("synclight:signed-out", (event) => {
     event.preventDefault();
     showToast("You have been signed out. Sign in again to go on.", () => location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`));
-  });
-
-  // ---- Forms ------------------------------------------------------------------------------------------------------
-
-  const recordForm = () => document.querySelector("[data-form]");
-  const typed = (form) => JSON.stringify([...new FormData(form)].filter(([name]) => name !== "csrf_token"));
-  const opened = new WeakMap();
-  let leaving = false;
-
-  function begin() {
-    const form = recordForm();
-    if (form && !opened.has(form)) opened.set(form, form.matches(":has(.form-errors)") ? "" : typed(form));
-    leaving = false;
-  }
-
-  function isUnsaved() {
-    const form = recordForm();
-    return Boolean(form) && !leaving && opened.get(form) !== typed(form);
-  }
-
-  const mayLeave = () => !isUnsaved() || (leaving = confirm("Leave without saving? What you typed here will be lost."));
-
-  document.addEventListener("htmx:after:swap", begin);
-  begin();
-
-  addEventListener("beforeunload", (event) => isUnsaved() && event.preventDefault());
-  document.addEventListener("submit", (event) => {
-    if (event.target === recordForm()) leaving = true;
-  });
-  document.addEventListener("htmx:config:request", (event) => {
-    const { ctx } = event.detail;
-    const replaces = ctx.target?.id === "page" && ctx.sourceElement !== recordForm();
-    if (replaces && !mayLeave()) event.preventDefault();
-  });
-  document.addEventListener("htmx:finally:request", () => (leaving = false));
-
-  // Back has already left when it is heard of: whoever stays is put back to where the form is.
-  let place = window.navigation?.currentEntry?.index;
-  let returning = false;
-  document.addEventListener("htmx:after:history:update", () => (place = window.navigation?.currentEntry?.index));
-  document.addEventListener("htmx:before:history:restore", (event) => {
-    const here = window.navigation?.currentEntry?.index;
-    if (returning) {
-      returning = false;
-      event.preventDefault();
-    } else if (mayLeave()) {
-      place = here;
-    } else {
-      returning = true;
-      event.preventDefault();
-      history.go(place - here);
-    }
-  });
-
-  // Somebody who edits is told when the record changes elsewhere; what is typed stays as it is.
-  document.addEventListener("synclight:state", ({ detail: state }) => {
-    const form = recordForm();
-    if (!form || form.dataset.key !== state.key || !state.values) return;
-    const notice = role("changed-elsewhere", form);
-    const items = [];
-    for (const was of form.querySelectorAll("[data-was]")) {
-      const { was: name, live, shown: before } = was.dataset;
-      const now = state.values[live];
-      if (now === undefined || now === before) continue;
-      const item = document.createElement("li");
-      const label = was.dataset.label ?? form.querySelector(`label[for="${name}"]`).firstChild.textContent.trim();
-      item.textContent = `${label} is now ${now ? `\u201c${now}\u201d` : "empty"}.`;
-      items.push(item);
-    }
-    notice.querySelector("ul").replaceChildren(...items);
-    notice.hidden = items.length === 0;
   });
 })();

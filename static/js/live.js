@@ -62,6 +62,14 @@
     element.title = moment ? exact(at, now) : "";
   }
 
+  document.addEventListener("click", (event) => {
+    const time = event.target.closest('[data-role="moment"]')?.querySelector("time");
+    if (!time) return;
+    if (time.dataset.format) delete time.dataset.format;
+    else time.dataset.format = "exact";
+    showTime(time);
+  });
+
   const showTimes = () => document.querySelectorAll("time[data-time]").forEach(showTime);
 
   // ---- Views ------------------------------------------------------------------------------------------------------
@@ -257,6 +265,7 @@
     offer();
     checkIn(0);
   });
+  document.addEventListener("synclight:times", showTimes);
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     showTimes();

@@ -747,3 +747,22 @@ def test_static_files_come_compressed_to_whoever_can_read_that(app: Flask, clien
     assert len(packed.data) < len(plain.data) / 4
     assert "Accept-Encoding" in packed.vary
     assert "immutable" in packed.headers["Cache-Control"]
+
+
+def test_a_form_can_be_drawn_anew_as_it_was_typed_and_saves_nothing(
+    browser_of_sam: FlaskClient, services: Services, company: Company
+) -> None:
+    path = f"/companies/{company.id}/edit"
+    form = typed(company, city="Typed before") | {"was-city": "Bremen", "again": "1"}
+    drawn = post(browser_of_sam, path, form, path)
+    assert drawn.status_code == 200
+    assert 'value="Typed before"' in drawn.text
+    assert 'name="was-city" value="Bremen" data-was="city" data-live="city" data-shown="Bremen"' in drawn.text
+    assert 'data-now="Berlin" data-raw="Berlin"' in drawn.text, "what others made of it meanwhile"
+    assert stored(services, company.id).city == "Berlin"
+    made = post(
+        browser_of_sam, "/companies/new", {"name": "Half a name", "once": "one", "again": "1"}, "/companies/new"
+    )
+    assert 'value="Half a name"' in made.text
+    assert 'name="once" value="one"' in made.text
+    assert count(services) == 1

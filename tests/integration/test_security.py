@@ -26,6 +26,8 @@ EVERYBODY = {
     "theme.choose_language",
     "users.sign_in_page",
     "users.sign_in",
+    "offline.worker",
+    "offline.page",
     "health.alive",
     "health.ready",
     "health.metrics",

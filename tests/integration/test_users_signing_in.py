@@ -175,6 +175,7 @@ def test_a_copy_of_the_cookie_ends_with_its_session(
     assert is_signed_in(thief)
     answer = post(client, "/logout")
     assert (answer.status_code, answer.location) == (303, "/login")
+    assert answer.headers["Clear-Site-Data"] == '"storage"', "nothing that was typed stays in the browser"
     assert not is_signed_in(client)
     assert not is_signed_in(thief)
     assert is_signed_in(other), "another browser of the same person stays signed in"

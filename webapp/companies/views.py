@@ -30,7 +30,7 @@ from webapp.connection.queries import list_connections, main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
 from webapp.modules import COMPANIES
-from webapp.screens import form_page, list_screen, live_row, record_screen, saved_sentence, texts
+from webapp.screens import form_page, is_only_redrawn, list_screen, live_row, record_screen, saved_sentence, texts
 from webapp.services import services
 from webapp.sync.queries import read_surroundings
 from webapp.sync.saving import make_once
@@ -104,6 +104,8 @@ def create() -> ResponseReturnValue:
     """Add a company. The same form sent twice makes one."""
     with services().database.unit_of_work() as work:
         form = _read_form(work.session, forms.NOTHING)
+        if is_only_redrawn():
+            return _form_page(work.session, None, form.typed, once=form.once)
         if form.errors:
             return _form_page(work.session, None, form.typed, form=form)
         made, is_new = make_once(work, Company, form.once, lambda: _create(work, form))
@@ -136,6 +138,8 @@ def edit(record_id: int) -> ResponseReturnValue:
         company = _company(work.session, record_id, lock=True)
         stored = texts(company, forms.FIELDS)
         form = _read_form(work.session, stored, stays=stays_with_connection(work.session, company))
+        if is_only_redrawn():
+            return _form_page(work.session, company, form.typed, before=form.before)
         if form.errors:
             return _form_page(work.session, company, form.typed, form=form)
         values, both, theirs = merged(form, stored)
@@ -172,7 +176,7 @@ def _form_page(
 ) -> ResponseReturnValue:
     """The form with these texts; for what else it may show, see webapp.screens.form_page."""
     connections = list_connections(session)
-    before = texts(company, forms.FIELDS) if company else {}
+    stored = texts(company, forms.FIELDS) if company else {}
     choices = {
         "connection_id": [(str(one.id), one.business_name or "No company chosen yet") for one in connections],
         "type": list(forms.TYPE_NAMES.items()),
@@ -186,7 +190,7 @@ def _form_page(
         forms.groups_for([one.id for one in connections], typed["connection_id"]),
         typed,
         choices,
-        before=before,
+        stored=stored,
         fixed={"connection_id": forms.STAYS_WITH_CONNECTION} if stays else {},
         **shown,
     )

@@ -23,7 +23,7 @@ from webapp.contacts.queries import ListRow, find_contact, list_contacts, may_be
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
 from webapp.modules import CONTACTS
-from webapp.screens import form_page, list_screen, live_row, record_screen, saved_sentence, texts
+from webapp.screens import form_page, is_only_redrawn, list_screen, live_row, record_screen, saved_sentence, texts
 from webapp.services import services
 from webapp.sync.queries import read_surroundings
 from webapp.sync.saving import make_once
@@ -93,6 +93,8 @@ def create() -> ResponseReturnValue:
     """Add a contact. The same form sent twice makes one."""
     with services().database.unit_of_work() as work:
         form = forms.read_form(request.form, _named(work.session), forms.NOTHING)
+        if is_only_redrawn():
+            return _form_page(work.session, None, form.typed, once=form.once)
         if form.errors:
             return _form_page(work.session, None, form.typed, form=form)
         made, is_new = make_once(work, Contact, form.once, lambda: _create(work, form))
@@ -128,6 +130,8 @@ def edit(record_id: int) -> ResponseReturnValue:
         stored = texts(contact, forms.FIELDS)
         stays = may_be_in_sage(work.session, contact)
         form = forms.read_form(request.form, _named(work.session, stored), stored, stays=stays)
+        if is_only_redrawn():
+            return _form_page(work.session, contact, form.typed, before=form.before)
         if form.errors:
             return _form_page(work.session, contact, form.typed, form=form)
         values, both, theirs = merged(form, stored)
@@ -149,8 +153,8 @@ def _form_page(
     session: Session, contact: Contact | None, typed: Mapping[str, str], **shown: Any
 ) -> ResponseReturnValue:
     """The form with these texts; for what else it may show, see webapp.screens.form_page."""
-    before = texts(contact, forms.FIELDS) if contact else {}
-    names = _named(session, typed) | company_names(session, [before.get("company_id", "")])
+    stored = texts(contact, forms.FIELDS) if contact else {}
+    names = _named(session, typed) | company_names(session, [stored.get("company_id", "")])
     stays = contact is not None and may_be_in_sage(session, contact)
     return form_page(
         CONTACTS,
@@ -158,7 +162,7 @@ def _form_page(
         forms.GROUPS,
         typed,
         {"company_id": list(names.items())},
-        before=before,
+        stored=stored,
         fixed={"company_id": forms.STAYS_WITH_COMPANY} if stays else {},
         finder=search_companies(session, request.args.get("find", "")),
         **shown,

@@ -294,6 +294,7 @@ def _form_page(
             "owner_id": [("", "Nobody"), *((str(id_), name) for id_, name in owner_names(session).items())],
             **forms.words_of(typed, before, stored),
         },
+        stored=stored,
         before=before,
         form=form.fields if form else None,
         both=both,

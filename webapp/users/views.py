@@ -71,7 +71,10 @@ def sign_out() -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         leave_session(work, signed_in_user())
         work.commit()
-    return redirect(url_for("users.sign_in_page"), 303)
+    response = redirect(url_for("users.sign_in_page"), 303)
+    # What was typed and not saved is kept in the browser; the next person at this machine must not find it.
+    response.headers["Clear-Site-Data"] = '"storage"'
+    return response
 
 
 @blueprint.errorhandler(CSRFError)
