@@ -282,7 +282,7 @@ def drain_all(settings: Any, connection_ids: list[int]) -> dict[str, float]:
     began, cpu = time.perf_counter(), time.process_time()
     for connection_id in connection_ids:
         for turn in count():
-            drain(services, connection_id, sage.connect)
+            drain(services, connection_id, sage.connect, hands=2)
             with services.database.unit_of_work() as work:
                 if not is_anything_due(work.session, connection_id):
                     break

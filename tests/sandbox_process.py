@@ -125,6 +125,10 @@ class SandboxProcess:
         """The faults that are on."""
         return self._json("GET", "/_sandbox/faults")  # type: ignore[no-any-return]
 
+    def clear_fault(self, key: str) -> None:
+        """Switch the fault with this id off, if it still is on."""
+        self._json("DELETE", f"/_sandbox/faults/{key}")
+
     def clear_faults(self) -> None:
         """Switch every fault off."""
         self._json("DELETE", "/_sandbox/faults")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine, event, text
+from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -26,9 +26,6 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_name)s",
     "pk": "pk_%(table_name)s",
 }
-
-
-_NOT_WAITING = text("SET LOCAL synchronous_commit TO off")
 
 
 class Base(DeclarativeBase):
@@ -58,7 +55,7 @@ class UnitOfWork:
         For what comes to the same when it is done again: if the machine of the database dies in the second after the
         commit, this may be lost, and with it nothing but what was committed later in the same way.
         """
-        self.session.execute(_NOT_WAITING)
+        self.session.connection().exec_driver_sql("SET LOCAL synchronous_commit TO off")
 
     def touch(self, thing: Any) -> None:
         """Note that `thing`, which has a `key`, changed in this transaction."""

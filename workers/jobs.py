@@ -22,6 +22,10 @@ from workers.sage.open import connect
 _OVERDUE = timedelta(seconds=2)
 
 
+# One waits for Sage, which is asked one call at a time, while the other one does what is to be done here.
+_HANDS = 2
+
+
 @cache
 def _services(process: int) -> Services:
     """The services of one process: a forked job must not share its parent's connections."""
@@ -36,7 +40,7 @@ def services() -> Services:
 def push(connection_id: int) -> None:
     """Bring in step what is due of a connection."""
     services().jobs.push_begins(connection_id)
-    drain(services(), connection_id, connect)
+    drain(services(), connection_id, connect, hands=_HANDS)
 
 
 def pull(connection_id: int, user_id: int | None = None) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -96,7 +96,13 @@ AT_ONCE = 8
     ],
 )
 def test_a_full_life_of_customers_persons_and_quotes_breaks_nothing(
-    tmp_path: Path, others: int, lives: int, pages: list[int], exchanges: int, switches: dict[str, str]
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    others: int,
+    lives: int,
+    pages: list[int],
+    exchanges: int,
+    switches: dict[str, str],
 ) -> None:
     with refereed(tmp_path, **switches) as (sandbox, referee):
         token = token_of(sandbox)
@@ -144,6 +150,7 @@ def test_a_full_life_of_customers_persons_and_quotes_breaks_nothing(
                     records.update(one.id, body)
         status, said, broken = referee.stop()
 
+    record_property("said", said)
     assert (status, broken) == (0, [])
     assert said.endswith(" exchanges, 0 broken")
     assert int(said.split()[1]) > exchanges, said

@@ -247,6 +247,34 @@ def test_an_edit_while_sage_is_called_is_not_lost_and_not_green_too_early(engine
     assert engine.reasons(company_id) == ["queued", "running", "queued", "running", "in_step"]
 
 
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_edit_after_an_update_without_an_answer_is_no_conflict_with_ourselves(engine: Engine, lost: int) -> None:
+    company_id = engine.add()
+    engine.push()
+    for number in range(lost):
+        engine.edit(company_id, name=f"Sent {number}")
+        engine.sage.will_lose_the_answer("customers.update", applied=number == 0)
+        engine.push()
+        assert engine.company(company_id).sync_reason == Reason.RETRYING
+    engine.edit(company_id, name="Edited before the next try")
+    engine.push()
+    assert engine.two_sides(company_id) == ("Edited before the next try",) * 2
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_an_edit_in_sage_after_an_update_without_an_answer_is_a_conflict(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.push()
+    engine.edit(company_id, name="Sent")
+    engine.sage.will_lose_the_answer("customers.update", applied=True)
+    engine.push()
+    engine.sage.customers.edit(engine.company(company_id).sage_id or "", name="Theirs")
+    engine.edit(company_id, name="Ours")
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.CONFLICT
+    assert engine.two_sides(company_id) == ("Ours", "Theirs")
+
+
 def test_different_fields_merge_without_asking(engine: Engine) -> None:
     company_id = engine.add()
     engine.push()

@@ -41,8 +41,10 @@ def move(
     record.sync_detail = detail
     # "Now" by the database's clock, which also says what is due: those of the machines may differ.
     record.next_attempt_at = (due or func.now()) if status is Status.PENDING else None
-    work.touch(record)
     if before != (reason, detail):
+        if record.id is None:
+            work.session.flush()
+        # Before the record is touched, so that both go to the database together.
         work.session.add(
             SyncEvent(
                 kind=record.kind,
@@ -54,6 +56,7 @@ def move(
                 user_id=user_id,
             )
         )
+    work.touch(record)
 
 
 def queue(

@@ -12,17 +12,22 @@ import json
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from itertools import takewhile
+from threading import Event, Lock
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import structlog
-from sqlalchemy import ColumnElement, and_, func, literal, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import ColumnElement, Executable, Table, and_, bindparam, func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm.interfaces import ORMOption
+from sqlalchemy.sql.dml import ReturningInsert
 
 from webapp.companies.models import PROSPECT, Company
 from webapp.connection.circuit import change_state
@@ -59,6 +64,7 @@ log = structlog.get_logger()
 # Opens Sage for a connection; the second argument is called right before each write, and may forbid it.
 Connect = Callable[[Services, int, Callable[[], None]], AbstractContextManager[Connector]]
 
+_INTENT = cast(Table, WriteIntent.__table__)
 # What was read from Sage so long ago is not written over.
 FRESH_SECONDS = 2.0
 # One job works at most this long and then makes way for the next one: a worker that is asked to stop waits for its job.
@@ -98,11 +104,28 @@ class Claimed:
     directions: Mapping[str, str] = field(default_factory=dict)
 
 
-def drain(services: Services, connection_id: int, connect: Connect) -> None:
+@dataclass(frozen=True)
+class Drain:
+    """What the hands of one drain share. Whoever calls Sage holds `turn`, so that calls come one after the other.
+
+    From the read of a record to the write that follows from it the turn is kept: the time in between is what nobody
+    protects.
+    """
+
+    services: Services
+    connection_id: int
+    sage: Connector
+    lease: Lease
+    until: datetime
+    turn: Lock = field(default_factory=Lock)
+    over: Event = field(default_factory=Event)
+
+
+def drain(services: Services, connection_id: int, connect: Connect, hands: int = 1) -> None:
     """Bring every due record of a connection in step, until none is due.
 
     Does nothing where another process does so already. Contacts and orders whose company has reached Sage are let go
-    first.
+    first. With two `hands` one record is claimed, noted and recorded here while Sage is asked about another one.
     """
     until = datetime.now(UTC) + LONGEST
     while _has_something_due(services, connection_id):
@@ -112,7 +135,7 @@ def drain(services: Services, connection_id: int, connect: Connect) -> None:
         rest = 0.0
         try:
             with connect(services, connection_id, lease.check) as sage:
-                if _until_none_is_due(services, connection_id, sage, lease, until):
+                if _until_none_is_due(Drain(services, connection_id, sage, lease, until), hands):
                     services.jobs.push(connection_id)
                     return
                 if not sage.has_room():
@@ -134,24 +157,43 @@ def drain(services: Services, connection_id: int, connect: Connect) -> None:
         # What became due between the last look and the release was told to nobody else.
 
 
-def _until_none_is_due(services: Services, connection_id: int, sage: Connector, lease: Lease, until: datetime) -> bool:
+def _until_none_is_due(drain: Drain, hands: int) -> bool:
     """Bring due records in step. True where more may be due and the time is over."""
-    succeeded = False
+    services, connection_id = drain.services, drain.connection_id
+    done: list[bool] = []
     with services.database.unit_of_work() as work:
         let_children_go(work, connection_id)
     try:
-        while (done := _one(services, connection_id, sage, lease)) is not None:
-            succeeded |= done
-            if datetime.now(UTC) > until:
-                return True
-        return False
+        if hands == 1:
+            _go_on(drain, done)
+        else:
+            with ThreadPoolExecutor(hands) as pool:
+                working = [pool.submit(_go_on, drain, done) for _ in range(hands)]
+            for hand in working:
+                hand.result()
+        return datetime.now(UTC) > drain.until
     finally:
-        if succeeded:
+        if any(done):
             with services.database.unit_of_work() as work:
                 connection = work.session.get_one(Connection, connection_id, with_for_update=True)
                 connection.last_synchronised_at = datetime.now(UTC)
                 work.touch(connection)
                 work.commit()
+
+
+def _go_on(drain: Drain, done: list[bool]) -> None:
+    """Bring one record after the other in step, and note of each whether that succeeded.
+
+    Until none is due, the time is over, or nothing else can be done now, be it another hand that finds that.
+    """
+    try:
+        while not drain.over.is_set() and (succeeded := _one(drain)) is not None:
+            done.append(succeeded)
+            if datetime.now(UTC) > drain.until:
+                return
+    except BaseException:
+        drain.over.set()
+        raise
 
 
 def connection_failed(services: Services, connection_id: int, error: SageError) -> None:
@@ -168,23 +210,24 @@ def _has_something_due(services: Services, connection_id: int) -> bool:
         return is_anything_due(work.session, connection_id)
 
 
-def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) -> bool | None:
+def _one(drain: Drain) -> bool | None:
     """Bring the next due record in step, and say whether that succeeded; None where none is due.
 
     Raises Unreachable, AuthoriseAgain, Transient and LeaseLostError: then nothing else of this connection can be done
     now.
     """
-    lease.renew()
+    services = drain.services
+    drain.lease.renew()
     with services.database.unit_of_work() as work:
-        first = take_first(work.session, connection_id, only_urgent=not sage.has_room())
+        first = take_first(work.session, drain.connection_id, only_urgent=not drain.sage.has_room())
         if first is None:
             return None
-        claimed = _claim(work, first, lease)
+        claimed = _claim(work, first, drain.lease)
     if claimed is None:
         return False
-    bound = log.bind(kind=claimed.kind.name, record=claimed.id, connection=connection_id)
+    bound = log.bind(kind=claimed.kind.name, record=claimed.id, connection=drain.connection_id)
     try:
-        _synchronise(services, sage, claimed)
+        _synchronise(drain, claimed)
         return True
     except SageError as error:
         bound.info("attempt_failed", error=type(error).__name__, **_for_log(error))
@@ -192,7 +235,8 @@ def _one(services: Services, connection_id: int, sage: Connector, lease: Lease) 
             # Where Sage itself is away, that is the fault, and the record is not to blame. What was begun stays noted.
             # Where Sage is there for others, this record is tried again later, and keeps nobody waiting.
             try:
-                sage.check()
+                with drain.turn:
+                    drain.sage.check()
             except (Unreachable, AuthoriseAgain):
                 _let_go(services, claimed)
                 raise
@@ -249,6 +293,15 @@ def _claim(work: UnitOfWork, first: First, lease: Lease) -> Claimed | None:
 
 def _load(work: UnitOfWork, kind: Kind, record_id: int) -> tuple[Synced, WriteIntent | None, Company | None]:
     """A record with what it is decided by: the create that was begun for it and never answered, and its company."""
+    found = work.session.execute(_wanted(kind), {"record": record_id}).one()
+    return found if kind.company_id is not None else (*found, None)
+
+
+# The statements of each record are made once, because making one takes longer than running it.
+
+
+@cache
+def _wanted(kind: Kind) -> Executable:
     model = kind.model
     begun = and_(
         model.sage_id.is_(None),
@@ -257,48 +310,97 @@ def _load(work: UnitOfWork, kind: Kind, record_id: int) -> tuple[Synced, WriteIn
         WriteIntent.operation == "create",
         WriteIntent.state.in_(["open", "unknown"]),
     )
-    wanted = select(model, WriteIntent).outerjoin(WriteIntent, begun).where(model.id == record_id).options(*kind.loads)
+    wanted = (
+        select(model, WriteIntent)
+        .outerjoin(WriteIntent, begun)
+        .where(model.id == bindparam("record"))
+        .options(*kind.loads)
+    )
     if kind.company_id is None:
-        record, intent = work.session.execute(wanted).one()
-        return record, intent, None
-    record, intent, company = work.session.execute(
-        wanted.add_columns(Company).join(Company, Company.id == kind.company_id)
-    ).one()
-    return record, intent, company
+        return wanted
+    return wanted.add_columns(Company).join(Company, Company.id == kind.company_id)
 
 
-def _synchronise(services: Services, sage: Connector, claimed: Claimed) -> None:
+@cache
+def _note(kind: Kind) -> ReturningInsert[int]:
+    model = kind.model
+    names = ("connection_id", "kind", "record_id", "operation", "idempotency_key", "fields", "body", "body_hash")
+    values: dict[str, ColumnElement[Any]] = {
+        name: bindparam(f"intent_{name}", type_=_INTENT.c[name].type) for name in names
+    }
+    values["state"] = literal("open")
+    still = select(*values.values()).where(
+        model.id == values["record_id"], model.claim == bindparam("claim"), model.sync_reason == Reason.RUNNING
+    )
+    return insert(_INTENT).from_select(list(values), still.with_for_update()).returning(_INTENT.c.id)
+
+
+_END = (
+    update(_INTENT)
+    .where(_INTENT.c.id == bindparam("intent"))
+    .values(state=bindparam("ended"), sage_id=bindparam("made"), finished_at=func.clock_timestamp())
+)
+
+
+def _synchronise(drain: Drain, claimed: Claimed) -> None:
     """Observe, decide, act and record for one record."""
     if claimed.sage_id is None:
         try:
-            _create(services, sage, claimed)
+            _create(drain, claimed)
         except NotFound as error:
             if claimed.company_id is None:
                 raise
-            _compare_company(services, claimed, claimed.company_id)
+            _compare_company(drain.services, claimed, claimed.company_id)
             raise Transient("Sage does not have the customer", error.raw) from error
         return
+    with drain.turn:
+        record = _compare(drain.services, drain.sage, claimed, claimed.sage_id)
+    record()
+
+
+def _compare(services: Services, sage: Connector, claimed: Claimed, sage_id: str) -> Callable[[], None]:
+    """Read the record in Sage, decide, and write there what is to be sent. Returns what records the outcome here."""
     try:
-        remote = claimed.kind.collection(sage).read(claimed.sage_id)
+        remote = claimed.kind.collection(sage).read(sage_id)
     except NotFound:
         plan = decide(claimed.fields, Remote.DELETED, claimed.agreed)
     else:
         read_at = monotonic()
         state = RemoteState(remote.fields, remote.updated_at)
         plan = decide(claimed.fields, state, claimed.agreed, _known_until(claimed), claimed.directions)
+        if plan.action is Action.ASK_CONFLICT and (ours := _unanswered(services, claimed, remote.fields)):
+            agreed = {**(claimed.agreed or {}), **ours}
+            plan = decide(claimed.fields, state, agreed, _known_until(claimed), claimed.directions)
     match plan.action:
         case Action.NOTHING | Action.TAKE:
-            _in_step(services, claimed, remote, overruled=plan.overruled)
+            return partial(_in_step, services, claimed, remote, overruled=plan.overruled)
         case Action.SEND:
-            _update(services, sage, claimed, remote, plan, read_at)
+            return _update(services, sage, claimed, remote, plan, read_at)
         case Action.ASK_CONFLICT:
-            _conflict(services, claimed, remote, plan)
+            return partial(_conflict, services, claimed, remote, plan)
         case Action.ASK_DELETED:
-            _settle(services, claimed, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
+            return partial(_settle, services, claimed, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
         case Action.READ_AGAIN:
             raise Transient("Sage gave back an older state than it had before")
         case Action.CREATE:
             raise AssertionError("a record that is linked is never created")
+
+
+def _unanswered(services: Services, claimed: Claimed, theirs: Fields) -> dict[str, str]:
+    """The fields that Sage has from updates of ours whose answer was lost: nobody there has changed them.
+
+    These are the updates since the last one that was answered, the newest ten at most.
+    """
+    with services.database.unit_of_work() as work:
+        newest = work.session.execute(
+            select(WriteIntent.state, WriteIntent.operation, WriteIntent.fields)
+            .where(WriteIntent.kind == claimed.kind.name, WriteIntent.record_id == claimed.id)
+            .order_by(WriteIntent.id.desc())
+            .limit(10)
+        ).all()
+    unanswered = takewhile(lambda intent: intent.state != "done" and intent.operation == "update", newest)
+    said = [intent.fields for intent in unanswered if intent.state != "refused"]
+    return {name: value for name, value in theirs.items() if any(fields.get(name) == value for fields in said)}
 
 
 def _known_until(claimed: Claimed) -> datetime | None:
@@ -323,17 +425,17 @@ def _compare_company(services: Services, claimed: Claimed, company_id: int) -> N
         work.commit()
 
 
-def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
+def _create(drain: Drain, claimed: Claimed) -> None:
     """Make the record in Sage, or find out what became of the try before.
 
     The same body with the same key gives the same record and makes no second one, so an unanswered create is simply
     sent again, as it was then; what has changed here since follows as an update.
     """
     remote: RemoteRecord | None
-    there = claimed.kind.collection(sage)
+    services, there = drain.services, claimed.kind.collection(drain.sage)
     intent_id, body = claimed.intent_id, claimed.intent_body
     if intent_id is not None and claimed.intent_at and claimed.intent_at < datetime.now(UTC) - KEY_REMEMBERED:
-        remote = _look_up(services, sage, claimed)
+        remote = _look_up(drain, claimed)
         if remote is None:
             # Sage no longer remembers the key: a person must look before anything is repeated.
             _finish_intent(services, claimed, intent_id, "unknown")
@@ -342,12 +444,14 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
     else:
         if intent_id is None or body is None:
             key = uuid.uuid4().hex
-            body = there.create_body(claimed.fields, key, claimed.parent)
+            with drain.turn:
+                body = there.create_body(claimed.fields, key, claimed.parent)
             intent_id = _intend(services, claimed, "create", key, claimed.fields, body)
             if intent_id is None:
                 return
         try:
-            remote = there.create(body)
+            with drain.turn:
+                remote = there.create(body)
         except OutcomeUnknown:
             raise
         except SageError as error:
@@ -356,7 +460,7 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
             # a refused body is given up, and the next try begins anew, with what the record holds by then.
             remote = None
             if claimed.intent_id is not None and isinstance(error, Rejected | NotFound):
-                remote = _look_up(services, sage, claimed)
+                remote = _look_up(drain, claimed)
             if remote is None:
                 if claimed.intent_id is None or isinstance(error, Rejected | NotFound):
                     _finish_intent(services, claimed, intent_id, "refused")
@@ -367,7 +471,7 @@ def _create(services: Services, sage: Connector, claimed: Claimed) -> None:
         _in_step(services, claimed, remote, intent_id, sent=claimed.intent_fields)
 
 
-def _look_up(services: Services, sage: Connector, claimed: Claimed) -> RemoteRecord | None:
+def _look_up(drain: Drain, claimed: Claimed) -> RemoteRecord | None:
     """The record that an old, unanswered create made, if it made one.
 
     It is looked for by what that create said; ours may have been edited since. Of a customer only the key of that
@@ -377,12 +481,13 @@ def _look_up(services: Services, sage: Connector, claimed: Claimed) -> RemoteRec
     kind = claimed.kind
     made = claimed.intent_fields or claimed.fields
     sought = {name: made[name] for name in kind.sought}
-    found = kind.collection(sage).find(sought, claimed.parent)
+    with drain.turn:
+        found = kind.collection(drain.sage).find(sought, claimed.parent)
     if kind.says_origin:
         return next((remote for remote in found if remote.origin == claimed.intent_key), None)
     same = [remote for remote in found if all(remote.fields[name] == value for name, value in sought.items())]
     model = kind.model
-    with services.database.unit_of_work() as work:
+    with drain.services.database.unit_of_work() as work:
         linked = work.session.scalars(
             select(model.sage_id).where(
                 model.connection_id == claimed.connection_id, model.sage_id.in_([remote.id for remote in same])
@@ -394,8 +499,8 @@ def _look_up(services: Services, sage: Connector, claimed: Claimed) -> RemoteRec
 
 def _update(
     services: Services, sage: Connector, claimed: Claimed, remote: RemoteRecord, plan: Plan, read_at: float
-) -> None:
-    """Give the record in Sage the merged state.
+) -> Callable[[], None]:
+    """Give the record in Sage the merged state. Returns what records the outcome here.
 
     Sage has no lock, so what somebody changes there between our read and our write is overwritten. A process that was
     held up in between, so that this time is no longer a moment, reads anew.
@@ -404,11 +509,10 @@ def _update(
     body = there.update_body(plan.fields, remote)
     intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, plan.fields, body)
     if intent_id is None:
-        return
+        return lambda: None
     if monotonic() - read_at > FRESH_SECONDS:
         _finish_intent(services, claimed, intent_id, "refused")
-        _let_go(services, claimed)
-        return
+        return partial(_let_go, services, claimed)
     try:
         after = there.update(remote.id, body)
     except OutcomeUnknown:
@@ -418,7 +522,7 @@ def _update(
     except SageError:
         _finish_intent(services, claimed, intent_id, "refused")
         raise
-    _in_step(services, claimed, after, intent_id, wrote=plan.fields, overruled=plan.overruled)
+    return partial(_in_step, services, claimed, after, intent_id, wrote=plan.fields, overruled=plan.overruled)
 
 
 def _intend(
@@ -429,24 +533,19 @@ def _intend(
     That is where another worker has the record now, and where somebody edited or linked it since it was claimed: what
     was decided is out of date then, and it goes round again.
     """
-    model = claimed.kind.model
-    values: dict[str, ColumnElement[Any]] = {
-        "connection_id": literal(claimed.connection_id),
-        "kind": literal(claimed.kind.name),
-        "record_id": literal(claimed.id),
-        "operation": literal(operation),
-        "idempotency_key": literal(key),
-        "fields": literal(dict(fields), JSONB),
-        "body": literal(body, JSONB),
-        "body_hash": literal(hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()),
-        "state": literal("open"),
+    values = {
+        "connection_id": claimed.connection_id,
+        "kind": claimed.kind.name,
+        "record_id": claimed.id,
+        "operation": operation,
+        "idempotency_key": key,
+        "fields": dict(fields),
+        "body": body,
+        "body_hash": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
     }
-    still = select(*values.values()).where(
-        model.id == claimed.id, model.claim == claimed.claim, model.sync_reason == Reason.RUNNING
-    )
-    noted = insert(WriteIntent).from_select(list(values), still.with_for_update()).returning(WriteIntent.id)
+    given = {f"intent_{name}": value for name, value in values.items()}
     with services.database.unit_of_work() as work:
-        intent_id = work.session.scalar(noted)
+        intent_id = work.session.scalar(_note(claimed.kind), {**given, "claim": claimed.claim})
         if intent_id is None:
             record = _claimed_row(work, claimed)
             if record is not None:
@@ -464,11 +563,7 @@ def _finish_intent(services: Services, claimed: Claimed, intent_id: int, state: 
 
 
 def _end(work: UnitOfWork, intent_id: int, state: str, sage_id: str | None = None) -> None:
-    work.session.execute(
-        update(WriteIntent)
-        .where(WriteIntent.id == intent_id)
-        .values(state=state, sage_id=sage_id, finished_at=func.clock_timestamp())
-    )
+    work.session.execute(_END, {"intent": intent_id, "ended": state, "made": sage_id})
 
 
 def _claimed_row(work: UnitOfWork, claimed: Claimed, loads: Sequence[ORMOption] = ()) -> Synced | None:
