@@ -5,6 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.story import Told
+from workers.engine import pull
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull of few records takes several transactions, between which things happen."""
+    monkeypatch.setattr(pull, "PAGE", 3)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

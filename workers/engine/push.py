@@ -165,13 +165,12 @@ def _until_none_is_due(drain: Drain, hands: int) -> bool:
         let_children_go(work, connection_id)
     try:
         if hands == 1:
-            _go_on(drain, done)
-        else:
-            with ThreadPoolExecutor(hands) as pool:
-                working = [pool.submit(_go_on, drain, done) for _ in range(hands)]
-            for hand in working:
-                hand.result()
-        return datetime.now(UTC) > drain.until
+            return _go_on(drain, done)
+        with ThreadPoolExecutor(hands) as pool:
+            working = [pool.submit(_go_on, drain, done) for _ in range(hands)]
+        # Of each hand, so that what stopped one of them is raised.
+        times_over = [hand.result() for hand in working]
+        return any(times_over)
     finally:
         if any(done):
             with services.database.unit_of_work() as work:
@@ -181,16 +180,17 @@ def _until_none_is_due(drain: Drain, hands: int) -> bool:
                 work.commit()
 
 
-def _go_on(drain: Drain, done: list[bool]) -> None:
-    """Bring one record after the other in step, and note of each whether that succeeded.
+def _go_on(drain: Drain, done: list[bool]) -> bool:
+    """Bring one record after the other in step, and note of each whether that succeeded. True when the time is over.
 
-    Until none is due, the time is over, or nothing else can be done now, be it another hand that finds that.
+    It ends as well when none is due, or when nothing else can be done now, be it another hand that finds that.
     """
     try:
         while not drain.over.is_set() and (succeeded := _one(drain)) is not None:
             done.append(succeeded)
             if datetime.now(UTC) > drain.until:
-                return
+                return True
+        return False
     except BaseException:
         drain.over.set()
         raise
