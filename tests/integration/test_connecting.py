@@ -228,7 +228,9 @@ def test_a_second_company_in_sage_beside_the_first(
     made = post(
         admin, "/companies/new", {"name": "Southern", "type": "customer", "connection_id": str(second_id)}
     ).location
-    assert f'data-role="connection" data-key="connection:{second_id}"' in admin.get(made).text, "its own connection"
+    record = admin.get(made).text
+    assert f'data-role="connection" data-key="connection:{second_id}"' in record, "its own connection"
+    assert re.search(r'data-field="company_in_sage"><a href="/connection/2">Southwind', record)
     with worker.database.unit_of_work() as work:
         company = work.session.scalars(select(Company)).one()
         assert company.connection_id == second_id

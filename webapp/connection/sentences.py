@@ -56,9 +56,10 @@ def run_sentence(run: SyncRun) -> str:
     return end if end and not run.seen else f"{counted} {end}".rstrip()
 
 
-def state_text(state: str, alike: int, among: int) -> str:
+def state_text(state: str, alike: int, among: int, business: str) -> str:
     """A state in words; of several connections, also how many of them are in it where that is not all."""
-    return STATE_TEXT[state] if alike == among else f"{STATE_TEXT[state]} ({alike} of {among})"
+    text = "Disconnected" if state == CONNECTING and business else STATE_TEXT[state]
+    return text if alike == among else f"{text} ({alike} of {among})"
 
 
 def summary(cycle_seconds: int) -> str:

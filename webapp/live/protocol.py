@@ -123,12 +123,13 @@ def _shown_connection(state: State, zone: tzinfo, now: datetime) -> dict[str, An
         "key": state["key"],
         "version": state["version"],
         "state": state["state"],
-        "state_text": state_text(state["state"], alike, among),
+        "state_text": state_text(state["state"], alike, among, state["business"]),
         "product": PRODUCTS[state["product"]].name,
         "business": state["business"],
         "at": state["at"],
         "next_at": state["next_at"],
         "waiting": state["waiting"],
+        "among": among,
         "summary": summary(cycle),
         "banner": banner(
             state["state"], since.astimezone(UTC), cycle, zone, now, state["business"] if among > 1 else ""
