@@ -273,8 +273,8 @@ def test_htmx_is_sent_to_the_page_to_sign_in_as_a_whole(client: FlaskClient) -> 
 def test_all_responses_carry_the_policies(app: Flask, client: FlaskClient) -> None:
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self' ws://127.0.0.1:8000; manifest-src 'self'; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'"
+        "connect-src 'self' ws://127.0.0.1:8000; manifest-src 'self'; worker-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     )
     with app.test_request_context():
         style = app.url_for("static", filename="icons/synclight.svg")
@@ -294,6 +294,17 @@ def test_pages_are_kept_nowhere_and_parts_apart(client: FlaskClient, sam: User) 
     headers = client.get("/me").headers
     assert headers["Cache-Control"] == "no-store"
     assert "HX-Request" in headers["Vary"]
+
+
+def test_the_page_for_times_without_a_network_tells_nothing_of_anybody(client: FlaskClient, sam: User) -> None:
+    stranger = client.get("/offline").text
+    sign_in(client, sam)
+    assert client.get("/offline").text == stranger
+    worker = client.get("/sw.js")
+    assert worker.mimetype == "text/javascript"
+    assert worker.headers["Cache-Control"] == "no-store"
+    assert "/static/" in worker.text
+    assert "{{" not in worker.text
 
 
 def test_the_cookie_is_for_http_alone(client: FlaskClient, sam: User) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from webapp.languages import N_
+from webapp.languages import gettext as _
 from webapp.modules import COMPANIES, CONTACTS, ORDERS, Module
 from webapp.sync.details import listed
 
@@ -15,35 +17,35 @@ MOST = 8
 # contact or an order belongs to.
 FIELDS: Mapping[str, Mapping[str, str]] = {
     COMPANIES.name: {
-        "code": "Code",
-        "type": "Type",
-        "owner": "Owner",
-        "phone": "Phone",
-        "email": "E-mail",
-        "tax_number": "Tax number",
-        "address_line_1": "Address line 1",
-        "address_line_2": "Address line 2",
-        "postal_code": "Postal code",
-        "city": "City",
-        "region": "Region",
-        "country": "Country",
+        "code": N_("Code"),
+        "type": N_("Type"),
+        "owner": N_("Owner"),
+        "phone": N_("Phone"),
+        "email": N_("E-mail"),
+        "tax_number": N_("Tax number"),
+        "address_line_1": N_("Address line 1"),
+        "address_line_2": N_("Address line 2"),
+        "postal_code": N_("Postal code"),
+        "city": N_("City"),
+        "region": N_("Region"),
+        "country": N_("Country"),
     },
     CONTACTS.name: {
-        "company": "Company",
-        "role": "Role",
-        "email": "E-mail",
-        "phone": "Phone",
-        "mobile": "Mobile",
+        "company": N_("Company"),
+        "role": N_("Role"),
+        "email": N_("E-mail"),
+        "phone": N_("Phone"),
+        "mobile": N_("Mobile"),
     },
     ORDERS.name: {
-        "company": "Company",
-        "total": "Total",
-        "net_total": "Net",
-        "tax_total": "Tax",
-        "shipping": "Shipping",
-        "ordered_on": "Date",
-        "valid_until": "Valid until",
-        "owner": "Owner",
+        "company": N_("Company"),
+        "total": N_("Total"),
+        "net_total": N_("Net"),
+        "tax_total": N_("Tax"),
+        "shipping": N_("Shipping"),
+        "ordered_on": N_("Date"),
+        "valid_until": N_("Valid until"),
+        "owner": N_("Owner"),
     },
 }
 
@@ -75,10 +77,10 @@ def read_choice(module: Module, sent: Iterable[str]) -> Choice:
     chosen = [name for name in places if name]
     errors = []
     if any(name not in known for name in chosen):
-        errors.append("One of these fields cannot be highlighted. Choose from the list.")
-    twice = [known[name] for name in dict.fromkeys(chosen) if name in known and chosen.count(name) > 1]
+        errors.append(_("One of these fields cannot be highlighted. Choose from the list."))
+    twice = [_(known[name]) for name in dict.fromkeys(chosen) if name in known and chosen.count(name) > 1]
     if twice:
-        errors.append(f"{listed(twice)} can stand in one place only. Choose another field, or none.")
+        errors.append(_("%(fields)s can stand in one place only. Choose another field, or none.", fields=listed(twice)))
     if not chosen:
-        errors.append("Choose at least one field.")
+        errors.append(_("Choose at least one field."))
     return Choice(places, tuple(errors))

@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from webapp.highlighted.fields import FIELDS, MOST, STANDARD, Choice, read_choice
 from webapp.highlighted.models import HighlightedFields, highlighted_fields
+from webapp.languages import gettext as _
 from webapp.modules import MODULES, Module
 from webapp.services import services
 from webapp.users.access import admin_required
@@ -38,7 +39,7 @@ def choose(module: str) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         work.session.merge(HighlightedFields(module=module, fields=choice.fields))
         work.commit()
-    flash(f"Each {one.noun} shows these fields first from here on.", "ok")
+    flash(_("Each record shows these fields first from here on."), "ok")
     return redirect(url_for("highlighted.page", module=module), 303)
 
 
