@@ -6,7 +6,7 @@ Each function gives what the templates under templates/records need; a module ad
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -25,7 +25,7 @@ from webapp.live.states import read_states
 from webapp.modules import COMPANIES, Module
 from webapp.status import STATUS_OF, Reason, variant
 from webapp.sync.conflicts import lost_values, open_conflicts
-from webapp.sync.details import FIELD_NAMES, brief, listed
+from webapp.sync.details import FIELD_NAMES, brief, day, listed
 from webapp.sync.duplicates import COMPARED, candidates
 from webapp.sync.history import told
 from webapp.sync.models import Synced
@@ -92,6 +92,7 @@ def list_screen(module: Module, query: ListQuery, page: Page[Any], around: Surro
         "matching": _matching(query, around.module["counts"], page),
         "address": address,
         "saved": filters_of(signed_in_user().saved_filters, module),
+        "synced_days": [day(date.fromisoformat(one)) if one else "" for one in (query.synced_from, query.synced_to)],
         "own_query": urlencode(query.changed().pairs()),
     }
 

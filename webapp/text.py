@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import date, datetime
 
 # How exports write that there is nothing: exactly so, because somebody may be called Null.
 _NOTHING = frozenset({"NULL", "null", "(null)", "N/A", "n/a", "#N/A", r"\N", "-", "--", "–", "—"})  # noqa: RUF001
@@ -14,6 +15,8 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069"
     "\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
 )
+# How people write a day, beside ISO 8601.
+_DAYS = ("%d/%m/%Y", "%d.%m.%Y", "%d %b %Y", "%d %B %Y")
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
@@ -45,3 +48,18 @@ def letters(text: str) -> str:
 def one_line(text: str) -> str:
     """`text` of a request as one line of what can be printed, white space collapsed; nothing of it is read as empty."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def read_day(text: str) -> date | None:
+    """The day that is written: 1996-07-04, with a time or without, 4/7/1996, 4.7.1996 or 4 Jul 1996; None for no day."""
+    text = clean_line(text)
+    try:
+        return datetime.fromisoformat(text).date()
+    except ValueError:
+        pass
+    for form in _DAYS:
+        try:
+            return datetime.strptime(text, form).date()  # noqa: DTZ007 - a day has no zone.
+        except ValueError:
+            continue
+    return None

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from html import unescape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -300,6 +301,36 @@ def test_owner_and_nobody_are_filters(
     add(services, connection, name="Free")
     assert rows(browser_of_sam.get(f"/companies?owner={sam.id}").text) == ["Owned"]
     assert rows(browser_of_sam.get("/companies?owner=none").text) == ["Free"]
+
+
+@pytest.mark.parametrize(
+    ("address", "zone", "found"),
+    [
+        ("synced_from=2026-11-02", "UTC", {"Morning", "Night"}),
+        ("synced_to=2026-11-02", "UTC", {"Morning"}),
+        # The same moment is another day elsewhere.
+        ("synced_from=2026-11-03&synced_to=2026-11-03", "UTC", {"Night"}),
+        ("synced_from=2026-11-02&synced_to=2026-11-02", "America/New_York", {"Morning", "Night"}),
+        ("synced_from=2026-11-03", "Pacific/Kiritimati", {"Night"}),
+        # Both days count, and what never was synchronised was so on no day.
+        ("synced_to=9999-12-31", "UTC", {"Morning", "Night"}),
+        ("synced_from=0001-01-01&sort=-last_synchronised_at", "UTC", {"Morning", "Night"}),
+    ],
+)
+def test_the_days_of_the_last_synchronisation_are_those_of_the_reader(
+    browser_of_sam: FlaskClient, services: Services, address: str, zone: str, found: set[str]
+) -> None:
+    moments = {"Morning": "2026-11-02T09:00:00+00:00", "Night": "2026-11-03T01:00:00+00:00", "Never": None}
+    with services.database.unit_of_work() as work:
+        for name, moment in moments.items():
+            values = {"name": name, "country": "DE"}
+            company = create_company(work, values, None, user_id=None, cause="edit")
+            company.last_synchronised_at = datetime.fromisoformat(moment) if moment else None
+        work.commit()
+    browser_of_sam.set_cookie("tz", zone)
+    page = browser_of_sam.get(f"/companies?{address}").text
+    assert {name for name in moments if f">{name}</a>" in page} == found
+    assert "Synchronised" in page.partition('class="chips"')[2]
 
 
 def test_each_filter_has_a_chip_that_removes_it(browser_of_sam: FlaskClient, company: Company) -> None:

@@ -63,6 +63,7 @@ FILTERS_OF_CONTACTS = (
     "company=17&status=review&q=person",
     "q=zu",
     "q=owner+lodz",
+    "synced_from=2026-11-01&synced_to=2026-11-02",
     "q=nobody+has+this",
 )
 
@@ -81,6 +82,8 @@ FILTERS_OF_ORDERS = (
     "company=17&status=review&q=train",
     "ordered_from=2021-03-01&ordered_to=2021-03-02",
     "ordered_to=2020-01-02&owner=none",
+    "synced_from=2026-11-01&phase=synchronised",
+    "synced_to=1970-01-01",
     "q=s-00",
     "q=train+lodz",
     "q=nobody+has+this",

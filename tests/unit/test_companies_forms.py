@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from urllib.parse import parse_qsl
 
 import pytest
@@ -124,6 +125,8 @@ _queries = st.builds(
     type=st.sampled_from(["", "customer", "prospect"]),
     owner=st.sampled_from(["", "none", "1", "2"]),
     country=st.sampled_from(["", *COUNTRIES]),
+    synced_from=st.just("") | st.dates(max_value=date(2026, 1, 1)).map(str),
+    synced_to=st.just("") | st.dates(min_value=date(2026, 1, 1)).map(str),
     search=st.text(st.characters(categories=["L", "N", "P"]), max_size=20),
     sort=st.just("name"),
     descending=st.booleans(),
@@ -138,9 +141,15 @@ def test_an_address_gives_its_query_again(query: CompanyQuery) -> None:
     assert not again.problems
 
 
+NAMES = ("status", "type", "owner", "country", "synced_from", "synced_to", "q", "sort", "after", "before")
+
+
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["status", "type", "owner", "country", "q", "sort", "after", "before"]), st.text())
+        st.tuples(
+            st.sampled_from(NAMES),
+            st.text(),
+        )
     )
 )
 def test_no_address_breaks_the_list(pairs: list[tuple[str, str]]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from typing import ClassVar
 
 from werkzeug.datastructures import MultiDict
@@ -44,17 +45,20 @@ class CompanyQuery(ListQuery):
 
 
 def read_query(
-    args: MultiDict[str, str], owners: Mapping[int, str], countries: Collection[str], connections: Collection[str] = ()
+    args: MultiDict[str, str],
+    owners: Mapping[int, str],
+    countries: Collection[str],
+    connections: Collection[str] = (),
+    zone: tzinfo = UTC,
 ) -> CompanyQuery:
-    """The query that an address asks for.
+    """The query that an address asks for, of somebody in `zone`.
 
     `owners` are the names of all people by id, `countries` all codes that there are, `connections` the ids of all
-    connections. Never raises: what cannot be is left
-    out and becomes a problem.
+    connections. Never raises: what cannot be is left out and becomes a problem.
     """
     choices: dict[str, Collection[str]] = {"type": TYPE_NAMES, "owner": {NOBODY, *map(str, owners)}}
     choices |= {"country": countries, "connection": connections}
-    return read_list_query(CompanyQuery, args, choices)
+    return read_list_query(CompanyQuery, args, choices, zone)
 
 
 # The form in groups, in the order in which people fill it in.

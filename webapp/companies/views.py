@@ -51,7 +51,7 @@ def list_page() -> ResponseReturnValue:
     with services().database.reading() as session:
         owners, used = filter_choices(session)
         around = read_surroundings(session, Company.module, reader)
-        query = forms.read_query(request.args, owners, dict(country_choices()), around.connection_names)
+        query = forms.read_query(request.args, owners, dict(country_choices()), around.connection_names, reader.zone)
         page = list_companies(session, query)
     return render_template(
         "companies/list.html",

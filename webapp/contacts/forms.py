@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from typing import ClassVar
 
 from werkzeug.datastructures import MultiDict
@@ -36,15 +37,14 @@ class ContactQuery(ListQuery):
 
 
 def read_query(
-    args: MultiDict[str, str], companies: Collection[str], connections: Collection[str] = ()
+    args: MultiDict[str, str], companies: Collection[str], connections: Collection[str] = (), zone: tzinfo = UTC
 ) -> ContactQuery:
-    """The query that an address asks for.
+    """The query that an address asks for, of somebody in `zone`.
 
     `companies` has the id of the company that the address names, if there is such a company; `connections` are the ids
-    of all connections. Never raises: what cannot
-    be is left out and becomes a problem.
+    of all connections. Never raises: what cannot be is left out and becomes a problem.
     """
-    return read_list_query(ContactQuery, args, {"company": companies, "connection": connections})
+    return read_list_query(ContactQuery, args, {"company": companies, "connection": connections}, zone)
 
 
 # The form in groups, in the order in which people fill it in.

@@ -43,7 +43,7 @@ def list_page() -> ResponseReturnValue:
     with services().database.reading() as session:
         companies = company_names(session, [request.args.get("company", "").strip()])
         around = read_surroundings(session, Contact.module, reader)
-        query = forms.read_query(request.args, companies, around.connection_names)
+        query = forms.read_query(request.args, companies, around.connection_names, reader.zone)
         page = list_contacts(session, query)
         theirs = named_companies(session, {row.company_id for row in page.rows})
     return render_template(

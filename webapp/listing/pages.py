@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cached_property
 from math import isqrt
 from typing import Any, Generic, Protocol, TypeVar
@@ -132,7 +133,7 @@ class Page(Generic[Shows]):
     matching: int | None = None
 
 
-def last_synchronised_key(table: Table) -> ColumnElement[Any]:
+def last_synchronised_key(table: FromClause) -> ColumnElement[Any]:
     """The key of the order by the last synchronisation: what never was synchronised is older than everything."""
     never: ColumnElement[Any] = literal_column("'-infinity'::timestamptz")
     return func.coalesce(table.c.last_synchronised_at, never, type_=DateTime(timezone=True))
@@ -234,9 +235,10 @@ def _walk(listing: Listing[Query, Shows], query: Query, steps: int) -> Select[An
 def _beginning(listing: Listing[Query, Shows], query: Query) -> list[ColumnElement[bool]]:
     """Conditions that have an index together with the order, so that the walk begins where the filter does."""
     statuses = _chosen(query)
+    days = _synchronised_between(query, listing.table) if query.sort == "last_synchronised_at" else []
     if len(statuses) == 1 and query.sort in listing.by_status:
-        return [listing.table.c.sync_status == statuses[0]]
-    return listing.beginning(query)
+        return [listing.table.c.sync_status == statuses[0], *days]
+    return days or listing.beginning(query)
 
 
 def _all_if_few(listing: Listing[Query, Shows], query: Query, most: int) -> Select[Any]:
@@ -334,8 +336,30 @@ def _limits(listing: Listing[Query, Shows], query: Query, of: FromClause) -> lis
         limits.append(of.c.sync_status.in_(statuses))
     if query.connection:
         limits.append(of.c.connection_id == int(query.connection))
+    limits += _synchronised_between(query, of)
     limits += listing.filters(query, of)
     return [*limits, *has_words(query.words, of)]
+
+
+def _synchronised_between(query: ListQuery, of: FromClause) -> list[ColumnElement[bool]]:
+    """Conditions for the days of the last synchronisation; what never was synchronised was so on no day."""
+    key = last_synchronised_key(of)
+    limits: list[ColumnElement[bool]] = []
+    if query.synced_from:
+        limits.append(key >= _midnight(query.synced_from, query.zone))
+    elif query.synced_to:
+        limits.append(key > literal_column("'-infinity'::timestamptz"))
+    if query.synced_to:
+        limits.append(key < _midnight(query.synced_to, query.zone, days=1))
+    return limits
+
+
+def _midnight(day: str, zone: tzinfo, days: int = 0) -> datetime:
+    """The moment at which a day begins, or the one so many days later; the last moment of all where there is none."""
+    try:
+        return datetime.combine(date.fromisoformat(day) + timedelta(days=days), time.min, zone)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def has_words(words: tuple[str, ...], of: FromClause) -> list[ColumnElement[bool]]:

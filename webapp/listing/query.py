@@ -11,14 +11,16 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
 from werkzeug.datastructures import MultiDict
 
+from webapp.languages import N_
+from webapp.languages import gettext as _
 from webapp.status import FILTER_TEXT, Status
-from webapp.text import one_line
+from webapp.text import one_line, read_day
 
 # Rows of one page of a list.
 PAGE = 50
@@ -62,20 +64,26 @@ class ListQuery:
 
     A module's query is a subclass: each field that it adds is a filter of its own, a text that the address names as the
     field is named. SORTS are its orders by the names that the address has; SORT is the one that needs no word.
-    `connection` is the id of one as text: only its records are shown.
+    RANGES are the pairs of filters that are a first and a last day, in ISO 8601 and both included.
+    `connection` is the id of one as text: only its records are shown. `synced_from` and `synced_to` are the days, in
+    `zone`, in which the last synchronisation was.
     `problems` are sentences about what the address asked for and cannot be; the rest of the query stands without it.
     """
 
     SORTS: ClassVar[Mapping[str, Sort]]
     SORT: ClassVar[str]
+    RANGES: ClassVar[tuple[tuple[str, str], ...]] = (("synced_from", "synced_to"),)
 
     statuses: tuple[Status, ...] = ()
     connection: str = ""
+    synced_from: str = ""
+    synced_to: str = ""
     search: str = ""
     sort: str = ""
     descending: bool = False
     cursor: Cursor | None = None
     problems: tuple[str, ...] = field(default=(), compare=False)
+    zone: tzinfo = field(default=UTC, compare=False)
 
     def __post_init__(self) -> None:
         if not self.sort:
@@ -85,8 +93,9 @@ class ListQuery:
     @classmethod
     @cache
     def filter_names(cls) -> tuple[str, ...]:
-        """The module's own filters, and that of all modules by connection."""
-        return (*(one.name for one in fields(cls)[len(fields(ListQuery)) :]), "connection")
+        """The module's own filters, and those of all modules."""
+        own = (one.name for one in fields(cls)[len(fields(ListQuery)) :])
+        return (*own, "connection", "synced_from", "synced_to")
 
     @property
     def own_filters(self) -> dict[str, str]:
@@ -156,11 +165,13 @@ class ListQuery:
 Query = TypeVar("Query", bound=ListQuery)
 
 
-def read_list_query(of: type[Query], args: MultiDict[str, str], choices: Mapping[str, Collection[str]]) -> Query:
-    """The query of the module `of` that an address asks for.
+def read_list_query(
+    of: type[Query], args: MultiDict[str, str], choices: Mapping[str, Collection[str]], zone: tzinfo = UTC
+) -> Query:
+    """The query of the module `of` that an address asks for, of somebody in `zone`.
 
-    `choices` holds for each of the filters all values that there are. Never raises: what cannot be is left
-    out and becomes a problem.
+    `choices` holds for each of the filters that are no days all values that there are. Never raises: what cannot be is
+    left out and becomes a problem.
     """
     problems: list[str] = []
     chosen = {value.strip() for value in args.getlist("status")} - {""}
@@ -168,7 +179,11 @@ def read_list_query(of: type[Query], args: MultiDict[str, str], choices: Mapping
     for value in sorted(chosen - set(Status)):
         problems.append(f"There is no status “{_shortened(value)}”. The list is shown without it.")
     own: dict[str, Any] = {}
+    for first, last in of.RANGES:
+        own |= _read_range(first, last, args, problems)
     for name in of.filter_names():
+        if any(name in pair for pair in of.RANGES):
+            continue
         value = args.get(name, "").strip()
         if value and value not in choices.get(name, ()):
             problems.append(f"There is no {name} “{_shortened(value)}”. The list is shown without it.")
@@ -195,8 +210,28 @@ def read_list_query(of: type[Query], args: MultiDict[str, str], choices: Mapping
         descending=descending,
         cursor=cursor,
         problems=tuple(problems),
+        zone=zone,
         **own,
     )
+
+
+def _read_range(first: str, last: str, args: MultiDict[str, str], problems: list[str]) -> dict[str, str]:
+    """The days of a range that an address names, as they are written in ISO 8601."""
+    days: dict[str, str] = {}
+    for name, problem in (
+        (first, N_("The first day cannot be read: write it like 31/12/2026. The list is shown without it.")),
+        (last, N_("The last day cannot be read: write it like 31/12/2026. The list is shown without it.")),
+    ):
+        typed = args.get(name, "").strip()
+        read = read_day(typed)
+        if read is not None:
+            days[name] = read.isoformat()
+        elif typed:
+            problems.append(_(problem))
+    if days.get(first, "") > days.get(last, "9999-12-31"):
+        problems.append(_("The range of days ends before it begins. The list is shown without its end."))
+        del days[last]
+    return days
 
 
 def _read_cursor(token: str, sort: Sort, *, backwards: bool) -> Cursor | None:

@@ -10,11 +10,10 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from decimal import Decimal
 
 from webapp.orders.amounts import LineValues, amount_text, totals
-from webapp.text import clean_line, clean_lines
+from webapp.text import clean_line, clean_lines, read_day
 
 # The most characters that a text may have; what Sage takes is less for some, and its connector says so for each order.
 LIMITS = {"number": 50, "notes": 10_000, "internal_notes": 10_000, "description": 500}
@@ -31,7 +30,6 @@ _GAPS = re.compile("[\\s'\u2019_]")
 # Numbers of this shape are the same by any reading; an import has millions of them.
 _ORDINARY_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _CURRENCY_CODE = re.compile(r"^[A-Z]{3}(?=[\d\s.,-])|(?<=[\d\s.,])[A-Z]{3}$")
-_DAYS = ("%d/%m/%Y", "%d.%m.%Y", "%d %b %Y", "%d %B %Y")
 
 _LINE_FIELDS = ("description", "quantity", "unit_price", "discount", "tax_rate")
 
@@ -70,21 +68,6 @@ def _decimal_mark(digits: str) -> str:
     if digits.count(",") != 1:
         return ""
     return "" if re.fullmatch(r"[1-9]\d{0,2},\d{3}", digits) else ","
-
-
-def read_day(text: str) -> date | None:
-    """The day that is written: 1996-07-04, with a time or without, 4/7/1996, 4.7.1996 or 4 Jul 1996; None for no day."""
-    text = clean_line(text)
-    try:
-        return datetime.fromisoformat(text).date()
-    except ValueError:
-        pass
-    for form in _DAYS:
-        try:
-            return datetime.strptime(text, form).date()  # noqa: DTZ007 - a day has no zone.
-        except ValueError:
-            continue
-    return None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta, tzinfo
 from decimal import Decimal
 from typing import ClassVar, Protocol, Self
 
@@ -18,11 +18,11 @@ from webapp.forms import Field, Form, Groups, by_name, read_form
 from webapp.listing.query import AMOUNT, DAY, TIME, ListQuery, Sort, read_list_query
 from webapp.orders.amounts import Line, LineValues, amount_text, line_amounts, plain, totals
 from webapp.orders.changes import EDITABLE, STAYING
-from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines, read_day, read_number
+from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines, read_number
 from webapp.orders.models import Order
 from webapp.orders.phases import STEPS
 from webapp.sync.details import day
-from webapp.text import letters
+from webapp.text import letters, read_day
 
 # The owner of orders that have none, as the address names it.
 NOBODY = "none"
@@ -50,6 +50,7 @@ class OrderQuery(ListQuery):
 
     SORTS: ClassVar[Mapping[str, Sort]] = SORTS
     SORT: ClassVar[str] = "-ordered_on"
+    RANGES: ClassVar[tuple[tuple[str, str], ...]] = (("ordered_from", "ordered_to"), *ListQuery.RANGES)
 
     phase: str = ""
     owner: str = ""
@@ -59,36 +60,20 @@ class OrderQuery(ListQuery):
 
 
 def read_query(
-    args: MultiDict[str, str], owners: Mapping[int, str], companies: Collection[str], connections: Collection[str] = ()
+    args: MultiDict[str, str],
+    owners: Mapping[int, str],
+    companies: Collection[str],
+    connections: Collection[str] = (),
+    zone: tzinfo = UTC,
 ) -> OrderQuery:
-    """The query that an address asks for.
+    """The query that an address asks for, of somebody in `zone`.
 
     `owners` are the names of all people by id; `companies` has the id of the company that the address names, if there is
     such a company; `connections` are the ids of all connections. Never raises: what cannot be is left out and becomes a problem.
     """
-    problems: list[str] = []
-    days: dict[str, str] = {}
-    for name, word in (("ordered_from", "first"), ("ordered_to", "last")):
-        typed = args.get(name, "").strip()
-        read = read_day(typed)
-        if read is not None:
-            days[name] = read.isoformat()
-        elif typed:
-            problems.append(f"The {word} day cannot be read: write it like 31/12/2026. The list is shown without it.")
-    if days.get("ordered_from", "") > days.get("ordered_to", "9999-12-31"):
-        problems.append("The range of days ends before it begins. The list is shown without its end.")
-        del days["ordered_to"]
-    readable = MultiDict([pair for pair in args.items(multi=True) if pair[0] not in ("ordered_from", "ordered_to")])
-    readable.update(days)
-    choices = {
-        "phase": PHASES,
-        "owner": {NOBODY, *map(str, owners)},
-        "company": companies,
-        "connection": connections,
-        **{name: {days.get(name, "")} for name in ("ordered_from", "ordered_to")},
-    }
-    query = read_list_query(OrderQuery, readable, choices)
-    return replace(query, problems=(*query.problems, *problems))
+    choices: dict[str, Collection[str]] = {"phase": PHASES, "owner": {NOBODY, *map(str, owners)}}
+    choices |= {"company": companies, "connection": connections}
+    return read_list_query(OrderQuery, args, choices, zone)
 
 
 # The form in groups, in the order in which people fill it in. All lines together are one field: what others made of

@@ -14,8 +14,8 @@ from decimal import Decimal
 from webapp.importing.columns import Columns
 from webapp.importing.table import ImportRefused
 from webapp.importing.table import Table as File
-from webapp.orders.clean import read_day, read_number
-from webapp.text import clean_line
+from webapp.orders.clean import read_number
+from webapp.text import clean_line, read_day
 
 # A time behind a day says nothing about the day.
 _TIME = re.compile(r"[T ]+\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)? ?([AaPp]\.?[Mm]\.?)? ?(Z|UTC|[+-]\d{2}:?\d{2})?$")

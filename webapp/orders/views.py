@@ -65,7 +65,7 @@ def list_page() -> ResponseReturnValue:
         owners = owner_names(session)
         companies = company_names(session, [request.args.get("company", "").strip()])
         around = read_surroundings(session, Order.module, reader)
-        query = forms.read_query(request.args, owners, companies, around.connection_names)
+        query = forms.read_query(request.args, owners, companies, around.connection_names, reader.zone)
         page = list_orders(session, query)
         theirs = named_companies(session, {row.company_id for row in page.rows})
     return render_template(
