@@ -13,13 +13,15 @@ import json
 import multiprocessing
 import os
 import resource
+import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -28,11 +30,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from cryptography.fernet import Fernet
-from sqlalchemy import make_url, select, text, update
+from sqlalchemy import func, make_url, select, text, update
 
 from bench.servers import own_servers
 from tests.accounting import BUSINESS
 from tests.sandbox_process import SandboxProcess, free_port
+from tests.stack import wait_until
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, Connection
@@ -50,6 +53,7 @@ from workers.sage import tokens
 from workers.sage.accounting import customers, persons, quotes
 from workers.sage.accounting.lists import MOST_PER_PAGE
 from workers.sage.wire import Wire
+from workers.sandbox.businesses import BUSINESSES
 from workers.sandbox.store import Record, Store, new_id
 from workers.settings import WorkerSettings
 
@@ -70,7 +74,7 @@ T = TypeVar("T")
 
 def run() -> list[dict[str, Any]]:
     """The figures: {name, ours, peer, ratio, target}."""
-    return [*reading(), *writing()]
+    return [*reading(), *writing(), *side_by_side()]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -294,10 +298,11 @@ def add_companies(services: Services, connection_id: int, companies: int) -> Non
     """Add customers that Sage does not have, as a person would."""
     with services.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id)
+        first = work.session.scalar(select(func.count()).select_from(Company)) or 0
         for number in range(companies):
             values = {
                 "name": f"Délices Ömer ApS {number}",
-                "code": f"{connection_id}-{number}",
+                "code": f"{first + number}",
                 "email": f"office@company{number}.example.com",
                 "phone": f"030-{number:07}",
                 "address_line_1": f"{number % 400}, Market Street",
@@ -315,6 +320,72 @@ def edit_all(services: Services, connection_id: int) -> None:
         reason, detail = queued_as(work.session.get_one(Connection, connection_id))
         move_all(work, Company, Company.connection_id == connection_id, reason, detail, cause="edit")
         work.commit()
+
+
+# --- several companies in Sage ----------------------------------------------------------------------------------------
+
+
+def side_by_side() -> list[dict[str, Any]]:
+    """What the pool of workers sends to four companies in Sage, beside what it sends to one."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        with (
+            SandboxProcess().start(port, folder / "sage") as sandbox,
+            own_servers(folder, sandbox_port=port) as services,
+        ):
+            now = datetime.now(UTC)
+            ids = [connect(services, sandbox, business.id, read_until=now) for business in BUSINESSES]
+            with workers(services, folder, sandbox):
+                sandbox.fault("latency", {"path": "/v3.1"}, seconds=LATENCY)
+                _sent(services, ids, 4)  # The workers have started then.
+                one, four = _sent(services, ids[:1], RECORDS), _sent(services, ids, RECORDS)
+    what = f"records sent to {len(ids)} companies in Sage, records/s; peer: to one"
+    return [row(what, len(ids) * RECORDS / four, RECORDS / one, 3.8, digits=2)]
+
+
+@contextmanager
+def workers(services: Services, folder: Path, sandbox: SandboxProcess) -> Iterator[None]:
+    """The pool of workers as the Procfile says."""
+    lines = (Path(__file__).parent.parent / "Procfile").read_text(encoding="utf-8").splitlines()
+    (command,) = [line.partition(":")[2] for line in lines if line.startswith("worker:")]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DATABASE_URL": services.settings.database_url,
+        "REDIS_URL": services.settings.redis_url,
+        "SYNCLIGHT_VAR": str(services.settings.var),
+        "SYNCLIGHT_SANDBOX_PORT": str(services.settings.sandbox_port),
+    }
+    with (folder / "worker.log").open("wb") as log:
+        pool = subprocess.Popen(
+            shlex.split(command.replace("${SYNCLIGHT_WORKERS}", str(services.settings.workers))),
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            pool.terminate()
+            pool.wait()
+
+
+def _sent(services: Services, connection_ids: list[int], records: int) -> float:
+    """The seconds in which the workers send so many new records of each connection."""
+    for connection_id in connection_ids:
+        add_companies(services, connection_id, records)
+    began = time.perf_counter()
+    for connection_id in connection_ids:
+        services.jobs.push(connection_id)
+
+    def all_sent() -> bool:
+        with services.database.unit_of_work() as work:
+            left = select(func.count()).where(Company.sync_reason != Reason.IN_STEP)
+            return work.session.scalar(left) == 0
+
+    wait_until(all_sent, 600)
+    return time.perf_counter() - began
 
 
 # --- what both need ---------------------------------------------------------------------------------------------------
