@@ -53,12 +53,12 @@ Rowan Orchard,ROWAN,Hereford,United Kingdom,apples@rowan.example,01432 555 019,
 Spiżarnia Łódź,SPIZA,Łódź,Poland,kontakt@spizarnia.example,42 555 01 20,
 """
 
-CONTACTS = """code,contact name,job title,e-mail,phone,mobile
+CONTACTS = """customer ID,contact name,job title,e-mail,phone,mobile
 ALDER,Wilhelmina Featherstonehaugh-Cholmondeley,Head of northern purchasing,w.feather@alder.example,0113 496 0121,07700 900121
 ALDER,Tom Ash,,tom@alder.example,,07700 900122
 FJORD,Ingrid Ås,Owner,ingrid@fjord.example,70 55 01 09,
 """
-ORDERS = """order ID,code,order date,freight,notes
+ORDERS = """order ID,customer ID,order date,freight,notes
 SO-1001,ALDER,2026-11-02,12.50,Deliver before nine
 SO-1002,ALDER,2026-11-16,0,
 SO-1003,FJORD,2026-11-17,30,
