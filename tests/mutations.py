@@ -125,6 +125,20 @@ MUTATIONS = (
         DECISIONS,
     ),
     Mutation(
+        "what Sage has from an unanswered update of ours is taken for a change of Sage's",
+        "workers/engine/push.py",
+        "agreed = {**(claimed.agreed or {}), **ours}",
+        "agreed = claimed.agreed",
+        f"{ENGINE}test_an_edit_after_an_update_without_an_answer_is_no_conflict_with_ourselves",
+    ),
+    Mutation(
+        "a record of ours that two strangers resemble is linked to both",
+        "workers/engine/pull.py",
+        "others.pop(found.sure, None)",
+        "others.get(found.sure)",
+        f"{ATTACKS}test_two_strangers_that_resemble_one_record_are_not_both_it",
+    ),
+    Mutation(
         "the watermark moves though the reading broke off",
         "workers/engine/pull.py",
         "for page in _together(there.changed(None if whole or watermark is None else watermark - OVERLAP)):",

@@ -807,3 +807,11 @@ def test_an_unanswered_create_keeps_its_key_through_other_faults(engine: Engine)
         engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert len(engine.sage.customers.by_id) == 1
+
+
+def test_two_strangers_that_resemble_one_record_are_not_both_it(engine: Engine) -> None:
+    company_id = engine.add(code="", email="office@alfki.example")
+    ids = [engine.sage.customers.add(name=f"Kiste {code}", code=code, email="office@alfki.example").id for code in "AB"]
+    engine.pull()
+    assert [(one.id == company_id, one.sage_id) for one in companies(engine)] == [(True, ids[0]), (False, ids[1])]
+    assert len(engine.sage.customers.by_id) == 2
