@@ -96,7 +96,7 @@ class Kind:
 
     def is_spelling_of(self, name: str, ours: str, theirs: str) -> bool:
         """Whether Sage's value of a field is the one that was sent, perhaps in Sage's own spelling."""
-        return ours == theirs if name in self.exact else plain(ours) == plain(theirs)
+        return ours == theirs or (name not in self.exact and plain(ours) == plain(theirs))
 
 
 COMPANIES = Kind(
