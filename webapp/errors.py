@@ -18,6 +18,9 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, ServiceUnavailable
 from werkzeug.wrappers import Response
 
+from webapp.languages import N_
+from webapp.languages import gettext as _
+
 log = structlog.get_logger()
 
 # The database is not there, or too busy to answer.
@@ -41,17 +44,27 @@ class Problem:
 
 
 _PROBLEMS = {
-    400: Problem("Not understood", "This request came in a form that cannot be read. Go back and try it once more."),
-    403: Problem("For admins only", "Your role does not allow this. Ask an admin to do it, or to change your role."),
-    404: Problem("Not found", "There is nothing at this address. It may have been mistyped or removed."),
-    405: Problem("Not possible here", "This address cannot be opened in this way. Use the buttons of its page."),
-    413: Problem("Too long", "This is more than can be sent at once. Go back, shorten it and send it again."),
-    429: Problem("Too often", "That was too often in a short time. Wait a minute, then try again.", again=True),
-    500: Problem("Something went wrong", "The fault is ours and was noted. Try again in a moment.", again=True),
-    503: Problem("The database cannot be reached", "What was saved is safe. Try again in a few seconds.", again=True),
+    400: Problem(
+        N_("Not understood"), N_("This request came in a form that cannot be read. Go back and try it once more.")
+    ),
+    403: Problem(
+        N_("For admins only"), N_("Your role does not allow this. Ask an admin to do it, or to change your role.")
+    ),
+    404: Problem(N_("Not found"), N_("There is nothing at this address. It may have been mistyped or removed.")),
+    405: Problem(
+        N_("Not possible here"), N_("This address cannot be opened in this way. Use the buttons of its page.")
+    ),
+    413: Problem(N_("Too long"), N_("This is more than can be sent at once. Go back, shorten it and send it again.")),
+    429: Problem(N_("Too often"), N_("That was too often in a short time. Wait a minute, then try again."), again=True),
+    500: Problem(N_("Something went wrong"), N_("The fault is ours and was noted. Try again in a moment."), again=True),
+    503: Problem(
+        N_("The database cannot be reached"), N_("What was saved is safe. Try again in a few seconds."), again=True
+    ),
 }
 
-_OTHER_SITE = Problem("Refused", "Another site sent this request. If it was meant, do it from a page of Synclight.")
+_OTHER_SITE = Problem(
+    N_("Refused"), N_("Another site sent this request. If it was meant, do it from a page of Synclight.")
+)
 
 
 def init_app(app: Flask) -> None:
@@ -102,7 +115,7 @@ def _refused(error: HTTPException) -> ResponseReturnValue:
 
 def _form_too_old(error: CSRFError) -> ResponseReturnValue:
     log.info("form_token_refused", reason=error.description)
-    return send_again("This page was open for a long time, so that its form is out of date.", 400)
+    return send_again(_("This page was open for a long time, so that its form is out of date."), 400)
 
 
 def _no_database(error: Exception) -> ResponseReturnValue:

@@ -14,6 +14,7 @@ from webapp import languages
 from webapp.languages import ENGLISH, LANGUAGES, LOCALES, best, language, months, speak
 from webapp.modules import MODULES
 from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
+from webapp.sync.details import field_label
 from webapp.zone import glance
 
 THEMES = ("light", "dark", "system")
@@ -37,6 +38,7 @@ def init_app(app: Flask) -> None:
         gettext=_gettext,
         ngettext=_ngettext,
         number=languages.number,
+        field_label=field_label,
         months=months,
         languages=LANGUAGES,
         language=language,
@@ -132,15 +134,15 @@ def _own_page(referrer: str | None) -> str:
     return parts._replace(scheme="", netloc="").geturl()
 
 
-def _age(moment: datetime | str | None, never: str = "Never") -> str:
+def _age(moment: datetime | str | None, never: str | None = None) -> str:
     return glance().age(_moment(moment), never)
 
 
-def _exact(moment: datetime | str | None, never: str = "Never") -> str:
+def _exact(moment: datetime | str | None, never: str | None = None) -> str:
     return glance().exact(_moment(moment), never)
 
 
-def _until(moment: datetime | str | None, never: str = "Not planned") -> str:
+def _until(moment: datetime | str | None, never: str | None = None) -> str:
     return glance().until(_moment(moment), never)
 
 

@@ -82,6 +82,11 @@ def N_(message: str) -> str:
     return message
 
 
+def NN_(singular: str, plural: str) -> tuple[str, str]:
+    """Both forms of a message as they are: marks a constant for `ngettext`."""
+    return singular, plural
+
+
 def gettext(message: str, /, **values: object) -> str:
     """`message` in the language that is spoken now, with its values."""
     return _catalogue(language()).gettext(message) % values

@@ -18,6 +18,8 @@ from sqlalchemy.orm import Session
 from webapp.filters.saved import filters_of
 from webapp.forms import Difference, Field, Form, Groups, by_name
 from webapp.highlighted.models import highlighted_fields
+from webapp.languages import gettext as _
+from webapp.languages import listed
 from webapp.listing.pages import Page
 from webapp.listing.query import ListQuery, status_choices
 from webapp.live.protocol import shown
@@ -25,7 +27,7 @@ from webapp.live.states import read_states
 from webapp.modules import COMPANIES, Module
 from webapp.status import STATUS_OF, Reason, variant
 from webapp.sync.conflicts import lost_values, open_conflicts
-from webapp.sync.details import FIELD_NAMES, brief, day, listed
+from webapp.sync.details import FIELD_NAMES, brief, day, field_name
 from webapp.sync.duplicates import COMPARED, candidates
 from webapp.sync.history import told
 from webapp.sync.models import Synced
@@ -131,7 +133,6 @@ def record_screen(
         "lost": lost_values(session, record),
         "doubtful": candidates(session, record),
         "compared": COMPARED[type(record)],
-        "field_names": FIELD_NAMES,
         "raw": record.sync_detail.get("raw") if signed_in_user().is_admin else None,
     }
 
@@ -141,11 +142,12 @@ def _remedy(module: Module, record: Synced, editable: Collection[str], company: 
     field, code = record.sync_detail.get("field", ""), record.sync_detail.get("code")
     if company is not None and code in _UP_TO_ITS_COMPANY:
         href = url_for(f"{COMPANIES.name}.record_page", record_id=company.id)
-        return {"role": "parent", "words": f"Open {company.name}", "href": href}
+        return {"role": "parent", "words": _("Open %(name)s", name=company.name), "href": href}
     if code == "excluded":
-        words, field = "Change the type", "type"
+        words, field = _("Change the type"), "type"
     elif record.sync_status == "review" and field in editable:
-        words = f"{'Add' if code == 'missing' else 'Correct'} {FIELD_NAMES.get(field, field)}"
+        named = field_name(field)
+        words = _("Add %(field)s", field=named) if code == "missing" else _("Correct %(field)s", field=named)
     else:
         return None
     href = url_for(f"{module.name}.edit_page", record_id=record.id, focus=field)
@@ -204,9 +206,9 @@ def is_only_redrawn() -> bool:
 def saved_sentence(theirs: Sequence[str], fields: Mapping[str, Field]) -> str:
     """What is said after a save; `theirs` are the fields that others changed meanwhile."""
     if not theirs:
-        return "Saved."
-    names = listed([FIELD_NAMES.get(name, fields[name].label.lower()) for name in theirs])
-    return f"Saved. Meanwhile somebody else changed {names}; that was kept."
+        return _("Saved.")
+    names = listed([field_name(name) if name in FIELD_NAMES else _(fields[name].label).lower() for name in theirs])
+    return _("Saved. Meanwhile somebody else changed %(fields)s; that was kept.", fields=names)
 
 
 def texts(record: Any, names: Collection[str]) -> dict[str, str]:

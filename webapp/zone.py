@@ -13,6 +13,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from flask import g, request
 
+from webapp.languages import gettext as _
+from webapp.sync.details import day
+
 COOKIE = "tz"
 UTC = ZoneInfo("UTC")
 
@@ -36,52 +39,53 @@ class Glance:
         self.now = now
         self._today = now.astimezone(zone).date()
 
-    def age(self, moment: datetime | None, never: str = "Never") -> str:
+    def age(self, moment: datetime | None, never: str | None = None) -> str:
         """How long ago `moment` was, as short as a list needs it.
 
         Just now, 4 min ago, 3 h ago (of today), Yesterday, 17:20, then 9 Apr, 17:20. The future counts as now.
         """
         if moment is None:
-            return never
+            return _("Never") if never is None else never
         minutes = int((self.now - moment).total_seconds() // 60)
         if minutes < 1:
-            return "Just now"
+            return _("Just now")
         if minutes < 60:
-            return f"{minutes} min ago"
+            return _("%(minutes)s min ago", minutes=minutes)
         local = moment.astimezone(self.zone)
         if local.date() == self._today:
-            return f"{minutes // 60} h ago"
+            return _("%(hours)s h ago", hours=minutes // 60)
         return f"{self._day(local)}, {local:%H:%M}"
 
-    def exact(self, moment: datetime | None, never: str = "Never") -> str:
+    def exact(self, moment: datetime | None, never: str | None = None) -> str:
         """Date and time to the second: Today, 10:42:07 or 9 Apr, 17:20:03, with the year in another year."""
         if moment is None:
-            return never
+            return _("Never") if never is None else never
         local = moment.astimezone(self.zone)
         return f"{self._day(local)}, {local:%H:%M:%S}"
 
-    def until(self, moment: datetime | None, never: str = "Not planned") -> str:
+    def until(self, moment: datetime | None, never: str | None = None) -> str:
         """How long until `moment`: In 38 s, In 4 min, then At 17:20; Now where it has come."""
         if moment is None:
-            return never
+            return _("Not planned") if never is None else never
         seconds = int((moment - self.now).total_seconds())
         if seconds < 1:
-            return "Now"
+            return _("Now")
         if seconds < 60:
-            return f"In {seconds} s"
+            return _("In %(seconds)s s", seconds=seconds)
         if seconds < 3600:
-            return f"In {seconds // 60} min"
+            return _("In %(minutes)s min", minutes=seconds // 60)
         local = moment.astimezone(self.zone)
-        return f"At {local:%H:%M}" if local.date() == self._today else f"{local.day} {local:%b}, {local:%H:%M}"
+        if local.date() == self._today:
+            return _("At %(time)s", time=f"{local:%H:%M}")
+        return f"{day(local.date(), with_year=False)}, {local:%H:%M}"
 
     def _day(self, local: datetime) -> str:
         days = (self._today - local.date()).days
         if days == 0:
-            return "Today"
+            return _("Today")
         if days == 1:
-            return "Yesterday"
-        year = "" if local.year == self._today.year else f" {local.year}"
-        return f"{local.day} {local:%b}{year}"
+            return _("Yesterday")
+        return day(local.date(), with_year=local.year != self._today.year)
 
 
 def glance() -> Glance:

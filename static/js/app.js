@@ -4,6 +4,8 @@
 (() => {
   const A_YEAR = 365 * 24 * 3600;
   const html = document.documentElement;
+  // A page without the frame has no texts, and says nothing.
+  const texts = JSON.parse(document.querySelector('meta[name="texts"]')?.content ?? "{}");
   const role = (name, within = document) => within.querySelector(`[data-role="${name}"]`);
   const remember = (name, value) => {
     document.cookie = `${name}=${value}; path=/; max-age=${A_YEAR}; samesite=lax${location.protocol === "https:" ? "; secure" : ""}`;
@@ -175,15 +177,15 @@
 
   document.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
     if (ctx.response.status < 500) return;
-    offerAgain(ctx, ctx.response.status === 503 ? "Synclight cannot answer just now. Nothing is lost." : `Something went wrong here. Tell an admin this reference: ${ctx.response.headers.get("X-Request-ID")}.`);
+    offerAgain(ctx, ctx.response.status === 503 ? texts.cannotAnswer : texts.wentWrong.replace("{n}", ctx.response.headers.get("X-Request-ID")));
   });
 
   document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
     if (!ctx?.request || ctx.response) return;
-    offerAgain(ctx, navigator.onLine ? "Synclight does not answer. Nothing is lost." : "You are offline. What is shown stays, and you can go on when the network is back.");
+    offerAgain(ctx, navigator.onLine ? texts.noAnswer : texts.offline);
   });
 
-  addEventListener("offline", () => showToast("You are offline. What is shown stays, and may be out of date."));
+  addEventListener("offline", () => showToast(texts.offlineOld));
   addEventListener("online", hideToast);
 
   document.addEventListener("click", (event) => {
@@ -196,6 +198,6 @@
 
   document.addEventListener("synclight:signed-out", (event) => {
     event.preventDefault();
-    showToast("You have been signed out. Sign in again to go on.", () => location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`));
+    showToast(texts.signedOut, () => location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`));
   });
 })();

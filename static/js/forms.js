@@ -9,6 +9,7 @@
   const DRAFTS = "draft:";
   const KEEP_AFTER = 300;
 
+  const texts = JSON.parse(document.querySelector('meta[name="texts"]').content);
   const role = (name, within = document) => within.querySelector(`[data-role="${name}"]`);
   const recordForm = () => document.querySelector("[data-form]");
   const pairs = (form) => [...new FormData(form)].filter(([name]) => name !== "csrf_token");
@@ -38,7 +39,7 @@
 
   function mayLeave() {
     if (!isUnsaved()) return true;
-    leaving = confirm("Leave without saving? What you typed here will be lost.");
+    leaving = confirm(texts.leave);
     if (leaving) drop(recordForm());
     return leaving;
   }
@@ -208,15 +209,15 @@
       const item = document.createElement("li");
       const words = document.createElement("span");
       const label = was.dataset.label ?? form.querySelector(`label[for="${name}"]`).firstChild.textContent.trim();
-      words.textContent = `${label} is now ${now ? `\u201c${now}\u201d` : "empty"}.`;
+      words.textContent = (now ? texts.isNow : texts.isEmpty).replace("{field}", () => label).replace("{n}", () => now);
       words.id = `now-${name}`;
       item.append(words);
       const control = form.elements[name];
       const value = was.dataset.raw ?? valueFor(control, now);
       if (value !== undefined && control?.matches?.(TEXTS)) {
         item.append(
-          button("Take it", () => settle(form, was, control, value, true), words.id),
-          button("Keep mine", () => settle(form, was, control, value, false), words.id),
+          button(texts.takeIt, () => settle(form, was, control, value, true), words.id),
+          button(texts.keepMine, () => settle(form, was, control, value, false), words.id),
         );
       }
       items.push(item);

@@ -10,26 +10,30 @@
   const SUMMARY_EVERY = 5_000;
   const MARKED_FOR = 2_000;
   const MOST_THINGS = 500;
-  const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+  const texts = JSON.parse(document.querySelector('meta[name="texts"]').content);
 
   const body = document.body;
   const role = (name) => document.querySelector(`[data-role="${name}"]`);
   const views = (selector = "[data-key]") => [...document.querySelectorAll(selector)];
   const soon = () => 1_000 + Math.random() * 4_000;
 
-  const several = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+  // A message has a form for one and one for more, which is all that numbers from 1 need in our languages.
+  const filled = (message, n) => message.replace("{n}", n);
+  const several = (number, [one, more]) => filled(number === 1 ? one : more, number.toLocaleString(texts.locale));
 
   // ---- Times ------------------------------------------------------------------------------------------------------
 
   const two = (number) => String(number).padStart(2, "0");
   const clock = (at) => `${two(at.getHours())}:${two(at.getMinutes())}`;
 
+  const dayAndMonth = (at) => `${at.getDate()}${texts.dayPoint} ${texts.months[at.getMonth()]}`;
+
   function day(at, now) {
     const midnight = (moment) => new Date(moment.getFullYear(), moment.getMonth(), moment.getDate());
     const days = Math.round((midnight(now) - midnight(at)) / 86_400_000);
-    if (days === 0) return "Today";
-    if (days === 1) return "Yesterday";
-    return `${at.getDate()} ${MONTHS[at.getMonth()]}${at.getFullYear() === now.getFullYear() ? "" : ` ${at.getFullYear()}`}`;
+    if (days === 0) return texts.today;
+    if (days === 1) return texts.yesterday;
+    return `${dayAndMonth(at)}${at.getFullYear() === now.getFullYear() ? "" : ` ${at.getFullYear()}`}`;
   }
 
   const exact = (at, now) => `${day(at, now)}, ${clock(at)}:${two(at.getSeconds())}`;
@@ -37,18 +41,18 @@
   // The same words as webapp.zone.age.
   function age(at, now) {
     const minutes = Math.floor((now - at) / 60_000);
-    if (minutes < 1) return "Just now";
-    if (minutes < 60) return `${minutes} min ago`;
-    return day(at, now) === "Today" ? `${Math.floor(minutes / 60)} h ago` : `${day(at, now)}, ${clock(at)}`;
+    if (minutes < 1) return texts.justNow;
+    if (minutes < 60) return filled(texts.minutesAgo, minutes);
+    return day(at, now) === texts.today ? filled(texts.hoursAgo, Math.floor(minutes / 60)) : `${day(at, now)}, ${clock(at)}`;
   }
 
   // The same words as webapp.zone.until.
   function until(at, now) {
     const seconds = Math.floor((at - now) / 1_000);
-    if (seconds < 1) return "Now";
-    if (seconds < 60) return `In ${seconds} s`;
-    if (seconds < 3_600) return `In ${Math.floor(seconds / 60)} min`;
-    return day(at, now) === "Today" ? `At ${clock(at)}` : `${at.getDate()} ${MONTHS[at.getMonth()]}, ${clock(at)}`;
+    if (seconds < 1) return texts.now;
+    if (seconds < 60) return filled(texts.inSeconds, seconds);
+    if (seconds < 3_600) return filled(texts.inMinutes, Math.floor(seconds / 60));
+    return day(at, now) === texts.today ? filled(texts.atTime, clock(at)) : `${dayAndMonth(at)}, ${clock(at)}`;
   }
 
   const FORMATS = { exact, in: until };
@@ -81,7 +85,7 @@
     [view, ...view.querySelectorAll(selector)].filter((part) => part.matches(selector) && part.closest("[data-key]") === view);
 
   function put(element, value) {
-    element.textContent = typeof value === "number" ? value.toLocaleString("en-GB") : (value ?? "");
+    element.textContent = typeof value === "number" ? value.toLocaleString(texts.locale) : (value ?? "");
     element.hidden = element.textContent === "";
   }
 
@@ -149,7 +153,7 @@
   function tell() {
     if (!changed.size || telling) return;
     telling = setTimeout(() => {
-      role("live-summary").textContent = `${several(changed.size, "record")} changed`;
+      role("live-summary").textContent = several(changed.size, texts.recordsChanged);
       changed.clear();
       told = Date.now();
       telling = undefined;
@@ -174,7 +178,7 @@
     const left = list.querySelectorAll("[data-row][data-left]").length;
     const number = left + Math.max(0, listed(list) - drawn.number + left);
     link.hidden = number === 0;
-    link.textContent = `${several(number, "change")} \u2013 update the list`;
+    link.textContent = several(number, texts.updateList);
     if (number && !list.querySelector("[data-row]")) link.click(); // Nothing is there that could jump.
   }
 

@@ -210,7 +210,7 @@ def test_an_impossible_address_is_a_message_and_not_an_error(browser_of_sam: Fla
         ("company=99", "There is no company “99”."),
         ("company=x", "There is no company “x”."),
         ("ordered_from=soon", "The first day cannot be read"),
-        ("sort=weight", "It is sorted by date."),
+        ("sort=weight", "It is sorted by: Date."),
         ("after=nonsense", "does not exist"),
     ):
         answer = browser_of_sam.get(f"/orders?{address}")

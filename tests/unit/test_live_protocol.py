@@ -23,7 +23,7 @@ def company_state(reason: str, detail: dict[str, object]) -> dict[str, object]:
         "attempt_at": None,
         "next_at": None,
         "sage_number": "ALFKI",
-        "values": {"name": "Alfreds Futterkiste", "country": "DE", "owner": ""},
+        "values": {"name": "Alfreds Futterkiste", "type": "customer", "country": "DE", "owner": ""},
     }
 
 

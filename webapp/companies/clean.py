@@ -14,7 +14,9 @@ from email_validator import EmailNotValidError, validate_email
 
 from webapp.companies.countries import country_code, nearest_country
 from webapp.companies.models import CUSTOMER, PROSPECT
-from webapp.sync.details import FIELD_NAMES
+from webapp.languages import gettext as _
+from webapp.languages import number
+from webapp.sync.details import field_name
 from webapp.text import clean_line, clean_lines
 
 # The most characters that a field may have. Far above what addresses need, so that nothing true is refused; what Sage
@@ -91,12 +93,17 @@ def clean_company(raw: Mapping[str, str]) -> Cleaned:
         values["address_line_2"] = ", ".join([*rest, *filter(None, [values["address_line_2"]])])
     values["notes"] = "\n".join(clean_lines(raw.get("notes", "")))
     errors = {
-        field: f"The {FIELD_NAMES.get(field, field)} has {len(value):,} characters: shorten it to {LIMITS[field]:,}."
+        field: _(
+            "The %(field)s has %(length)s characters: shorten it to %(limit)s.",
+            field=field_name(field),
+            length=number(len(value)),
+            limit=number(LIMITS[field]),
+        )
         for field, value in values.items()
         if len(value) > LIMITS[field]
     }
     if not values["name"]:
-        errors["name"] = "Every company needs a name: give it one."
+        errors["name"] = _("Every company needs a name: give it one.")
     for field, check in (("type", _type), ("email", clean_email), ("country", _country)):
         if field not in errors:
             values[field], error = check(values[field])
@@ -111,7 +118,7 @@ def _type(text: str) -> tuple[str, str]:
     # Some exports divide customers further: "Customer - Direct".
     known = _TYPES.get(text.casefold()) or _TYPES.get(text.partition(" - ")[0].casefold())
     if known is None:
-        return text, f"The type “{text}” is not known: write customer or prospect."
+        return text, _("The type “%(text)s” is not known: write customer or prospect.", text=text)
     return known, ""
 
 
@@ -123,11 +130,11 @@ def clean_email(text: str) -> tuple[str, str]:
     if ordinary and len(ordinary["local"]) <= _LONGEST_LOCAL_PART:
         return f"{ordinary['local']}@{ordinary['domain'].lower()}", ""
     if text.count("@") > 1:
-        return text, "Only one e-mail address fits here: keep one."
+        return text, _("Only one e-mail address fits here: keep one.")
     try:
         return validate_email(text, check_deliverability=False, strict=True).normalized, ""
     except EmailNotValidError:
-        return text, f"“{text}” is not a whole e-mail address: write it like name@example.com."
+        return text, _("“%(text)s” is not a whole e-mail address: write it like name@example.com.", text=text)
 
 
 def _country(text: str) -> tuple[str, str]:
@@ -137,5 +144,10 @@ def _country(text: str) -> tuple[str, str]:
     if code:
         return code, ""
     nearest = nearest_country(text)
-    guess = f" Do you mean {nearest}?" if nearest else ""
-    return text, f"The country “{text}” is not known.{guess} Write its name or its two-letter code."
+    if nearest:
+        return text, _(
+            "The country “%(text)s” is not known. Do you mean %(nearest)s? Write its name or its two-letter code.",
+            text=text,
+            nearest=nearest,
+        )
+    return text, _("The country “%(text)s” is not known. Write its name or its two-letter code.", text=text)

@@ -13,9 +13,10 @@ from functools import cache, lru_cache
 import pycountry
 from babel import Locale
 
+from webapp.languages import LOCALES, language
 from webapp.text import letters
 
-# The languages in which the names of countries are understood; screens use British English.
+# The languages in which the names of countries are understood.
 LANGUAGES = (
     "en_GB",
     "en",
@@ -105,23 +106,32 @@ def country_code(text: str) -> str | None:
     return _code_of_name(text)
 
 
-@lru_cache(maxsize=1024)
 def nearest_country(text: str) -> str | None:
     """The name for screens of the country that is written most like `text`, None where none is."""
+    code = _nearest_code(text)
+    return country_name(code) if code else None
+
+
+@lru_cache(maxsize=1024)
+def _nearest_code(text: str) -> str | None:
     names = _names()
     close = difflib.get_close_matches(_word(text), names, n=1, cutoff=0.75)
-    return country_name(names[close[0]]) if close else None
+    return names[close[0]] if close else None
 
 
 def country_name(code: str) -> str:
-    """The British English name of the country with this alpha-2 code; a code that is not known stands for itself."""
-    return _shown_names().get(code, code)
+    """The name, in the reader's language, of the country with this alpha-2 code; an unknown code stands for itself."""
+    return _shown_names(language()).get(code, code)
+
+
+def country_choices() -> tuple[tuple[str, str], ...]:
+    """All countries as (alpha-2 code, name in the reader's language), in the order of their names."""
+    return _choices(language())
 
 
 @cache
-def country_choices() -> tuple[tuple[str, str], ...]:
-    """All countries as (alpha-2 code, name), in the order of their names."""
-    return tuple(sorted(_shown_names().items(), key=lambda pair: _word(pair[1])))
+def _choices(of: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(_shown_names(of).items(), key=lambda pair: _word(pair[1])))
 
 
 @cache
@@ -130,8 +140,8 @@ def _codes() -> frozenset[str]:
 
 
 @cache
-def _shown_names() -> dict[str, str]:
-    territories = Locale("en", "GB").territories
+def _shown_names(of: str) -> dict[str, str]:
+    territories = Locale.parse(LOCALES[of]).territories
     return {code: territories[code] for code in _codes()}
 
 
@@ -151,8 +161,8 @@ def _names() -> dict[str, str]:
     names |= {_word(name): code for code, usual in _USUAL_NAMES.items() for name in usual}
     certain = frozenset(names)
     ambiguous: set[str] = set()
-    for language in LANGUAGES:
-        for code, name in Locale.parse(language).territories.items():
+    for one in LANGUAGES:
+        for code, name in Locale.parse(one).territories.items():
             word = _word(name)
             if code in _codes() and word not in certain and names.setdefault(word, code) != code:
                 ambiguous.add(word)

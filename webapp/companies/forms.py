@@ -16,19 +16,24 @@ from webapp.companies.clean import LIMITS, Cleaned, clean_company
 from webapp.companies.models import CUSTOMER, PROSPECT
 from webapp.forms import Field, Form, Groups, by_name
 from webapp.forms import read_form as read_any_form
+from webapp.languages import N_
+from webapp.languages import gettext as _
 from webapp.listing.query import TIME, WHOLE, ListQuery, Sort, read_list_query
 
-TYPE_NAMES = {CUSTOMER: "Customer", PROSPECT: "Prospect"}
+TYPE_NAMES = {CUSTOMER: N_("Customer"), PROSPECT: N_("Prospect")}
+
+# The same inside a row, where a style sheet may begin it with a capital letter.
+TYPE_WORDS = {CUSTOMER: N_("customer"), PROSPECT: N_("prospect")}
 
 # The owner of companies that have none, as the address names it.
 NOBODY = "none"
 
 # The orders that the list can have, as the address names them.
 SORTS = {
-    "name": Sort("Name"),
-    "city": Sort("City"),
-    "country": Sort("Country", WHOLE),
-    "last_synchronised_at": Sort("Last synchronisation", TIME, highest_first=True),
+    "name": Sort(N_("Name")),
+    "city": Sort(N_("City")),
+    "country": Sort(N_("Country"), WHOLE),
+    "last_synchronised_at": Sort(N_("Last synchronisation"), TIME, highest_first=True),
 }
 
 
@@ -64,48 +69,50 @@ def read_query(
 # The form in groups, in the order in which people fill it in.
 GROUPS: Groups = (
     (
-        "Company",
+        N_("Company"),
         (
-            Field("name", "Name", "organization", limit=LIMITS["name"], needed=True),
-            Field("code", "Code", hint="Short and unique. Sage shows it as the reference.", limit=LIMITS["code"]),
-            Field("type", "Type", kind="choice", hint="Only a customer is sent to Sage."),
-            Field("owner_id", "Owner", kind="choice", live="owner"),
-            Field("tax_number", "Tax number", limit=LIMITS["tax_number"]),
+            Field("name", N_("Name"), "organization", limit=LIMITS["name"], needed=True),
+            Field(
+                "code", N_("Code"), hint=N_("Short and unique. Sage shows it as the reference."), limit=LIMITS["code"]
+            ),
+            Field("type", N_("Type"), kind="choice", hint=N_("Only a customer is sent to Sage.")),
+            Field("owner_id", N_("Owner"), kind="choice", live="owner"),
+            Field("tax_number", N_("Tax number"), limit=LIMITS["tax_number"]),
             Field(
                 "connection_id",
-                "Company in Sage",
+                N_("Company in Sage"),
                 kind="choice",
-                hint="Its contacts and orders go there too.",
+                hint=N_("Its contacts and orders go there too."),
                 live=None,
             ),
         ),
     ),
     (
-        "Contact",
+        N_("Contact"),
         (
-            Field("email", "E-mail", "email", kind="email", limit=LIMITS["email"]),
-            Field("phone", "Phone", "tel", kind="tel", limit=LIMITS["phone"]),
+            Field("email", N_("E-mail"), "email", kind="email", limit=LIMITS["email"]),
+            Field("phone", N_("Phone"), "tel", kind="tel", limit=LIMITS["phone"]),
         ),
     ),
     (
-        "Address",
+        N_("Address"),
         (
-            Field("address_line_1", "Address line 1", "address-line1", limit=LIMITS["address_line_1"]),
-            Field("address_line_2", "Address line 2", "address-line2", limit=LIMITS["address_line_2"]),
-            Field("postal_code", "Postal code", "postal-code", limit=LIMITS["postal_code"]),
-            Field("city", "City", "address-level2", limit=LIMITS["city"]),
-            Field("region", "Region", "address-level1", limit=LIMITS["region"]),
-            Field("country", "Country", "country", kind="choice", hint="Sage needs it.", live="country"),
+            Field("address_line_1", N_("Address line 1"), "address-line1", limit=LIMITS["address_line_1"]),
+            Field("address_line_2", N_("Address line 2"), "address-line2", limit=LIMITS["address_line_2"]),
+            Field("postal_code", N_("Postal code"), "postal-code", limit=LIMITS["postal_code"]),
+            Field("city", N_("City"), "address-level2", limit=LIMITS["city"]),
+            Field("region", N_("Region"), "address-level1", limit=LIMITS["region"]),
+            Field("country", N_("Country"), "country", kind="choice", hint=N_("Sage needs it."), live="country"),
         ),
     ),
     (
-        "Notes",
+        N_("Notes"),
         (
             Field(
                 "notes",
-                "Notes",
+                N_("Notes"),
                 kind="long",
-                hint="For colleagues only. Notes are not sent to Sage.",
+                hint=N_("For colleagues only. Notes are not sent to Sage."),
                 limit=LIMITS["notes"],
             ),
         ),
@@ -114,7 +121,7 @@ GROUPS: Groups = (
 
 FIELDS = by_name(GROUPS)
 
-STAYS_WITH_CONNECTION = (
+STAYS_WITH_CONNECTION = N_(
     "Sage has this company, or may have it, so it stays there: elsewhere it would be made a second time. "
     "It can go over once it was deleted in Sage and an admin has unlinked it here."
 )
@@ -154,9 +161,9 @@ def read_form(
         cleaned = clean_company({name: value for name, value in typed.items() if name not in ids})
         errors = dict(cleaned.errors)
         if ids["owner_id"] and ids["owner_id"] not in {str(one) for one in owners}:
-            errors["owner_id"] = "This person no longer uses Synclight. Choose another owner."
+            errors["owner_id"] = _("This person no longer uses Synclight. Choose another owner.")
         if ids["connection_id"] and ids["connection_id"] not in {str(one) for one in connections}:
-            errors["connection_id"] = "This company in Sage is no longer connected. Choose another one."
+            errors["connection_id"] = _("This company in Sage is no longer connected. Choose another one.")
         return Cleaned({**cleaned.values, **ids}, errors)
 
     return read_any_form(FIELDS, form, stored, clean, {"connection_id": STAYS_WITH_CONNECTION} if stays else {})

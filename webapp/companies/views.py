@@ -29,6 +29,7 @@ from webapp.companies.related import related_to
 from webapp.connection.queries import list_connections, main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
+from webapp.languages import gettext as _
 from webapp.modules import COMPANIES
 from webapp.screens import form_page, is_only_redrawn, list_screen, live_row, record_screen, saved_sentence, texts
 from webapp.services import services
@@ -69,7 +70,7 @@ def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[
     return live_row(COMPANIES, row, reader) | {
         "name": row.name,
         "code": row.code,
-        "type": row.type,
+        "type": _(forms.TYPE_WORDS[row.type]),
         "city": row.city,
         "country": country_name(row.country),
         "owner": owners.get(row.owner_id, "") if row.owner_id else "",
@@ -112,7 +113,7 @@ def create() -> ResponseReturnValue:
         if made is None:
             return _form_page(work.session, None, form.typed, form=_code_taken(form))
     if is_new:
-        flash("The company was added.", "ok")
+        flash(_("The company was added."), "ok")
     return redirect(url_for("companies.record_page", record_id=made), 303)
 
 
@@ -163,12 +164,12 @@ def _read_form(session: Session, stored: Mapping[str, str], *, stays: bool = Fal
 
 
 def _number_taken(form: Form) -> Form:
-    sentence = "An order of this company has a number that another one there has already. Change the number first."
+    sentence = _("An order of this company has a number that another one there has already. Change the number first.")
     return form.with_error("connection_id", sentence)
 
 
 def _code_taken(form: Form) -> Form:
-    return form.with_error("code", "Another company has this code. Choose a different one, or leave it empty.")
+    return form.with_error("code", _("Another company has this code. Choose a different one, or leave it empty."))
 
 
 def _form_page(
@@ -178,10 +179,10 @@ def _form_page(
     connections = list_connections(session)
     stored = texts(company, forms.FIELDS) if company else {}
     choices = {
-        "connection_id": [(str(one.id), one.business_name or "No company chosen yet") for one in connections],
-        "type": list(forms.TYPE_NAMES.items()),
-        "owner_id": [("", "Nobody"), *((str(id_), name) for id_, name in owner_names(session).items())],
-        "country": [("", "Not known"), *country_choices()],
+        "connection_id": [(str(one.id), one.business_name or _("No company chosen yet")) for one in connections],
+        "type": [(type_, _(name)) for type_, name in forms.TYPE_NAMES.items()],
+        "owner_id": [("", _("Nobody")), *((str(id_), name) for id_, name in owner_names(session).items())],
+        "country": [("", _("Not known")), *country_choices()],
     }
     stays = company is not None and stays_with_connection(session, company)
     return form_page(

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from webapp.languages import N_
+
 TO_SAGE = "to_sage"
 FROM_SAGE = "from_sage"
 BOTH = "both"
 
 CHOICES = {
-    BOTH: "Both ways; a person is asked where both changed it",
-    TO_SAGE: "To Sage: what is here counts",
-    FROM_SAGE: "From Sage: what is there counts",
+    BOTH: N_("Both ways; a person is asked where both changed it"),
+    TO_SAGE: N_("To Sage: what is here counts"),
+    FROM_SAGE: N_("From Sage: what is there counts"),
 }
 
 # By the kind of record, as connections keep them: {"company": {"phone": "to_sage"}}.

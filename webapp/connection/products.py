@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from webapp.config import Settings
+from webapp.languages import N_
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ PRODUCTS: Mapping[str, Product] = {
     ACCOUNTING: Product(
         name="Sage Accounting",
         kept_in_step=(
-            ("Companies", "Two-way, as customers. Prospects stay out."),
-            ("Contacts", "Two-way, as the contact persons of their customers."),
-            ("Orders", "Two-way, as sales quotes, once somebody presses Synchronise with Sage."),
+            (N_("Companies"), N_("Two-way, as customers. Prospects stay out.")),
+            (N_("Contacts"), N_("Two-way, as the contact persons of their customers.")),
+            (N_("Orders"), N_("Two-way, as sales quotes, once somebody presses Synchronise with Sage.")),
         ),
         # Sage Business Cloud Accounting, "Authentication": https://developer.sage.com/accounting/guides/authenticating/
         consent_page="https://www.sageone.com/oauth2/auth/central",

@@ -5,27 +5,29 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 
 from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, CONNECTING, PAUSED, UNREACHABLE
+from webapp.languages import N_, ngettext, number
+from webapp.languages import gettext as _
 from webapp.sync.details import clock, every
 from webapp.sync.models import SyncRun
 
 STATE_TEXT = {
-    CONNECTED: "Connected",
-    UNREACHABLE: "Sage cannot be reached",
-    AUTHORISE_AGAIN: "Must be authorised again",
-    PAUSED: "Paused",
-    CONNECTING: "Not connected yet",
+    CONNECTED: N_("Connected"),
+    UNREACHABLE: N_("Sage cannot be reached"),
+    AUTHORISE_AGAIN: N_("Must be authorised again"),
+    PAUSED: N_("Paused"),
+    CONNECTING: N_("Not connected yet"),
 }
 
 # Why an authorisation was not taken, and what to do.
 PROBLEMS = {
-    "not_authorised": "Sage did not accept the authorisation. Begin once more.",
-    "no_answer": "Sage did not answer the authorisation in time. Begin once more.",
-    "no_business": "The person who authorised has no company in Sage. Authorise with a login that has one.",
-    "other_business": (
+    "not_authorised": N_("Sage did not accept the authorisation. Begin once more."),
+    "no_answer": N_("Sage did not answer the authorisation in time. Begin once more."),
+    "no_business": N_("The person who authorised has no company in Sage. Authorise with a login that has one."),
+    "other_business": N_(
         "The person who authorised has no access to the company in Sage that this connection belongs to. Nothing was "
         "sent. Authorise with a login of that company."
     ),
-    "all_taken": (
+    "all_taken": N_(
         "Each company in Sage of the person who authorised is connected already. "
         "Authorise with a login that has another one."
     ),
@@ -33,40 +35,50 @@ PROBLEMS = {
 
 # How a reading from Sage ended that did not come to its end.
 RUN_ENDS = {
-    "Unreachable": "Sage could not be reached.",
-    "AuthoriseAgain": "Sage must be authorised again.",
-    "Transient": "Sage broke it off. The next run begins where this one did.",
-    "BrokenOff": "It was interrupted. The next run begins where this one did.",
+    "Unreachable": N_("Sage could not be reached."),
+    "AuthoriseAgain": N_("Sage must be authorised again."),
+    "Transient": N_("Sage broke it off. The next run begins where this one did."),
+    "BrokenOff": N_("It was interrupted. The next run begins where this one did."),
 }
+
+
+FAILED_HERE = N_("It failed here. The next run begins where this one did.")
 
 
 def run_sentence(run: SyncRun) -> str:
     """What a reading from Sage did, and how it ended."""
-    said = [f"{run.seen:,} read"]
-    said += [f"{number:,} {word}" for number, word in ((run.created, "new"), (run.changed, "changed")) if number]
+    said = [ngettext("%(num)s read", "%(num)s read", run.seen)]
+    if run.created:
+        said.append(ngettext("%(num)s new", "%(num)s new", run.created))
+    if run.changed:
+        said.append(ngettext("%(num)s changed", "%(num)s changed", run.changed))
     if run.failed:
-        said.append(f"{run.failed:,} not taken")
+        said.append(ngettext("%(num)s not taken", "%(num)s not taken", run.failed))
     counted = ", ".join(said) + "."
     if run.finished_at and not run.error and len(said) == 1:
-        counted = "Nothing had changed."
+        counted = _("Nothing had changed.")
     if run.finished_at is None:
-        return f"Running: {counted}"
+        return _("Running: %(counted)s", counted=counted)
+    if not run.error:
+        return counted
     # An end that is not among these is a fault of ours, and the log has it.
-    end = RUN_ENDS.get(run.error, "It failed here. The next run begins where this one did.") if run.error else ""
-    return end if end and not run.seen else f"{counted} {end}".rstrip()
+    return f"{counted} {_(RUN_ENDS.get(run.error, FAILED_HERE))}"
 
 
 def state_text(state: str, alike: int, among: int, business: str) -> str:
     """A state in words; of several connections, also how many of them are in it where that is not all."""
-    text = "Disconnected" if state == CONNECTING and business else STATE_TEXT[state]
-    return text if alike == among else f"{text} ({alike} of {among})"
+    text = _("Disconnected") if state == CONNECTING and business else _(STATE_TEXT[state])
+    if alike == among:
+        return text
+    return _("%(state)s (%(alike)s of %(among)s)", state=text, alike=number(alike), among=number(among))
 
 
 def summary(cycle_seconds: int) -> str:
     """The type of synchronisation in one sentence."""
-    return (
+    return _(
         "Two-way: companies, contacts and orders saved here are sent to Sage at once, "
-        f"and changes made in Sage arrive every {every(cycle_seconds)}."
+        "and changes made in Sage arrive %(often)s.",
+        often=every(cycle_seconds),
     )
 
 
@@ -75,22 +87,43 @@ def banner(state: str, since: datetime, cycle_seconds: int, zone: tzinfo, now: d
 
     `business` is the company in Sage that is meant, where there are several.
     """
-    sage = f"Sage for {business}" if business else "Sage"
+    values = {"since": clock(since, zone, now), "often": every(cycle_seconds), "company": business}
     match state:
+        case "unreachable" if business:
+            return _(
+                "Sage for %(company)s cannot be reached since %(since)s; it is tried %(often)s. "
+                "What you save is kept and sent as soon as Sage answers.",
+                **values,
+            )
         case "unreachable":
-            return (
-                f"{sage} cannot be reached since {clock(since, zone, now)}; it is tried every {every(cycle_seconds)}. "
-                "What you save is kept and sent as soon as Sage answers."
+            return _(
+                "Sage cannot be reached since %(since)s; it is tried %(often)s. "
+                "What you save is kept and sent as soon as Sage answers.",
+                **values,
+            )
+        case "authorise_again" if business:
+            return _(
+                "Sage for %(company)s must be authorised again since %(since)s. An admin can do so on the page "
+                "Connection to Sage; what you save is kept and sent after that.",
+                **values,
             )
         case "authorise_again":
-            return (
-                f"{sage} must be authorised again since {clock(since, zone, now)}. An admin can do so on the page "
-                "Connection to Sage; what you save is kept and sent after that."
+            return _(
+                "Sage must be authorised again since %(since)s. An admin can do so on the page "
+                "Connection to Sage; what you save is kept and sent after that.",
+                **values,
+            )
+        case "paused" if business:
+            return _(
+                "Synchronisation with Sage for %(company)s is paused since %(since)s. "
+                "What you save is kept and sent when an admin resumes it.",
+                **values,
             )
         case "paused":
-            return (
-                f"Synchronisation with {sage} is paused since {clock(since, zone, now)}. "
-                "What you save is kept and sent when an admin resumes it."
+            return _(
+                "Synchronisation with Sage is paused since %(since)s. "
+                "What you save is kept and sent when an admin resumes it.",
+                **values,
             )
         case _:
             return ""

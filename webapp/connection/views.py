@@ -25,6 +25,7 @@ from webapp.connection.products import PRODUCTS
 from webapp.connection.queries import counts_of, last_runs, list_connections
 from webapp.connection.sentences import PROBLEMS, run_sentence
 from webapp.db import UnitOfWork
+from webapp.languages import gettext as _
 from webapp.modules import MODULES
 from webapp.services import services
 from webapp.status import FILTER_TEXT
@@ -82,7 +83,7 @@ def _page_of(work: UnitOfWork, connection: Connection, among: int) -> ResponseRe
         direction_fields=FIELDS,
         direction_choices=CHOICES,
         field_names=FIELD_NAMES,
-        problem=PROBLEMS.get(connection.problem or ""),
+        problem=_(PROBLEMS[connection.problem]) if connection.problem in PROBLEMS else None,
         product=PRODUCTS[connection.product],
     )
 
@@ -102,7 +103,7 @@ def add() -> ResponseReturnValue:
     """Add a connection that is to be authorised next. One that was begun before and has no company in Sage yet is taken."""
     product = request.form.get("product", "")
     if product not in PRODUCTS:
-        flash("Choose one of the Sage products, then continue.", "error")
+        flash(_("Choose one of the Sage products, then continue."), "error")
         return redirect(url_for("connection.new_page"), 303)
     with services().database.unit_of_work() as work:
         connection = add_connection(work, services().settings, product)
@@ -118,7 +119,7 @@ def pause(connection_id: int) -> ResponseReturnValue:
         connection = _connection(work, connection_id, lock=True)
         if connection.state == CONNECTED:
             change_state(work, connection, PAUSED)
-            flash("Synchronisation is paused. What people save is kept and sent when you resume it.", "ok")
+            flash(_("Synchronisation is paused. What people save is kept and sent when you resume it."), "ok")
     return _back(connection_id)
 
 
@@ -133,7 +134,7 @@ def resume(connection_id: int) -> ResponseReturnValue:
             work.pushes.add(connection.id)
             work.commit()
             services().jobs.pull(connection.id, signed_in_user().id)
-            flash("Synchronisation goes on: what waited is sent now.", "ok")
+            flash(_("Synchronisation goes on: what waited is sent now."), "ok")
     return _back(connection_id)
 
 
@@ -143,7 +144,7 @@ def fetch(connection_id: int) -> ResponseReturnValue:
     """Fetch what changed in Sage now, without waiting for the next run."""
     with services().database.unit_of_work() as work:
         services().jobs.pull(_connection(work, connection_id).id, signed_in_user().id)
-    flash("Changes are fetched from Sage now.", "ok")
+    flash(_("Changes are fetched from Sage now."), "ok")
     return _back(connection_id)
 
 
@@ -160,9 +161,9 @@ def choose(connection_id: int) -> ResponseReturnValue:
             is_chosen = False
         if is_chosen:
             services().jobs.pull(connection_id, signed_in_user().id)
-            flash(f"Connected to {connection.business_name}. Its customers are read now.", "ok")
+            flash(_("Connected to %(company)s. Its customers are read now.", company=connection.business_name), "ok")
         else:
-            flash("Choose one of the companies in Sage, then start.", "error")
+            flash(_("Choose one of the companies in Sage, then start."), "error")
     return _back(connection_id)
 
 
@@ -175,7 +176,7 @@ def set_directions(connection_id: int) -> ResponseReturnValue:
         connection.directions = read_directions(request.form)
         work.touch(connection)
         work.commit()
-    flash("Saved. It counts from the next change of each record on.", "ok")
+    flash(_("Saved. It counts from the next change of each record on."), "ok")
     return _back(connection_id)
 
 
@@ -186,7 +187,7 @@ def disconnect(connection_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         end_connection(work, _connection(work, connection_id, lock=True))
         services().jobs.disconnect(connection_id)
-        flash("Disconnected: nothing is sent to Sage or read from it until an admin connects it again.", "ok")
+        flash(_("Disconnected: nothing is sent to Sage or read from it until an admin connects it again."), "ok")
     return _back(connection_id)
 
 
@@ -200,12 +201,12 @@ def remove(connection_id: int) -> ResponseReturnValue:
             if can_be_removed(work.session, connection):
                 remove_connection(work, connection)
                 work.commit()
-                flash("The connection was removed.", "ok")
+                flash(_("The connection was removed."), "ok")
                 return redirect(url_for("connection.page"), 303)
         except IntegrityError:
             # Somebody saved a record of it at this very moment.
             pass
-    flash("This connection cannot be removed: records belong to it, or it is still connected.", "error")
+    flash(_("This connection cannot be removed: records belong to it, or it is still connected."), "error")
     return _back(connection_id)
 
 
@@ -231,13 +232,13 @@ def callback() -> ResponseReturnValue:
     """Come back from Sage. The code goes to a worker; the page shows by itself when the connection works."""
     errand = Errand.read(session.pop(_ERRAND, None))
     if errand is None or not errand.is_answered_by(request.args.get("state", "")):
-        flash("This answer from Sage belongs to no authorisation that you began here. Begin once more.", "error")
+        flash(_("This answer from Sage belongs to no authorisation that you began here. Begin once more."), "error")
         return redirect(url_for("connection.page"), 303)
     if not request.args.get("code"):
-        flash("Sage was not authorised: the access was refused there.", "error")
+        flash(_("Sage was not authorised: the access was refused there."), "error")
     else:
         services().jobs.authorise(errand.connection_id, request.args["code"], _callback(), errand.verifier)
-        flash("Sage is being connected. This page shows it by itself when it works.", "ok")
+        flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
     return _back(errand.connection_id)
 
 

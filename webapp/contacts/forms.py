@@ -16,13 +16,15 @@ from webapp.companies.clean import Cleaned
 from webapp.contacts.clean import LIMITS, clean_contact
 from webapp.forms import Field, Form, Groups, by_name
 from webapp.forms import read_form as read_any_form
+from webapp.languages import N_
+from webapp.languages import gettext as _
 from webapp.listing.query import TIME, ListQuery, Sort, read_list_query
 
 # The orders that the list can have, as the address names them.
 SORTS = {
-    "name": Sort("Name"),
-    "company": Sort("Company"),
-    "last_synchronised_at": Sort("Last synchronisation", TIME, highest_first=True),
+    "name": Sort(N_("Name")),
+    "company": Sort(N_("Company")),
+    "last_synchronised_at": Sort(N_("Last synchronisation"), TIME, highest_first=True),
 }
 
 
@@ -50,29 +52,31 @@ def read_query(
 # The form in groups, in the order in which people fill it in.
 GROUPS: Groups = (
     (
-        "Contact",
+        N_("Contact"),
         (
-            Field("name", "Name", "name", limit=LIMITS["name"], needed=True),
-            Field("role", "Role", "organization-title", hint="What the person does there.", limit=LIMITS["role"]),
-            Field("company_id", "Company", kind="company", needed=True, live="company_name"),
+            Field("name", N_("Name"), "name", limit=LIMITS["name"], needed=True),
+            Field(
+                "role", N_("Role"), "organization-title", hint=N_("What the person does there."), limit=LIMITS["role"]
+            ),
+            Field("company_id", N_("Company"), kind="company", needed=True, live="company_name"),
         ),
     ),
     (
-        "Contact details",
+        N_("Contact details"),
         (
-            Field("email", "E-mail", "email", kind="email", limit=LIMITS["email"]),
-            Field("phone", "Phone", "tel", kind="tel", limit=LIMITS["phone"]),
-            Field("mobile", "Mobile", "tel", kind="tel", limit=LIMITS["mobile"]),
+            Field("email", N_("E-mail"), "email", kind="email", limit=LIMITS["email"]),
+            Field("phone", N_("Phone"), "tel", kind="tel", limit=LIMITS["phone"]),
+            Field("mobile", N_("Mobile"), "tel", kind="tel", limit=LIMITS["mobile"]),
         ),
     ),
     (
-        "Notes",
+        N_("Notes"),
         (
             Field(
                 "notes",
-                "Notes",
+                N_("Notes"),
                 kind="long",
-                hint="For colleagues only. Notes are not sent to Sage.",
+                hint=N_("For colleagues only. Notes are not sent to Sage."),
                 limit=LIMITS["notes"],
             ),
         ),
@@ -83,7 +87,7 @@ FIELDS = by_name(GROUPS)
 # The fields of a contact that is not there yet.
 NOTHING: dict[str, str] = dict.fromkeys(FIELDS, "")
 
-STAYS_WITH_COMPANY = "Sage knows this contact at its company, so it stays there."
+STAYS_WITH_COMPANY = N_("Sage knows this contact at its company, so it stays there.")
 
 
 def read_form(
@@ -99,7 +103,7 @@ def read_form(
         cleaned = clean_contact({name: value for name, value in typed.items() if name != "company_id"})
         company, errors = typed["company_id"].strip(), dict(cleaned.errors)
         if company not in companies:
-            errors["company_id"] = "Every contact belongs to a company: search for it, then choose it."
+            errors["company_id"] = _("Every contact belongs to a company: search for it, then choose it.")
         return Cleaned({**cleaned.values, "company_id": company}, errors)
 
     return read_any_form(FIELDS, form, stored, clean, {"company_id": STAYS_WITH_COMPANY} if stays else None)

@@ -22,6 +22,7 @@ from webapp.contacts.models import Contact
 from webapp.contacts.queries import ListRow, find_contact, list_contacts, may_be_in_sage
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
+from webapp.languages import gettext as _
 from webapp.modules import CONTACTS
 from webapp.screens import form_page, is_only_redrawn, list_screen, live_row, record_screen, saved_sentence, texts
 from webapp.services import services
@@ -101,7 +102,7 @@ def create() -> ResponseReturnValue:
     # Nothing else of a contact is unique, so nothing else is refused.
     assert made is not None
     if is_new:
-        flash("The contact was added.", "ok")
+        flash(_("The contact was added."), "ok")
     return redirect(url_for("contacts.record_page", record_id=made), 303)
 
 

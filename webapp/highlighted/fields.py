@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from webapp.languages import N_
+from webapp.languages import N_, listed
 from webapp.languages import gettext as _
 from webapp.modules import COMPANIES, CONTACTS, ORDERS, Module
-from webapp.sync.details import listed
 
 # As many as stand above the fold of a phone.
 MOST = 8

@@ -177,7 +177,7 @@ def read_list_query(
     chosen = {value.strip() for value in args.getlist("status")} - {""}
     statuses = tuple(status for status in Status if status in chosen)
     for value in sorted(chosen - set(Status)):
-        problems.append(f"There is no status “{_shortened(value)}”. The list is shown without it.")
+        problems.append(_("There is no status “%(value)s”. The list is shown without it.", value=_shortened(value)))
     own: dict[str, Any] = {}
     for first, last in of.RANGES:
         own |= _read_range(first, last, args, problems)
@@ -186,23 +186,37 @@ def read_list_query(
             continue
         value = args.get(name, "").strip()
         if value and value not in choices.get(name, ()):
-            problems.append(f"There is no {name} “{_shortened(value)}”. The list is shown without it.")
+            problems.append(
+                _(
+                    "There is no %(filter)s “%(value)s”. The list is shown without it.",
+                    filter=name,
+                    value=_shortened(value),
+                )
+            )
         else:
             own[name] = value
     search = one_line(args.get("q", ""))
     if len(search) > _LONGEST_SEARCH:
-        problems.append(f"A search has {_LONGEST_SEARCH} characters at most. Only its beginning is used.")
+        problems.append(
+            _("A search has %(limit)s characters at most. Only its beginning is used.", limit=_LONGEST_SEARCH)
+        )
         search = search[:_LONGEST_SEARCH].strip()
     sort_name = args.get("sort", "").strip() or of.SORT
     if sort_name.removeprefix("-") not in of.SORTS:
-        usual = of.SORTS[of.SORT.removeprefix("-")].heading.lower()
-        problems.append(f"The list cannot be sorted by “{_shortened(sort_name)}”. It is sorted by {usual}.")
+        usual = _(of.SORTS[of.SORT.removeprefix("-")].heading)
+        problems.append(
+            _(
+                "The list cannot be sorted by “%(sort)s”. It is sorted by: %(usual)s.",
+                sort=_shortened(sort_name),
+                usual=usual,
+            )
+        )
         sort_name = of.SORT
     sort, descending = sort_name.removeprefix("-"), sort_name.startswith("-")
     token = args.get("after") or args.get("before")
     cursor = _read_cursor(token, of.SORTS[sort], backwards="after" not in args) if token else None
     if token and cursor is None:
-        problems.append("This page of the list does not exist. The list is shown from its beginning.")
+        problems.append(_("This page of the list does not exist. The list is shown from its beginning."))
     return of(
         statuses=statuses,
         search=search,

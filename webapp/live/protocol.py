@@ -11,8 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from webapp.companies.countries import country_name
+from webapp.companies.forms import TYPE_WORDS
 from webapp.connection.products import PRODUCTS
 from webapp.connection.sentences import banner, state_text, summary
+from webapp.languages import gettext
 from webapp.live.states import State
 from webapp.orders.amounts import amount_text
 from webapp.orders.phases import step
@@ -87,7 +89,7 @@ def _shown_record(kind: str, state: State, zone: tzinfo, now: datetime) -> dict[
         "status": STATUS_OF[reason],
         "reason": reason,
         "variant": variant(reason),
-        "label": mark(reason).label,
+        "label": gettext(mark(reason).label),
         "detail": sentence(kind, state["detail"], zone, now),
         "brief": brief(state["detail"], zone, now),
         "at": state["at"],
@@ -103,7 +105,8 @@ def shown_values(kind: str, state: State) -> dict[str, str]:
     values: dict[str, str] = state["values"]
     match kind:
         case "company":
-            return values | {"country": country_name(values["country"])}
+            type_ = TYPE_WORDS[values["type"]]
+            return values | {"country": country_name(values["country"]), "type": gettext(type_)}
         case "order":
             days = {name: day(date.fromisoformat(values[name])) for name in ("ordered_on", "valid_until")}
             amounts = {

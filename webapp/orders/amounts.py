@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Protocol
 
+from webapp.languages import number
+
 _CENT = Decimal("0.01")
 
 
@@ -81,11 +83,11 @@ def price_problem(lines: Sequence[Line]) -> PriceProblem | None:
     """The first thing that a person must mend before an order can be sent, None where its prices are valid."""
     if not lines:
         return PriceProblem("no_lines")
-    for number, line in enumerate(lines, start=1):
+    for place, line in enumerate(lines, start=1):
         if line.unit_price == 0:
-            return PriceProblem("no_price", number)
+            return PriceProblem("no_price", place)
         if line_amounts(line).net < 0:
-            return PriceProblem("discount_too_high", number)
+            return PriceProblem("discount_too_high", place)
     return None
 
 
@@ -133,8 +135,14 @@ def plain(number: Decimal) -> str:
 
 
 def amount_text(amount: Decimal) -> str:
-    """An amount as people read it: 1,234.50."""
-    return f"{amount:,.2f}"
+    """An amount as the reader writes it: 1,234.50."""
+    return number(amount, 2)
+
+
+def number_text(of: Decimal) -> str:
+    """A number as the reader writes it, without the zeros that say nothing: 12, 0.5, 0,5."""
+    text = plain(of)
+    return number(of, len(text.partition(".")[2]))
 
 
 def rounded(amount: Decimal) -> Decimal:

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from webapp.orders.amounts import LineValues, amount_text, totals
+from webapp.languages import N_, number
+from webapp.languages import gettext as _
+from webapp.orders.amounts import LineValues, amount_text, number_text, totals
 from webapp.text import clean_line, clean_lines, read_day
 
 # The most characters that a text may have; what Sage takes is less for some, and its connector says so for each order.
@@ -99,14 +101,23 @@ def clean_order_lines(raw: Sequence[Mapping[str, str]], shipping: Decimal = Deci
         if is_blank(one):
             continue
         line, wrong = _clean_line(one)
-        errors |= {(index, name): f"Line {index + 1}: {sentence}" for name, sentence in wrong.items()}
+        errors |= {
+            (index, name): _("Line %(number)s", number=index + 1) + f": {sentence}" for name, sentence in wrong.items()
+        }
         lines.append(line)
         kept.append(index)
     problem = ""
     if len(lines) > MOST_LINES:
-        problem = f"An order has {MOST_LINES} lines at most, not {len(lines)}: divide it into several orders."
+        problem = _(
+            "An order has %(limit)s lines at most, not %(lines)s: divide it into several orders.",
+            limit=MOST_LINES,
+            lines=len(lines),
+        )
     elif not errors and abs(totals(lines, shipping).total) > _HIGHEST_AMOUNT:
-        problem = f"The order comes to more than {amount_text(_HIGHEST_AMOUNT)}: check its quantities and prices."
+        problem = _(
+            "The order comes to more than %(limit)s: check its quantities and prices.",
+            limit=amount_text(_HIGHEST_AMOUNT),
+        )
     return CleanedLines(lines, kept, errors, problem)
 
 
@@ -115,35 +126,55 @@ def is_blank(raw: Mapping[str, str]) -> bool:
     return not any(raw.get(name, "").strip() for name in ("description", "unit_price", "discount"))
 
 
+# What is wrong with a number of a line.
+_NO_NUMBER = {
+    "quantity": N_("enter the quantity as a number above 0."),
+    "unit_price": N_("enter the price as a number from 0."),
+    "discount": N_("enter the discount as a number from 0."),
+    "tax_rate": N_("enter the tax as a number from 0."),
+}
+_TOO_HIGH = {
+    "quantity": N_("the quantity is too high: enter %(highest)s at most."),
+    "unit_price": N_("the price is too high: enter %(highest)s at most."),
+    "discount": N_("the discount is too high: enter %(highest)s at most."),
+    "tax_rate": N_("the tax is too high: enter %(highest)s at most."),
+}
+_TOO_EXACT = {
+    "quantity": N_("enter the quantity with three decimals at most."),
+    "unit_price": N_("enter the price with two decimals at most."),
+    "discount": N_("enter the discount with two decimals at most."),
+    "tax_rate": N_("enter the tax with three decimals at most."),
+}
+
+
 def _clean_line(raw: Mapping[str, str]) -> tuple[LineValues, dict[str, str]]:
     text = {name: clean_line(raw.get(name, "")) for name in _LINE_FIELDS}
     errors: dict[str, str] = {}
     if not text["description"]:
-        errors["description"] = "choose a product or write what is ordered."
+        errors["description"] = _("choose a product or write what is ordered.")
     elif len(text["description"]) > LIMITS["description"]:
-        errors["description"] = f"shorten the description to {LIMITS['description']} characters."
+        errors["description"] = _("shorten the description to %(limit)s characters.", limit=LIMITS["description"])
 
-    def number(name: str, words: str, places: int, highest: Decimal) -> Decimal:
+    def number(name: str, places: int, highest: Decimal) -> Decimal:
         if not text[name] and name != "quantity":
             return Decimal(0)
         found = read_number(text[name].removesuffix("%") if name == "tax_rate" else text[name])
         if found is None or found < 0 or (name == "quantity" and found == 0):
-            from_ = "above 0" if name == "quantity" else "from 0"
-            errors[name] = f"enter the {words} as a number {from_}."
+            errors[name] = _(_NO_NUMBER[name])
         elif found > highest:
-            errors[name] = f"the {words} is too high: enter {highest:,f} at most."
+            errors[name] = _(_TOO_HIGH[name], highest=number_text(highest))
         elif _places(found) > places:
-            errors[name] = f"enter the {words} with {'two' if places == 2 else 'three'} decimals at most."
+            errors[name] = _(_TOO_EXACT[name])
         else:
             return found
         return Decimal(0)
 
     line = LineValues(
         text["description"],
-        number("quantity", "quantity", 3, _HIGHEST_QUANTITY),
-        number("unit_price", "price", 2, _HIGHEST_AMOUNT),
-        number("discount", "discount", 2, _HIGHEST_AMOUNT),
-        number("tax_rate", "tax", 3, Decimal(100)),
+        number("quantity", 3, _HIGHEST_QUANTITY),
+        number("unit_price", 2, _HIGHEST_AMOUNT),
+        number("discount", 2, _HIGHEST_AMOUNT),
+        number("tax_rate", 3, Decimal(100)),
         int(raw["product_id"]) if raw.get("product_id") else None,
     )
     return line, errors
@@ -168,28 +199,38 @@ class CleanedHeader:
     errors: dict[str, str]
 
 
+_NO_DAY = {
+    "ordered_on": N_("Enter the date of the order as a day, such as 31/12/2026."),
+    "valid_until": N_("Enter the last day on which it holds as a day, such as 31/12/2026."),
+}
+
+
 def clean_order_header(raw: Mapping[str, str]) -> CleanedHeader:
     """Make the fields of an order clean that need no database. An empty number is one that the database gives."""
     values = {name: clean_line(raw.get(name, "")) for name in ("number", "ordered_on", "valid_until", "shipping")}
     values |= {name: "\n".join(clean_lines(raw.get(name, ""))) for name in ("notes", "internal_notes")}
     errors = {
-        name: f"It has {len(text):,} characters: shorten it to {LIMITS[name]:,}."
+        name: _(
+            "It has %(length)s characters: shorten it to %(limit)s.",
+            length=number(len(text)),
+            limit=number(LIMITS[name]),
+        )
         for name, text in values.items()
         if len(text) > LIMITS.get(name, len(text))
     }
-    for name, words in (("ordered_on", "date of the order"), ("valid_until", "last day on which it holds")):
+    for name, no_day in _NO_DAY.items():
         day = read_day(values[name])
         if day is None:
-            errors[name] = f"Enter the {words} as a day, such as 31/12/2026."
+            errors[name] = _(no_day)
         else:
             values[name] = day.isoformat()
     if not {"ordered_on", "valid_until"} & errors.keys() and values["valid_until"] < values["ordered_on"]:
-        errors["valid_until"] = "It would end before the date of the order: choose a later day."
+        errors["valid_until"] = _("It would end before the date of the order: choose a later day.")
     shipping = read_number(values["shipping"]) if values["shipping"] else Decimal(0)
     if shipping is None or not 0 <= shipping <= _HIGHEST_AMOUNT:
-        errors["shipping"] = "Enter the shipping as an amount from 0, or leave it empty."
+        errors["shipping"] = _("Enter the shipping as an amount from 0, or leave it empty.")
     elif _places(shipping) > 2:
-        errors["shipping"] = "Enter the shipping with two decimals at most."
+        errors["shipping"] = _("Enter the shipping with two decimals at most.")
     else:
         values["shipping"] = f"{shipping:.2f}"
     return CleanedHeader(values, errors)

@@ -15,6 +15,8 @@ from typing import ClassVar, Protocol, Self
 from werkzeug.datastructures import MultiDict
 
 from webapp.forms import Field, Form, Groups, by_name, read_form
+from webapp.languages import N_
+from webapp.languages import gettext as _
 from webapp.listing.query import AMOUNT, DAY, TIME, ListQuery, Sort, read_list_query
 from webapp.orders.amounts import Line, LineValues, amount_text, line_amounts, plain, totals
 from webapp.orders.changes import EDITABLE, STAYING
@@ -32,11 +34,11 @@ PHASES = dict(zip(("validating", "validated", "synchronising", "synchronised"), 
 
 # The orders that the list can have, as the address names them.
 SORTS = {
-    "number": Sort("Number"),
-    "company": Sort("Company"),
-    "ordered_on": Sort("Date", DAY, highest_first=True),
-    "total": Sort("Total", AMOUNT, highest_first=True),
-    "last_synchronised_at": Sort("Last synchronisation", TIME, highest_first=True),
+    "number": Sort(N_("Number")),
+    "company": Sort(N_("Company")),
+    "ordered_on": Sort(N_("Date"), DAY, highest_first=True),
+    "total": Sort(N_("Total"), AMOUNT, highest_first=True),
+    "last_synchronised_at": Sort(N_("Last synchronisation"), TIME, highest_first=True),
 }
 
 
@@ -78,36 +80,50 @@ def read_query(
 
 # The form in groups, in the order in which people fill it in. All lines together are one field: what others made of
 # them is kept or taken as a whole.
-_COMPANY = Field("company_id", "Company", kind="company", needed=True, live=None)
-_CONTACT = Field("contact_id", "Contact", kind="choice", hint="One of the company's contacts.", live=None)
-_OWNER = Field("owner_id", "Owner", kind="choice", live="owner")
+_COMPANY = Field("company_id", N_("Company"), kind="company", needed=True, live=None)
+_CONTACT = Field("contact_id", N_("Contact"), kind="choice", hint=N_("One of the company's contacts."), live=None)
+_OWNER = Field("owner_id", N_("Owner"), kind="choice", live="owner")
 _INTERNAL_NOTES = Field(
     "internal_notes",
-    "Internal notes",
+    N_("Internal notes"),
     kind="long",
-    hint="For colleagues only. They are not sent to Sage.",
+    hint=N_("For colleagues only. They are not sent to Sage."),
     limit=LIMITS["internal_notes"],
     live=None,
 )
 GROUPS: Groups = (
     (
-        "Order",
+        N_("Order"),
         (
             _COMPANY,
             _CONTACT,
             _OWNER,
-            Field("number", "Number", hint="Unique. A new order without one gets the next.", limit=LIMITS["number"]),
-            Field("ordered_on", "Date", kind="date", live="ordered_on"),
             Field(
-                "valid_until", "Valid until", kind="date", hint="The last day on which it holds.", live="valid_until"
+                "number",
+                N_("Number"),
+                hint=N_("Unique. A new order without one gets the next."),
+                limit=LIMITS["number"],
+            ),
+            Field("ordered_on", N_("Date"), kind="date", live="ordered_on"),
+            Field(
+                "valid_until",
+                N_("Valid until"),
+                kind="date",
+                hint=N_("The last day on which it holds."),
+                live="valid_until",
             ),
         ),
     ),
-    ("Lines", (Field("lines", "Lines", kind="lines", live="total"), Field("shipping", "Shipping", live="shipping"))),
     (
-        "Notes",
+        N_("Lines"),
+        (Field("lines", N_("Lines"), kind="lines", live="total"), Field("shipping", N_("Shipping"), live="shipping")),
+    ),
+    (
+        N_("Notes"),
         (
-            Field("notes", "Notes", kind="long", hint="Sage shows them on the document.", limit=LIMITS["notes"]),
+            Field(
+                "notes", N_("Notes"), kind="long", hint=N_("Sage shows them on the document."), limit=LIMITS["notes"]
+            ),
             _INTERNAL_NOTES,
         ),
     ),
@@ -115,10 +131,10 @@ GROUPS: Groups = (
 FIELDS = by_name(GROUPS)
 
 # Why another company cannot be chosen later.
-STAYS_WITH_COMPANY = "An order stays with its company."
+STAYS_WITH_COMPANY = N_("An order stays with its company.")
 
 # What can still be edited when Sage has the order.
-STAYING_GROUPS: Groups = (("Only here", (_CONTACT, _OWNER, _INTERNAL_NOTES)),)
+STAYING_GROUPS: Groups = ((N_("Only here"), (_CONTACT, _OWNER, _INTERNAL_NOTES)),)
 
 # A line as it stands in the form: a text for each of these names, which the form repeats for each line.
 LINE_FIELDS = ("product_id", "description", "quantity", "unit_price", "discount", "tax_rate")
@@ -283,17 +299,17 @@ def read_order_form(
         header = clean_order_header(typed)
         values, errors = {**header.values, "lines": typed["lines"]}, dict(header.errors)
         for name, allowed, sentence in (
-            ("company_id", companies, "Search for the company of the order, then choose it."),
-            ("contact_id", {0, *contacts}, "This is no contact of the company. Choose another one, or nobody."),
-            ("owner_id", {0, *owners}, "This person no longer uses Synclight. Choose another owner."),
+            ("company_id", companies, _("Search for the company of the order, then choose it.")),
+            ("contact_id", {0, *contacts}, _("This is no contact of the company. Choose another one, or nobody.")),
+            ("owner_id", {0, *owners}, _("This person no longer uses Synclight. Choose another owner.")),
         ):
             values[name] = typed[name].strip()
             if (values[name] or "0") not in {str(one) for one in allowed}:
                 errors[name] = sentence
         if stored["number"] and not values["number"]:
-            errors["number"] = f"Every order needs a number. It was {stored['number']}."
+            errors["number"] = _("Every order needs a number. It was %(number)s.", number=stored["number"])
         if cleaned.problem or cleaned.errors:
-            errors["lines"] = cleaned.problem or "Some lines are not complete."
+            errors["lines"] = cleaned.problem or _("Some lines are not complete.")
         return _Cleaned(values, errors)
 
     read = read_form(FIELDS, sent, stored, clean, {"company_id": STAYS_WITH_COMPANY} if stored["company_id"] else None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from webapp.languages import N_
 from webapp.orders.models import CONFIRMED, VALIDATED
 from webapp.status import STATUS_OF, Reason, Status
 
-STEPS = ("Validating prices", "Prices validated", "Synchronising", "Synchronised with Sage")
+STEPS = (N_("Validating prices"), N_("Prices validated"), N_("Synchronising"), N_("Synchronised with Sage"))
 
 
 def step(phase: str, reason: Reason) -> int:

@@ -21,9 +21,11 @@ from webapp.companies.queries import company_names, named_companies, owner_names
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Difference, Form, merged
+from webapp.languages import N_
+from webapp.languages import gettext as _
 from webapp.modules import ORDERS
 from webapp.orders import forms
-from webapp.orders.amounts import amount_text, line_amounts, plain, read_lines
+from webapp.orders.amounts import amount_text, line_amounts, number_text, read_lines
 from webapp.orders.changes import confirm_order, create_order, edit_order, is_closed
 from webapp.orders.models import CONFIRMED, Order
 from webapp.orders.phases import STEPS, step
@@ -52,8 +54,19 @@ _ONE = "/<int(max=9223372036854775807):record_id>"
 _REDRAWN_BY = ("add", "remove", "again")
 
 # Why an order is closed, by the reason of its status; of any other one, Sage has it.
-_ON_ITS_WAY = "This order is being sent to Sage this moment"
-_CLOSED_WHILE = {Reason.RUNNING: _ON_ITS_WAY, Reason.OUTCOME_UNKNOWN: "Sage may have this order"}
+_CLOSED_WHILE = {
+    Reason.RUNNING: N_(
+        "This order is being sent to Sage this moment: its lines, dates, number and notes are changed there. "
+        "Here you can edit what stays here."
+    ),
+    Reason.OUTCOME_UNKNOWN: N_(
+        "Sage may have this order: its lines, dates, number and notes are changed there. "
+        "Here you can edit what stays here."
+    ),
+}
+_CLOSED = N_(
+    "Sage has this order: its lines, dates, number and notes are changed there. Here you can edit what stays here."
+)
 
 
 @blueprint.get("")
@@ -118,11 +131,11 @@ def _shown_lines(lines: Sequence[Any]) -> list[dict[str, Any]]:
             {
                 "code": product.code if product else "",
                 "description": line.description,
-                "quantity": plain(line.quantity),
+                "quantity": number_text(line.quantity),
                 "unit": product.unit if product else "",
                 "unit_price": amount_text(line.unit_price) if line.unit_price else "",
                 "discount": amount_text(line.discount) if line.discount else "",
-                "tax_rate": f"{plain(line.tax_rate)} %" if line.tax_rate else "",
+                "tax_rate": f"{number_text(line.tax_rate)} %" if line.tax_rate else "",
                 "net": amount_text(amounts.net),
             }
         )
@@ -133,8 +146,7 @@ def _why_closed(order: Order) -> str:
     """Why only what stays here can be edited, empty where everything can."""
     if not is_closed(order):
         return ""
-    why = _CLOSED_WHILE.get(Reason(order.sync_reason), "Sage has this order")
-    return f"{why}: its lines, dates, number and notes are changed there. Here you can edit what stays here."
+    return _(_CLOSED_WHILE.get(Reason(order.sync_reason), _CLOSED))
 
 
 @blueprint.post(f"{_ONE}/confirm")
@@ -145,11 +157,11 @@ def confirm(record_id: int) -> ResponseReturnValue:
         order = _order(work.session, record_id, lock=True)
         if confirm_order(work, order, main_connection(work.session), user_id=signed_in_user().id):
             work.commit()
-            flash("It is sent to Sage now. This page shows the result by itself.", "ok")
+            flash(_("It is sent to Sage now. This page shows the result by itself."), "ok")
         elif order.phase == CONFIRMED:
-            flash("It was sent before. This page shows how far it has come.", "info")
+            flash(_("It was sent before. This page shows how far it has come."), "info")
         else:
-            flash("Its prices are not valid yet. Mend what the page names, then press again.", "error")
+            flash(_("Its prices are not valid yet. Mend what the page names, then press again."), "error")
     return redirect(url_for("orders.record_page", record_id=record_id), 303)
 
 
@@ -190,7 +202,7 @@ def create() -> ResponseReturnValue:
         if made is None:
             return _form_page(work.session, None, fields.typed, form.lines, form=_number_taken(form))
     if is_new:
-        flash("The order was added.", "ok")
+        flash(_("The order was added."), "ok")
     return redirect(url_for("orders.record_page", record_id=made), 303)
 
 
@@ -262,7 +274,7 @@ def _contacts(session: Session, companies: Mapping[str, str]) -> dict[int, str]:
 
 
 def _number_taken(form: forms.OrderForm) -> forms.OrderForm:
-    return form.with_error("number", "Another order has this number. Choose a different one.")
+    return form.with_error("number", _("Another order has this number. Choose a different one."))
 
 
 def _form_page(
@@ -290,8 +302,8 @@ def _form_page(
         typed,
         {
             "company_id": list(companies.items()),
-            "contact_id": [("", "Nobody"), *((str(id_), name) for id_, name in contacts.items())],
-            "owner_id": [("", "Nobody"), *((str(id_), name) for id_, name in owner_names(session).items())],
+            "contact_id": [("", _("Nobody")), *((str(id_), name) for id_, name in contacts.items())],
+            "owner_id": [("", _("Nobody")), *((str(id_), name) for id_, name in owner_names(session).items())],
             **forms.words_of(typed, before, stored),
         },
         stored=stored,

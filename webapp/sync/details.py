@@ -9,45 +9,183 @@ from __future__ import annotations
 from datetime import date, datetime, tzinfo
 from typing import Any
 
+from webapp.languages import N_, language, listed, month, ngettext
+from webapp.languages import gettext as _
+
 # What a field of a record is called on the screen.
 FIELD_NAMES = {
-    "name": "name",
-    "code": "code",
-    "country": "country",
-    "email": "e-mail",
-    "phone": "phone",
-    "tax_number": "tax number",
-    "address_line_1": "address line 1",
-    "address_line_2": "address line 2",
-    "city": "city",
-    "region": "region",
-    "postal_code": "postal code",
-    "notes": "notes",
-    "role": "role",
-    "mobile": "mobile",
-    "number": "number",
-    "ordered_on": "date",
-    "valid_until": "last day",
-    "shipping": "shipping",
-    "lines": "lines",
+    "name": N_("name"),
+    "code": N_("code"),
+    "country": N_("country"),
+    "email": N_("e-mail"),
+    "phone": N_("phone"),
+    "tax_number": N_("tax number"),
+    "address_line_1": N_("address line 1"),
+    "address_line_2": N_("address line 2"),
+    "city": N_("city"),
+    "region": N_("region"),
+    "postal_code": N_("postal code"),
+    "notes": N_("notes"),
+    "role": N_("role"),
+    "mobile": N_("mobile"),
+    "number": N_("number"),
+    "ordered_on": N_("date"),
+    "valid_until": N_("last day"),
+    "shipping": N_("shipping"),
+    "lines": N_("lines"),
 }
-NOUNS = {"company": "company", "contact": "contact", "order": "order"}
-_SUBJECT = {"company": "the account", "contact": "the contact", "order": "the order"}
+_IN_STEP = {
+    # The product's own words for a company, in every language.
+    "company": N_("Synchronised: the account is correctly synchronised with Sage."),
+    "contact": N_("Synchronised: the contact is correctly synchronised with Sage."),
+    "order": N_("Synchronised: the order is correctly synchronised with Sage."),
+}
+
+# Sentences that name the kind of the record, by their code; a noun changes the words around it.
+_OF_KIND: dict[str, dict[str, str]] = {
+    "missing": {
+        "company": N_("Sage needs a %(field)s for this company. Add the %(field)s and save."),
+        "contact": N_("Sage needs a %(field)s for this contact. Add the %(field)s and save."),
+        "order": N_("Sage needs a %(field)s for this order. Add the %(field)s and save."),
+    },
+    "code_taken": {
+        "company": N_("Another customer in Sage already has the %(field)s %(value)s. Change the %(field)s and save."),
+        "contact": N_("Another contact in Sage already has the %(field)s %(value)s. Change the %(field)s and save."),
+        "order": N_("Another order in Sage already has the %(field)s %(value)s. Change the %(field)s and save."),
+    },
+    "code_in_use": {
+        "company": N_(
+            "Sage has the code %(value)s for this company, and another one here has it already. "
+            "Change the code of one of them, then ask an admin to resync this one."
+        ),
+        "contact": N_(
+            "Sage has the code %(value)s for this contact, and another one here has it already. "
+            "Change the code of one of them, then ask an admin to resync this one."
+        ),
+        "order": N_(
+            "Sage has the code %(value)s for this order, and another one here has it already. Change "
+            "the code of one of them, then ask an admin to resync this one."
+        ),
+    },
+    "code_doubled": {
+        "company": N_("Another company of this Sage company has the code %(value)s. Change the code and save."),
+        "contact": N_("Another contact of this Sage company has the code %(value)s. Change the code and save."),
+        "order": N_("Another order of this Sage company has the code %(value)s. Change the code and save."),
+    },
+    "number_in_use": {
+        "company": N_(
+            "Sage has the number %(value)s for this company, and another one here has it already. "
+            "Change the number of one of them, then ask an admin to resync this one."
+        ),
+        "contact": N_(
+            "Sage has the number %(value)s for this contact, and another one here has it already. "
+            "Change the number of one of them, then ask an admin to resync this one."
+        ),
+        "order": N_(
+            "Sage has the number %(value)s for this order, and another one here has it already. "
+            "Change the number of one of them, then ask an admin to resync this one."
+        ),
+    },
+    "not_stored": {
+        "company": N_("What Sage holds for this company is too long to be kept here. Shorten it in Sage."),
+        "contact": N_("What Sage holds for this contact is too long to be kept here. Shorten it in Sage."),
+        "order": N_("What Sage holds for this order is too long to be kept here. Shorten it in Sage."),
+    },
+    "refused": {
+        "company": N_("Sage refused this company. Correct it and save."),
+        "contact": N_("Sage refused this contact. Correct it and save."),
+        "order": N_("Sage refused this order. Correct it and save."),
+    },
+    "refused_field": {
+        "company": N_("Sage refused this company because of the %(field)s. Correct it and save."),
+        "contact": N_("Sage refused this contact because of the %(field)s. Correct it and save."),
+        "order": N_("Sage refused this order because of the %(field)s. Correct it and save."),
+    },
+    "gave_up": {
+        "company": N_("Sage did not accept this company after %(attempts)s tries. Ask an admin to resync it."),
+        "contact": N_("Sage did not accept this contact after %(attempts)s tries. Ask an admin to resync it."),
+        "order": N_("Sage did not accept this order after %(attempts)s tries. Ask an admin to resync it."),
+    },
+    "possible_duplicate": {
+        "company": N_(
+            "It may be the same company as %(names)s. If it is another one, an admin can resync it to send it."
+        ),
+        "contact": N_(
+            "It may be the same contact as %(names)s. If it is another one, an admin can resync it to send it."
+        ),
+        "order": N_("It may be the same order as %(names)s. If it is another one, an admin can resync it to send it."),
+    },
+    "deleted_in_sage": {
+        "company": N_("This company was deleted in Sage. An admin can restore it there or unlink it here."),
+        "contact": N_("This contact was deleted in Sage. An admin can restore it there or unlink it here."),
+        "order": N_("This order was deleted in Sage. An admin can restore it there or unlink it here."),
+    },
+    "excluded_with_company": {
+        "company": N_(
+            "The company of this company is a prospect. Change the company to customer to send both to Sage."
+        ),
+        "contact": N_(
+            "The company of this contact is a prospect. Change the company to customer to send both to Sage."
+        ),
+        "order": N_("The company of this order is a prospect. Change the company to customer to send both to Sage."),
+    },
+    "company_gone": {
+        "company": N_(
+            "The company of this company was deleted in Sage. An admin can restore it there or unlink it here."
+        ),
+        "contact": N_(
+            "The company of this contact was deleted in Sage. An admin can restore it there or unlink it here."
+        ),
+        "order": N_("The company of this order was deleted in Sage. An admin can restore it there or unlink it here."),
+    },
+    "company_refused": {
+        "company": N_("Sage takes no company for this company: it is no customer there, or its data were removed."),
+        "contact": N_("Sage takes no contact for this company: it is no customer there, or its data were removed."),
+        "order": N_("Sage takes no order for this company: it is no customer there, or its data were removed."),
+    },
+    "unlinked": {
+        "company": N_("This company is no longer linked to Sage. Resync it to link it again."),
+        "contact": N_("This contact is no longer linked to Sage. Resync it to link it again."),
+        "order": N_("This order is no longer linked to Sage. Resync it to link it again."),
+    },
+    "never_sent": {
+        "company": N_("This company is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."),
+        "contact": N_("This contact is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."),
+        "order": N_("This order is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."),
+    },
+    "other": {
+        "company": N_("The status of this company has changed. Open it again to see the details."),
+        "contact": N_("The status of this contact has changed. Open it again to see the details."),
+        "order": N_("The status of this order has changed. Open it again to see the details."),
+    },
+}
+
+
+def field_name(name: str) -> str:
+    """What a field is called inside a sentence."""
+    return _(FIELD_NAMES[name]) if name in FIELD_NAMES else name
+
+
+def field_label(name: str) -> str:
+    """What a field is called where it stands alone."""
+    text = field_name(name)
+    return text[:1].upper() + text[1:]
 
 
 def clock(moment: datetime, zone: tzinfo, now: datetime) -> str:
     """A time as people say it: 10:45 today, 21 Nov 10:45 on another day, with the year in another year."""
     local, today = moment.astimezone(zone), now.astimezone(zone)
+    at = local.strftime("%H:%M")
     if local.date() == today.date():
-        return local.strftime("%H:%M")
-    if local.year == today.year:
-        return f"{local.day} {local.strftime('%b %H:%M')}"
-    return f"{local.day} {local.strftime('%b %Y %H:%M')}"
+        return at
+    return f"{day(local.date(), with_year=local.year != today.year)} {at}"
 
 
-def day(when: date) -> str:
-    """A day as people read it: 4 Jul 1996."""
-    return f"{when.day} {when.strftime('%b %Y')}"
+def day(when: date, *, with_year: bool = True) -> str:
+    """A day as people read it: 4 Jul 1996, 4. Juli 1996, 4 juil. 1996; without the year where that is clear."""
+    point = "." if language() == "de" else ""
+    year = f" {when.year}" if with_year else ""
+    return f"{when.day}{point} {month(when.month)}{year}"
 
 
 def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
@@ -55,106 +193,107 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
 
     A code that is not known, as an older process may meet during an upgrade, gives a sentence that is always true.
     """
-    noun = NOUNS[kind]
-    field = FIELD_NAMES.get(detail.get("field", ""), detail.get("field", ""))
-    match detail.get("code"):
+    field = field_name(detail.get("field", ""))
+    code = detail.get("code", "")
+    match code:
         case "in_step":
-            return f"Synchronised: {_SUBJECT[kind]} is correctly synchronised with Sage."
+            return _(_IN_STEP[kind])
         case "queued":
-            return "Queued: it is sent to Sage next."
+            return _("Queued: it is sent to Sage next.")
         case "running":
-            return "Being compared with Sage now."
+            return _("Being compared with Sage now.")
         case "retrying":
             at = clock(datetime.fromisoformat(detail["at"]), zone, now)
-            return f"Sage did not accept it just now. Trying again at {at} ({detail['attempt']} of {detail['of']})."
+            return _(
+                "Sage did not accept it just now. Trying again at %(at)s (%(attempt)s of %(of)s).",
+                at=at,
+                attempt=detail["attempt"],
+                of=detail["of"],
+            )
         case "waiting_for_sage":
             return _waiting(detail, zone, now)
-        case "missing":
-            return f"Sage needs a {field} for this {noun}. Add the {field} and save."
         case "too_long":
-            return f"The {field} is too long for Sage: at most {detail['limit']} characters. Shorten it and save."
+            return _(
+                "The %(field)s is too long for Sage: at most %(limit)s characters. Shorten it and save.",
+                field=field,
+                limit=detail["limit"],
+            )
         case "malformed":
-            return f"Sage does not accept this {field}. Correct it and save."
+            return _("Sage does not accept this %(field)s. Correct it and save.", field=field)
         case "altered":
-            return f"Sage stored another {field} than the one that was sent. Check the {field} and save."
-        case "code_taken":
-            other = "customer" if kind == "company" else noun
-            return f"Another {other} in Sage already has the {field} {detail['value']}. Change the {field} and save."
-        case "code_in_use":
-            return (
-                f"Sage has the code {detail['value']} for this {noun}, and another one here has it already. "
-                "Change the code of one of them, then ask an admin to resync this one."
+            return _(
+                "Sage stored another %(field)s than the one that was sent. Check the %(field)s and save.", field=field
             )
-        case "code_doubled":
-            return f"Another {noun} of this Sage company has the code {detail['value']}. Change the code and save."
-        case "number_in_use":
-            return (
-                f"Sage has the number {detail['value']} for this {noun}, and another one here has it already. "
-                "Change the number of one of them, then ask an admin to resync this one."
-            )
-        case "not_stored":
-            return f"What Sage holds for this {noun} is too long to be kept here. Shorten it in Sage."
-        case "refused":
-            named = f" because of the {field}" if field else ""
-            return f"Sage refused this {noun}{named}. Correct it and save."
-        case "gave_up":
-            return f"Sage did not accept this {noun} after {detail['attempts']} tries. Ask an admin to resync it."
+        case "refused" if field:
+            return _of_kind("refused_field", kind, field=field)
         case "outcome_unknown":
-            return "Sage never said whether it took this change. Look it up in Sage, then ask an admin to resync it."
+            return _("Sage never said whether it took this change. Look it up in Sage, then ask an admin to resync it.")
         case "conflict":
-            names = listed([FIELD_NAMES.get(name, name) for name in detail["fields"]])
+            names = listed([field_name(name) for name in detail["fields"]])
             # An order that Sage has cannot be edited here.
-            also = "" if kind == "order" else ", or edit and save to keep what is here"
-            return f"Changed here and in Sage: {names}. Choose which to keep{also}."
+            if kind == "order":
+                return _("Changed here and in Sage: %(names)s. Choose which to keep.", names=names)
+            return _(
+                "Changed here and in Sage: %(names)s. Choose which to keep, or edit and save to keep what is here.",
+                names=names,
+            )
         case "possible_duplicate":
-            names = listed(detail["names"])
-            return f"It may be the same {noun} as {names}. If it is another one, an admin can resync it to send it."
-        case "deleted_in_sage":
-            return f"This {noun} was deleted in Sage. An admin can restore it there or unlink it here."
+            return _of_kind(code, kind, names=listed(detail["names"]))
         case "excluded":
-            return "This company is a prospect. Change it to customer to send it to Sage."
-        case "excluded_with_company":
-            return f"The company of this {noun} is a prospect. Change the company to customer to send both to Sage."
+            return _("This company is a prospect. Change it to customer to send it to Sage.")
         case "waiting_for_parent":
-            return f"Waiting for the company {detail['name']} to reach Sage first."
+            return _("Waiting for the company %(name)s to reach Sage first.", name=detail["name"])
         case "validated":
-            return "Its prices are validated. Press Synchronise with Sage to send it; it can be edited until then."
+            return _("Its prices are validated. Press Synchronise with Sage to send it; it can be edited until then.")
         case "no_lines":
-            return "It has no lines yet. Add what was ordered, and its prices are validated."
+            return _("It has no lines yet. Add what was ordered, and its prices are validated.")
         case "no_price":
-            return f"Line {detail['line']} has no price. Enter the price and save, and the prices are validated again."
+            return _(
+                "Line %(line)s has no price. Enter the price and save, and the prices are validated again.",
+                line=detail["line"],
+            )
         case "discount_too_high":
-            return f"The discount of line {detail['line']} is higher than the line itself. Lower it and save."
+            return _(
+                "The discount of line %(line)s is higher than the line itself. Lower it and save.", line=detail["line"]
+            )
         case "no_tax_rate":
-            return f"Sage has no tax rate of {detail['percentage']}% for the {field}. Change it to one that Sage has."
-        case "company_gone":
-            return f"The company of this {noun} was deleted in Sage. An admin can restore it there or unlink it here."
-        case "company_refused":
-            return f"Sage takes no {noun} for this company: it is no customer there, or its data were removed."
-        case "unlinked":
-            return f"This {noun} is no longer linked to Sage. Resync it to link it again."
-        case "never_sent":
-            return f"This {noun} is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."
+            return _(
+                "Sage has no tax rate of %(percentage)s%% for the %(field)s. Change it to one that Sage has.",
+                percentage=detail["percentage"],
+                field=field,
+            )
+        case "missing" | "code_taken":
+            return _of_kind(code, kind, field=field, value=detail.get("value", ""))
+        case "code_in_use" | "code_doubled" | "number_in_use":
+            return _of_kind(code, kind, value=detail["value"])
+        case "gave_up":
+            return _of_kind(code, kind, attempts=detail["attempts"])
+        case known if known in _OF_KIND:
+            return _of_kind(code, kind)
         case _:
-            return f"The status of this {noun} has changed. Open it again to see the details."
+            return _of_kind("other", kind)
+
+
+def _of_kind(code: str, kind: str, **values: object) -> str:
+    return _(_OF_KIND[code][kind], **values)
 
 
 def brief(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
     """What a list says in place of a time: few words for a pending record, no text where a time says it better."""
     match detail.get("code"):
         case "queued":
-            return "Queued"
+            return _("Queued")
         case "running":
-            return "Synchronising now"
+            return _("Synchronising now")
         case "retrying":
             at = clock(datetime.fromisoformat(detail["at"]), zone, now)
-            return f"Again at {at} ({detail['attempt']} of {detail['of']})"
+            return _("Again at %(at)s (%(attempt)s of %(of)s)", at=at, attempt=detail["attempt"], of=detail["of"])
         case "waiting_for_sage":
-            return "Waiting for Sage"
+            return _("Waiting for Sage")
         case "waiting_for_parent":
-            return "Waiting for its company"
+            return _("Waiting for its company")
         case "validated":
-            return "Ready to be sent"
+            return _("Ready to be sent")
         case _:
             return ""
 
@@ -163,24 +302,24 @@ def _waiting(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
     since = clock(datetime.fromisoformat(detail["since"]), zone, now)
     match detail["state"]:
         case "connecting":
-            return "Sage is not connected yet. It is sent as soon as an admin has connected Sage."
+            return _("Sage is not connected yet. It is sent as soon as an admin has connected Sage.")
         case "paused":
-            return "Synchronisation with Sage is paused. It is sent as soon as an admin resumes it."
+            return _("Synchronisation with Sage is paused. It is sent as soon as an admin resumes it.")
         case "authorise_again":
-            return f"Sage must be authorised again since {since}. It is sent as soon as an admin has done so."
+            return _(
+                "Sage must be authorised again since %(since)s. It is sent as soon as an admin has done so.",
+                since=since,
+            )
         case _:
-            return f"Sage cannot be reached since {since}; it is tried every {every(detail['every'])}."
+            return _(
+                "Sage cannot be reached since %(since)s; it is tried %(often)s.",
+                since=since,
+                often=every(detail["every"]),
+            )
 
 
 def every(seconds: int) -> str:
-    """A cycle as the word after "every": minute, 5 minutes, 2 seconds."""
-    if seconds == 60:
-        return "minute"
+    """A cycle as a sentence says it: every minute, every 5 minutes, every 2 seconds."""
     if seconds % 60 == 0:
-        return f"{seconds // 60} minutes"
-    return "second" if seconds == 1 else f"{seconds} seconds"
-
-
-def listed(names: list[str]) -> str:
-    """Names as a sentence lists them: name, city and phone."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return ngettext("every minute", "every %(num)s minutes", seconds // 60)
+    return ngettext("every second", "every %(num)s seconds", seconds)

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-from webapp.sync.details import FIELD_NAMES, listed, sentence
+from webapp.languages import N_, listed
+from webapp.languages import gettext as _
+from webapp.sync.details import field_name, sentence
 from webapp.sync.models import SyncEvent
 from webapp.zone import Glance
 
-# What a person did, by the cause that the event names.
+# What a person did, by the cause that the event names: said of somebody, and where nobody is known.
 _DEEDS = {
-    "edit": "Saved",
-    "import": "Imported",
-    "resync": "Resync asked for",
-    "restore": "Restore in Sage asked for",
-    "unlink": "Unlinked",
-    "choice": "Chosen between here and Sage",
-    "confirm": "Synchronise with Sage asked for",
+    "edit": (N_("Saved by %(who)s"), N_("Saved")),
+    "import": (N_("Imported by %(who)s"), N_("Imported")),
+    "resync": (N_("Resync asked for by %(who)s"), N_("Resync asked for")),
+    "restore": (N_("Restore in Sage asked for by %(who)s"), N_("Restore in Sage asked for")),
+    "unlink": (N_("Unlinked by %(who)s"), N_("Unlinked")),
+    "choice": (N_("Chosen between here and Sage by %(who)s"), N_("Chosen between here and Sage")),
+    "confirm": (N_("Synchronise with Sage asked for by %(who)s"), N_("Synchronise with Sage asked for")),
 }
 
 # What followed, by the code of the detail, for all that needs no sentence of its own.
 _RESULTS = {
-    "queued": "queued for Sage",
-    "running": "being compared with Sage",
-    "in_step": "in step with Sage",
-    "excluded": "kept out of Sage, because it is a prospect",
-    "excluded_with_company": "kept out of Sage, because its company is a prospect",
-    "validated": "prices validated",
-    "never_sent": "not sent, because no Sage company is connected",
-    "unlinked": "no longer linked to Sage",
+    "queued": N_("queued for Sage"),
+    "running": N_("being compared with Sage"),
+    "in_step": N_("in step with Sage"),
+    "excluded": N_("kept out of Sage, because it is a prospect"),
+    "excluded_with_company": N_("kept out of Sage, because its company is a prospect"),
+    "validated": N_("prices validated"),
+    "never_sent": N_("not sent, because no Sage company is connected"),
+    "unlinked": N_("no longer linked to Sage"),
 }
 
 
 def told(event: SyncEvent, who: str | None, reader: Glance) -> str:
     """What an event says to this reader; `who` is the name of the person who caused it, if one did."""
-    deed = _DEEDS.get(event.cause, "")
-    if deed and who:
-        deed = f"{deed} by {who}"
-    taken = event.detail.get("taken")
+    by_somebody, by_nobody = _DEEDS.get(event.cause, ("", ""))
+    deed = "" if not by_nobody else _(by_somebody, who=who) if who else _(by_nobody)
+    code, taken = event.detail.get("code", ""), event.detail.get("taken")
     if taken:
-        result = f"{listed([FIELD_NAMES.get(name, name) for name in taken])} taken from Sage"
+        result = _("%(fields)s taken from Sage", fields=listed([field_name(name) for name in taken]))
     else:
-        result = _RESULTS.get(event.detail.get("code", ""), "")
-    if event.cause == "connection" and event.detail.get("code") == "queued":
-        deed = "Sage answers again"
+        result = _(_RESULTS[code]) if code in _RESULTS else ""
+    if event.cause == "connection" and code == "queued":
+        deed = _("Sage answers again")
     elif event.cause == "sage" and not taken:
-        deed = "Seen in Sage"
+        deed = _("Seen in Sage")
     if not result:
         said = sentence(event.kind, event.detail, reader.zone, reader.now)
         return f"{deed}. {said}" if deed else said

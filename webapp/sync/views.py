@@ -13,6 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.connection.queries import main_connection
+from webapp.languages import N_
+from webapp.languages import gettext as _
 from webapp.services import services
 from webapp.status import Reason
 from webapp.sync.conflicts import Side, choose, lost_values, open_conflicts
@@ -29,9 +31,9 @@ blueprint = Blueprint(
 
 # What is said where a resync sends nothing, by the reason that says why.
 _NOT_SENT = {
-    Reason.EXCLUDED: "A prospect stays out of Sage. Change it to customer to send it there.",
-    Reason.NEVER_SENT: "No Sage company is connected yet, so there is nothing to compare with.",
-    Reason.WAITING_FOR_PARENT: "Its company has to reach Sage first. It follows by itself then.",
+    Reason.EXCLUDED: N_("A prospect stays out of Sage. Change it to customer to send it there."),
+    Reason.NEVER_SENT: N_("No Sage company is connected yet, so there is nothing to compare with."),
+    Reason.WAITING_FOR_PARENT: N_("Its company has to reach Sage first. It follows by itself then."),
 }
 
 
@@ -43,11 +45,11 @@ def resync_record(module: str, record_id: int) -> ResponseReturnValue:
         record = _locked(work.session, module, record_id)
         resync(work, [record.key], signed_in_user().id)
         if record.sync_detail["code"] in _STILL_HERE:
-            flash("It has not been sent to Sage yet. Press Synchronise with Sage to send it.", "info")
+            flash(_("It has not been sent to Sage yet. Press Synchronise with Sage to send it."), "info")
         elif not_sent := _NOT_SENT.get(Reason(record.sync_reason)):
-            flash(not_sent, "info")
+            flash(_(not_sent), "info")
         else:
-            flash("It is compared with Sage now. This page shows the result by itself.", "ok")
+            flash(_("It is compared with Sage now. This page shows the result by itself."), "ok")
     return _back(module, record_id)
 
 
@@ -64,19 +66,21 @@ def choose_values(module: str, record_id: int) -> ResponseReturnValue:
         fields = [conflict.field for conflict in open_conflicts(work.session, record)]
         choices = {field: request.form.get(field) for field in fields}
         if record.sync_reason != Reason.CONFLICT or not fields:
-            flash("There is nothing to choose any more.", "info")
+            flash(_("There is nothing to choose any more."), "info")
         elif not set(choices.values()) <= {"ours", "theirs"}:
-            flash("Choose one of the two values for each field, then save the choice.", "error")
+            flash(_("Choose one of the two values for each field, then save the choice."), "error")
         else:
             user_id = signed_in_user().id
             try:
                 choose(work, record, cast("dict[str, Side]", choices), user_id)
                 have_sent(work, record, main_connection(work.session), cause="choice", user_id=user_id)
                 work.commit()
-                flash("Your choice is saved and goes to Sage now.", "ok")
+                flash(_("Your choice is saved and goes to Sage now."), "ok")
             except IntegrityError:
                 # The code is the only value that two companies cannot share, and the number that two orders cannot.
-                flash("Another one here has the value that is in Sage. Change that one first, or keep yours.", "error")
+                flash(
+                    _("Another one here has the value that is in Sage. Change that one first, or keep yours."), "error"
+                )
     return _back(module, record_id)
 
 
@@ -89,16 +93,16 @@ def take_back(module: str, record_id: int) -> ResponseReturnValue:
         lost = {str(conflict.id): (conflict.field, value) for conflict, value in lost_values(work.session, record)}
         field, value = lost.get(request.form.get("conflict", ""), ("", ""))
         if not field or record.sync_reason == Reason.CONFLICT:
-            flash("This value cannot be taken back any more.", "info")
+            flash(_("This value cannot be taken back any more."), "info")
             return _back(module, record_id)
         record.take(field, value)
         user_id = signed_in_user().id
         try:
             have_sent(work, record, main_connection(work.session), cause="edit", user_id=user_id)
             work.commit()
-            flash("The value is back, and goes to Sage.", "ok")
+            flash(_("The value is back, and goes to Sage."), "ok")
         except IntegrityError:
-            flash("Another one here has this value by now. Change that one first.", "error")
+            flash(_("Another one here has this value by now. Change that one first."), "error")
     return _back(module, record_id)
 
 
@@ -114,11 +118,11 @@ def make_one_of_two(module: str, record_id: int) -> ResponseReturnValue:
         found = [find_record(work.session, key, lock=True) for key in keys]
         two = [one for one in found if one is not None and one.sync_reason == Reason.POSSIBLE_DUPLICATE]
         if len(two) != 2 or not can_be_one(two[0], two[1]):
-            flash("There is no doubt about these two any more.", "info")
+            flash(_("There is no doubt about these two any more."), "info")
             return _back(module, record_id)
         stays = make_one(work, two[0], two[1], main_connection(work.session), signed_in_user().id)
         work.commit()
-        flash("They are one now. It is compared with Sage.", "ok")
+        flash(_("They are one now. It is compared with Sage."), "ok")
     return _back(module, stays.id)
 
 

@@ -65,7 +65,7 @@ def is_translated(message: Message) -> bool:
 
 def _messages() -> Iterator[tuple[str, int, str | tuple[str, ...]]]:
     for folder, method in (("webapp", [("**.py", "python")]), ("templates", [("**.html", "jinja2.ext:babel_extract")])):
-        found = extract_from_dir(_ROOT / folder, method, _OPTIONS, _KEYWORDS)
+        found = extract_from_dir(_ROOT / folder, method, _OPTIONS, _KEYWORDS, directory_filter=lambda path: True)
         yield from ((f"{folder}/{name}", line, message) for name, line, message, *_ in found)
     for label in (*FILTER_TEXT.values(), *(mark_of(variant).label for variant in VARIANTS)):
         yield "", 0, label

@@ -21,6 +21,7 @@ from flask_login import LoginManager, current_user
 
 from webapp.db import Database, UnitOfWork
 from webapp.errors import send_again
+from webapp.languages import gettext as _
 from webapp.services import services
 from webapp.users.accounts import end_session
 from webapp.users.models import User
@@ -127,7 +128,7 @@ def _keep_session() -> None:
 def _sign_in_first() -> ResponseReturnValue:
     if request.method not in ("GET", "HEAD"):
         # What they typed must not be lost: the page holds it until they have signed in.
-        return send_again("You were signed out. Sign in again in another tab, then send this again.", 401)
+        return send_again(_("You were signed out. Sign in again in another tab, then send this again."), 401)
     target = url_for("users.sign_in_page", next=request.full_path.rstrip("?"))
     if "HX-Request" in request.headers:
         # The page to sign in has no frame, so that it cannot be swapped into one.

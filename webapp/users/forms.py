@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from webapp.languages import LANGUAGES
+from webapp.languages import LANGUAGES, N_
 from webapp.languages import gettext as _
 from webapp.users.models import ADMIN, SALES
 
-ROLES = {SALES: "Sales", ADMIN: "Admin"}
+ROLES = {SALES: N_("Sales"), ADMIN: N_("Admin")}
 
 # A person alone chooses it and nothing else protects the sign-in; the upper end keeps hashing cheap.
 SHORTEST_PASSWORD = 12
@@ -38,9 +38,9 @@ def check_person(raw: Mapping[str, str]) -> Checked:
     _check_name(checked, raw)
     email = checked.values["email"] = raw.get("email", "").strip()
     if not email:
-        checked.errors["email"] = "Enter an e-mail address."
+        checked.errors["email"] = _("Enter an e-mail address.")
     elif len(email) > _LONGEST_EMAIL or not _EMAIL.fullmatch(email):
-        checked.errors["email"] = "Enter an e-mail address such as name@example.com."
+        checked.errors["email"] = _("Enter an e-mail address such as name@example.com.")
     _check_role(checked, raw)
     _check_password(checked, raw, email)
     return checked
@@ -84,15 +84,15 @@ def own_path(raw: str) -> str | None:
 def _check_name(checked: Checked, raw: Mapping[str, str]) -> None:
     name = checked.values["name"] = " ".join(raw.get("name", "").split())
     if not name:
-        checked.errors["name"] = "Enter a name."
+        checked.errors["name"] = _("Enter a name.")
     elif len(name) > _LONGEST_NAME:
-        checked.errors["name"] = f"Shorten the name to {_LONGEST_NAME} letters."
+        checked.errors["name"] = _("Shorten the name to %(limit)s letters.", limit=_LONGEST_NAME)
 
 
 def _check_role(checked: Checked, raw: Mapping[str, str]) -> None:
     role = checked.values["role"] = raw.get("role", "")
     if role not in ROLES:
-        checked.errors["role"] = "Choose a role."
+        checked.errors["role"] = _("Choose a role.")
 
 
 def _check_password(checked: Checked, raw: Mapping[str, str], email: str) -> None:
@@ -104,11 +104,11 @@ def _check_password(checked: Checked, raw: Mapping[str, str], email: str) -> Non
 
 def _fault_of_password(password: str, email: str) -> str | None:
     if len(password) < SHORTEST_PASSWORD:
-        return f"Use at least {SHORTEST_PASSWORD} characters. A few words in a row are fine."
+        return _("Use at least %(limit)s characters. A few words in a row are fine.", limit=SHORTEST_PASSWORD)
     if len(password) > LONGEST_PASSWORD:
-        return f"Use at most {LONGEST_PASSWORD} characters."
+        return _("Use at most %(limit)s characters.", limit=LONGEST_PASSWORD)
     if password.strip().lower() == email.lower():
-        return "Use something other than the e-mail address."
+        return _("Use something other than the e-mail address.")
     if len(set(password)) < 4:
-        return "Use more than a few different characters."
+        return _("Use more than a few different characters.")
     return None

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from webapp.errors import send_again
 from webapp.frame import chosen_language, keep_language
+from webapp.languages import N_, ngettext, speak
 from webapp.languages import gettext as _
-from webapp.languages import speak
 from webapp.services import services
 from webapp.users import accounts, forms
 from webapp.users.access import (
@@ -32,10 +32,10 @@ blueprint = Blueprint("users", __name__)
 # Ids as the database counts them; a longer number is no address.
 _ONE = "/users/<int(max=9223372036854775807):user_id>"
 
-_REFUSED = "E-mail address or password is not right. Check both and try again."
-_TOO_OLD = "This page was open for a long time. Type your password once more."
-_NOT_PRESENT = "This is not your present password."
-_LAST_ADMIN = "This is the last admin. Make somebody else an admin first."
+_REFUSED = N_("E-mail address or password is not right. Check both and try again.")
+_TOO_OLD = N_("This page was open for a long time. Type your password once more.")
+_NOT_PRESENT = N_("This is not your present password.")
+_LAST_ADMIN = N_("This is the last admin. Make somebody else an admin first.")
 
 
 @blueprint.get("/login")
@@ -58,7 +58,7 @@ def sign_in() -> ResponseReturnValue:
         user = accounts.sign_in(work, email, password)
         work.commit()
     if user is None:
-        return _sign_in_page(_REFUSED, 422)
+        return _sign_in_page(_(_REFUSED), 422)
     throttle().give_back(email, address)
     begin_session(user)
     return redirect(_next(), 303)
@@ -81,8 +81,8 @@ def sign_out() -> ResponseReturnValue:
 def form_too_old(error: CSRFError) -> ResponseReturnValue:
     """The page to sign in may well have been open since yesterday: only the password is asked for again."""
     if request.endpoint == "users.sign_in":
-        return _sign_in_page(_TOO_OLD, 400)
-    return send_again("This page was open for a long time, so that its form is out of date.", 400)
+        return _sign_in_page(_(_TOO_OLD), 400)
+    return send_again(_("This page was open for a long time, so that its form is out of date."), 400)
 
 
 @blueprint.get("/me")
@@ -103,7 +103,7 @@ def change_own_name() -> ResponseReturnValue:
         user = _person(work.session, signed_in_user().id)
         accounts.rename_user(work, user, checked.values["name"], by=user.id)
         work.commit()
-    return _done("Your name was changed.", "users.profile")
+    return _done(_("Your name was changed."), "users.profile")
 
 
 @blueprint.post("/me/language")
@@ -137,7 +137,7 @@ def change_own_password() -> ResponseReturnValue:
         return _waiting(_profile(user, checked, 429), wait)
     checked = forms.check_password(request.form, user.email)
     if not is_password(user.password_hash, request.form.get("present_password", "")):
-        checked.errors["present_password"] = _NOT_PRESENT
+        checked.errors["present_password"] = _(_NOT_PRESENT)
     else:
         throttle().give_back(user.email, address)
     if checked.errors:
@@ -147,7 +147,7 @@ def change_own_password() -> ResponseReturnValue:
         accounts.set_password(work, user, checked.values["password"], by=user.id)
         work.commit()
     keep_own_session(user)
-    return _done("Your password was changed. Everywhere else you are signed out.", "users.profile")
+    return _done(_("Your password was changed. Everywhere else you are signed out."), "users.profile")
 
 
 @blueprint.get("/users")
@@ -180,9 +180,9 @@ def add_person() -> ResponseReturnValue:
             )
             work.commit()
     except accounts.EmailTaken:
-        checked.errors["email"] = "Somebody has this e-mail address already."
+        checked.errors["email"] = _("Somebody has this e-mail address already.")
         return _new_person(checked, 422)
-    return _done(f"{values['name']} was added. Tell them their password yourself.", "users.people_page")
+    return _done(_("%(name)s was added. Tell them their password yourself.", name=values["name"]), "users.people_page")
 
 
 @blueprint.get(_ONE)
@@ -204,11 +204,11 @@ def change_role(user_id: int) -> ResponseReturnValue:
             try:
                 accounts.change_role(work, user, checked.values["role"], by=signed_in_user().id)
             except accounts.LastAdmin:
-                checked.errors["role"] = _LAST_ADMIN
+                checked.errors["role"] = _(_LAST_ADMIN)
         if checked.errors:
             return _person_page(user, checked, 422)
         work.commit()
-    return _changed(user, f"{user.name} now has the role {forms.ROLES[user.role]}.")
+    return _changed(user, _("%(name)s now has the role %(role)s.", name=user.name, role=_(forms.ROLES[user.role])))
 
 
 @blueprint.post(f"{_ONE}/password")
@@ -222,7 +222,7 @@ def set_password(user_id: int) -> ResponseReturnValue:
             return _person_page(user, checked, 422)
         accounts.set_password(work, user, checked.values["password"], by=signed_in_user().id)
         work.commit()
-    return _changed(user, f"The password of {user.name} was set. Tell it to them yourself.")
+    return _changed(user, _("The password of %(name)s was set. Tell it to them yourself.", name=user.name))
 
 
 @blueprint.post(f"{_ONE}/disable")
@@ -234,9 +234,9 @@ def disable(user_id: int) -> ResponseReturnValue:
         try:
             accounts.disable_user(work, user, by=signed_in_user().id)
         except accounts.LastAdmin:
-            return _person_page(user, forms.Checked(errors={"active": _LAST_ADMIN}), 422)
+            return _person_page(user, forms.Checked(errors={"active": _(_LAST_ADMIN)}), 422)
         work.commit()
-    return _changed(user, f"{user.name} is disabled and cannot sign in.")
+    return _changed(user, _("%(name)s is disabled and cannot sign in.", name=user.name))
 
 
 @blueprint.post(f"{_ONE}/enable")
@@ -247,7 +247,7 @@ def enable(user_id: int) -> ResponseReturnValue:
         user = _person(work.session, user_id)
         accounts.enable_user(work, user, by=signed_in_user().id)
         work.commit()
-    return _changed(user, f"{user.name} can sign in again.")
+    return _changed(user, _("%(name)s can sign in again.", name=user.name))
 
 
 def _person(session: Session, user_id: int) -> User:
@@ -274,8 +274,17 @@ def _sign_in_page(error: str = "", status: int = 200) -> ResponseReturnValue:
 
 
 def _too_often(seconds: int) -> str:
-    wait = f"{seconds} seconds" if seconds < 100 else f"{round(seconds / 60)} minutes"
-    return f"Too many tries with a wrong password. Try again in {wait}."
+    if seconds < 100:
+        return ngettext(
+            "Too many tries with a wrong password. Try again in %(num)s second.",
+            "Too many tries with a wrong password. Try again in %(num)s seconds.",
+            seconds,
+        )
+    return ngettext(
+        "Too many tries with a wrong password. Try again in %(num)s minute.",
+        "Too many tries with a wrong password. Try again in %(num)s minutes.",
+        round(seconds / 60),
+    )
 
 
 def _waiting(page: ResponseReturnValue, seconds: int) -> ResponseReturnValue:
