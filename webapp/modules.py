@@ -27,8 +27,6 @@ class Words:
     all: str
     some: str
     on_page: str
-    shows_first: str
-    now_first: str
     count: tuple[str, str]
 
 
@@ -72,8 +70,6 @@ COMPANIES = Module(
         all=N_("All %(number)s companies"),
         some=N_("%(shown)s of %(all)s companies"),
         on_page=N_("%(number)s companies on this page"),
-        shows_first=N_("The page of each company shows these fields first, in this order, for everybody."),
-        now_first=N_("Each company shows these fields first from here on."),
         count=NN_("%(num)s company", "%(num)s companies"),
     ),
 )
@@ -98,8 +94,6 @@ CONTACTS = Module(
         all=N_("All %(number)s contacts"),
         some=N_("%(shown)s of %(all)s contacts"),
         on_page=N_("%(number)s contacts on this page"),
-        shows_first=N_("The page of each contact shows these fields first, in this order, for everybody."),
-        now_first=N_("Each contact shows these fields first from here on."),
         count=NN_("%(num)s contact", "%(num)s contacts"),
     ),
 )
@@ -124,8 +118,6 @@ ORDERS = Module(
         all=N_("All %(number)s orders"),
         some=N_("%(shown)s of %(all)s orders"),
         on_page=N_("%(number)s orders on this page"),
-        shows_first=N_("The page of each order shows these fields first, in this order, for everybody."),
-        now_first=N_("Each order shows these fields first from here on."),
         count=NN_("%(num)s order", "%(num)s orders"),
     ),
     named_by="number",
