@@ -92,7 +92,8 @@ class Tally:
 
 @dataclass
 class Reading:
-    """One kind while it is read: the newest change seen, the oldest one left for later, and all ids that came."""
+    """One kind while it is read: the newest change seen, the oldest one left for later, and of those that are read whole
+    all ids that came."""
 
     kind: Kind
     newest: datetime | None = None
@@ -103,7 +104,8 @@ class Reading:
         """Count a page as read."""
         times = [one.updated_at for one in page]
         self.newest = max([self.newest, *times] if self.newest else times, default=None)
-        self.ids.update(one.id for one in page)
+        if self.kind.read_whole:
+            self.ids.update(one.id for one in page)
 
     def leave(self, remote: RemoteRecord) -> None:
         """Leave a record for a later pull."""
