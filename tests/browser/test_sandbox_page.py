@@ -121,6 +121,34 @@ def test_a_person_edits_a_contact_person_and_a_quote_of_a_customer(sandbox: Sand
     page.goto(sandbox.origin)
     expect(page.locator(".ledger tbody tr").first).to_contain_text("Quote SQ-1 deleted")
 
+    # An invoice is made void instead, stays to be read, and keeps its customer.
+    lines = [{"description": "Chai", "quantity": "2", "unit_price": "18", "tax_rate_id": "GB_STANDARD"}]
+    paid = sandbox.add("sales_invoices", contact_id=customer, reference="10249", invoice_lines=lines)
+    sandbox.add("sales_invoices", contact_id=customer, reference="10250", invoice_lines=lines)
+    assert sandbox.edit(paid["id"], "sales_invoices", paid=True)["outstanding_amount"] == "0.0"
+    page.goto(f"{sandbox.origin}/customers/{customer}")
+    expect(page.locator("[data-invoice]").first).to_contain_text("SI-1 10249")
+    expect(page.locator("[data-invoice]").first).to_contain_text("Paid")
+    page.get_by_role("link", name="SI-2").click()
+    page.get_by_role("group", name="Chai").get_by_label("Quantity").fill("5")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("The invoice was saved.")
+    expect(page.locator("[data-invoice]").last).to_contain_text("108.00")
+    page.get_by_role("link", name="SI-2").click()
+    page.get_by_text("Make this invoice void").click()
+    page.get_by_role("button", name="Make void Invoice SI-2").click()
+    expect(page.get_by_role("status")).to_have_text("The invoice was made void.")
+    expect(page.locator("[data-invoice]").last).to_contain_text("Void")
+    page.get_by_role("link", name="SI-2").click()
+    expect(page.locator("details.danger")).to_have_count(0)
+    page.get_by_label("Notes").fill("Too late.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("This invoice is void and cannot be changed.")
+    page.goto(f"{sandbox.origin}/customers/{customer}")
+    page.get_by_text("Delete this customer").click()
+    page.get_by_role("button", name="Delete Alfreds Futterkiste").click()
+    expect(page.get_by_role("alert")).to_contain_text("A contact that has invoices cannot be deleted.")
+
 
 def test_what_cannot_be_saved_is_said_at_its_field_and_nothing_typed_is_lost(
     sandbox: SandboxProcess, page: Page

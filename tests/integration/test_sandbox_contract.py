@@ -163,7 +163,8 @@ def _live(sage: httpx2.Client) -> None:
     assert (read["total_amount"], read["quote_lines"][0]["product"]["id"]) == ("54.75", product["id"])
     late = {**made_quote, "idempotency_id": secrets.token_hex(16), "date": "1996-08-02"}
     assert sage.post("/sales_quotes", json={"sales_quote": late}).status_code == 422
-    for path in ("/contacts", "/addresses", "/contact_persons", "/sales_quotes"):
+    invoice = _live_of_an_invoice(sage, {**made_quote, "contact_id": made[1]["id"]})
+    for path in ("/contacts", "/addresses", "/contact_persons", "/sales_quotes", "/sales_invoices"):
         link: str | None = f"{path}?items_per_page=5&attributes=all"
         while link:
             link = sage.get(link).json()["$next"]
@@ -173,6 +174,7 @@ def _live(sage: httpx2.Client) -> None:
     assert sage.get(f"/contact_persons/{luc['id']}?nested_attributes=all").status_code == 200
     assert sage.post("/contacts", json=_contact("Doubled", reference="C1")).status_code == 422
     assert sage.get("/contacts/0").status_code == 404
+    assert sage.delete(f"/contacts/{invoice['contact']['id']}").status_code == 422
     assert sage.delete(f"/sales_quotes/{quote['id']}").status_code == 204
     assert sage.delete(f"/products/{product['id']}").status_code == 204
     assert sage.get(f"/sales_quotes/{quote['id']}").status_code == 404
@@ -183,3 +185,39 @@ def _live(sage: httpx2.Client) -> None:
         assert sage.get(f"{path}?deleted_since=2020-01-01T00:00:00Z&attributes=all").json()["$total"] >= 1
     for path in ("/businesses", "/businesses/lead", f"/businesses/{LEAD.id}", "/user"):
         assert sage.get(path).status_code == 200
+
+
+def _live_of_an_invoice(sage: httpx2.Client, quote: dict[str, Any]) -> dict[str, Any]:
+    """An invoice with the lines of a quote: made, changed, refused and made void. Returns what is left of it."""
+    body = {name: value for name, value in quote.items() if name not in ("expiry_date", "quote_lines")}
+    body |= {"idempotency_id": secrets.token_hex(16), "reference": "10248", "invoice_lines": quote["quote_lines"]}
+    made = sage.post("/sales_invoices", json={"sales_invoice": body}).json()
+    assert sage.post("/sales_invoices", json={"sales_invoice": body}).json() == made
+    path = f"/sales_invoices/{made['id']}"
+    assert (made["invoice_number"], made["status"]["id"], made["due_date"]) == ("SI-1", "UNPAID", "1996-08-03")
+    assert (made["total_amount"], made["outstanding_amount"]) == ("65.7", "65.7")
+
+    line = {**quote["quote_lines"][0], "quantity": 1, "tax_amount": 3.65}
+    changed = {"due_date": "1996-08-01", "invoice_lines": [line]}
+    assert sage.put(path, json={"sales_invoice": changed}).status_code == 200
+    read = sage.get(f"{path}?nested_attributes=all").json()
+    assert (read["due_date"], read["total_amount"], len(read["invoice_lines"])) == ("1996-08-01", "21.9", 1)
+    early = sage.put(path, json={"sales_invoice": {"due_date": "1996-07-03"}})
+    assert (early.status_code, early.json()[0]["$source"]) == (422, "due_date")
+    assert sage.get("/sales_invoices?search=1024&attributes=all").json()["$total"] == 1
+    assert sage.get(f"/sales_invoices?contact_id={quote['contact_id']}").json()["$total"] == 1
+
+    without = sage.delete(path)
+    assert (without.status_code, without.json()[0]["$source"]) == (422, "void_reason")
+    voided = sage.delete(path, params={"void_reason": "Ordered twice"}).json()
+    assert (voided["status"]["id"], voided["void_reason"], voided["editable"]) == ("VOID", "Ordered twice", False)
+    assert voided["outstanding_amount"] == "0.0"
+    assert sage.get(path).json()["status"]["id"] == "VOID"
+    assert sage.put(path, json={"sales_invoice": {"notes": "Too late"}}).status_code == 422
+    assert sage.delete(path, params={"void_reason": "Again"}).status_code == 422
+    assert sage.get("/sales_invoices?deleted_since=2020-01-01T00:00:00Z").json()["$total"] == 0
+
+    draft = {**body, "idempotency_id": secrets.token_hex(16), "status_id": "DRAFT"}
+    key = sage.post("/sales_invoices", json={"sales_invoice": draft}).json()["id"]
+    assert sage.delete(f"/sales_invoices/{key}").json()["status"]["id"] == "VOID"
+    return voided

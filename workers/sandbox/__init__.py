@@ -7,7 +7,7 @@ Sage and what the sandbox does cannot be wrong together. docs/sandbox.md says ho
 
     resources   what a body may hold, as data            rules     validation, paging, projection: no I/O
     reference   the fixed lists (countries, tax rates)   faults    what goes wrong on demand: no I/O
-    quotes      what a quote comes to: no I/O            forms     what people can edit: no I/O
+    documents   what a quote or an invoice comes to      forms     what people can edit: no I/O
     businesses  the two sets of books                    switches  where Sage's behaviour varies
     store       SQLite: records, ledger, tokens          books     what a write does, how a record is shown
     oauth       consent, tokens, rotation                api       the paths under /v3.1

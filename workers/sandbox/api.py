@@ -13,7 +13,7 @@ from workers.sandbox import reference
 from workers.sandbox.books import Books, Clock, Shown
 from workers.sandbox.businesses import BUSINESSES, BY_ID, LEAD, USER_ID, Business
 from workers.sandbox.oauth import OAuth
-from workers.sandbox.resources import RESOURCES, Resource
+from workers.sandbox.resources import RESOURCES, SALES_INVOICES, Resource
 from workers.sandbox.rules import (
     DEFAULT_PER_PAGE,
     IDEMPOTENCY_ID,
@@ -128,7 +128,7 @@ class Api:
         return (
             self._update(request, record, resource, echo)
             if request.method == "PUT"
-            else self._delete(record, resource, echo)
+            else self._delete(request, record, resource, echo)
         )
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -267,8 +267,13 @@ class Api:
             self._store.record_write(changed, "update", "api", body)
             return self._written(200, changed, echo)
 
-    def _delete(self, record: Record, resource: Resource, echo: dict[str, str]) -> Answer:
+    def _delete(self, request: Request, record: Record, resource: Resource, echo: dict[str, str]) -> Answer:
+        """An invoice is made void and given back; everything else is gone."""
         with self._store.transaction():
+            if resource is SALES_INVOICES:
+                voided = self._books(record.business).void(record, request.query.get("void_reason", ""))
+                self._store.record_write(voided, "delete", "api", {})
+                return self._written(200, voided, echo)
             self._books(record.business).delete(record)
             self._store.record_write(record, "delete", "api", {})
         return Answer(204, b"", {**_headers(), **echo})

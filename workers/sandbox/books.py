@@ -11,7 +11,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from workers.sandbox import quotes, reference
+from workers.sandbox import documents, reference
+from workers.sandbox.documents import DOCUMENTS, Document
 from workers.sandbox.resources import (
     ADDRESS_PART,
     ADDRESSES,
@@ -19,7 +20,7 @@ from workers.sandbox.resources import (
     CONTACTS,
     PERSON_PART,
     PRODUCTS,
-    SALES_QUOTES,
+    SALES_INVOICES,
     Fields,
     Resource,
 )
@@ -34,6 +35,7 @@ _PART_COLLECTIONS = {
     "delivery_address": "addresses",
     "main_contact_person": "contact_persons",
 }
+_LONGEST_REASON = 200
 _ADDRESS_DEFAULTS = {"main_address": ("Main Address", "SALES"), "delivery_address": ("Delivery Address", "DELIVERY")}
 
 
@@ -55,8 +57,8 @@ class Books:
             return self._create_contact(values)
         if resource is ADDRESSES:
             return self._create_address(values)
-        if resource is SALES_QUOTES:
-            return self._create_quote(values)
+        if resource.name in DOCUMENTS:
+            return self._create_document(resource, values)
         if resource is PRODUCTS:
             return self._insert(PRODUCTS.name, values, None)
         return self._create_person(values)
@@ -69,8 +71,8 @@ class Books:
         if resource is CONTACTS:
             return self._update_contact(record, body)
         values = self._checked(resource.fields, body, creating=False)
-        if resource is SALES_QUOTES:
-            return self._update_quote(record, values)
+        if resource.name in DOCUMENTS:
+            return self._update_document(record, values)
         if resource is ADDRESSES and values.get("contact_id", record.contact_id) != record.contact_id:
             raise invalid("An address stays with its contact.", "contact_id")
         if resource is CONTACT_PERSONS and "address_id" in values:
@@ -87,15 +89,18 @@ class Books:
     def delete(self, record: Record) -> None:
         """Leave a tombstone; a contact's addresses, persons and quotes go with it, and an address's persons.
 
-        Whether Sage lets a contact go that has quotes is not documented.
+        An invoice is not deleted but made void: see `void`. Whether Sage lets a contact go that has quotes is not
+        documented; one that has invoices stays.
 
-        Raises Refused (422) for a main address.
+        Raises Refused (422) for a main address, and for a contact with invoices.
         """
         gone = [record]
         if record.resource == CONTACTS.name:
+            if self._store.of_contact(record.id, SALES_INVOICES.name):
+                raise invalid("A contact that has invoices cannot be deleted.")
             for collection in ("addresses", "contact_persons", "sales_quotes"):
                 gone += self._store.of_contact(record.id, collection)
-        elif record.contact_id and record.resource != SALES_QUOTES.name:
+        elif record.contact_id and record.resource not in DOCUMENTS:
             contact = self._store.many([record.contact_id])[record.contact_id]
             if contact.state.get("main_address_id") == record.id:
                 raise invalid("The main address of a contact cannot be deleted.")
@@ -197,26 +202,58 @@ class Books:
         self._touch_contact(person)
         return person
 
-    def _create_quote(self, values: dict[str, Any]) -> Record:
+    def _create_document(self, resource: Resource, values: dict[str, Any]) -> Record:
+        kind = DOCUMENTS[resource.name]
         contact = self._customer(values["contact_id"])
-        counter = f"quotes of {self._business}"
+        counter = f"{kind.page} of {self._business}"
         number = (self._store.setting(counter) or 0) + 1
         self._store.keep_setting(counter, number)
-        named = {"quote_number": f"SQ-{number}", "contact_name": contact.state["name"], "status_id": "DRAFT"}
-        return self._insert(SALES_QUOTES.name, self._settled({**values, **named}, ()), contact.id)
+        named = {
+            kind.number: f"{kind.prefix}{number}",
+            "contact_name": contact.state["name"],
+            "status_id": values.get("status_id") or kind.first,
+            kind.until: values.get(kind.until) or documents.until_of(values["date"]),
+        }
+        return self._insert(resource.name, self._settled(kind, {**values, **named}, ()), contact.id)
 
-    def _update_quote(self, record: Record, values: dict[str, Any]) -> Record:
+    def _update_document(self, record: Record, values: dict[str, Any]) -> Record:
+        kind = DOCUMENTS[record.resource]
+        if not documents.is_open(record.state):
+            raise invalid(f"This {kind.noun} is {record.state['status_id'].lower()} and cannot be changed.")
         contact_id = values.get("contact_id", record.state["contact_id"])
         if contact_id != record.contact_id:
             values["contact_name"] = self._customer(contact_id).state["name"]
-        whole = self._settled({**record.state, **values}, record.state["quote_lines"])
+        given = {**record.state, **values}
+        given[kind.until] = given.get(kind.until) or documents.until_of(given["date"])
+        given["status_id"] = given.get("status_id") or record.state["status_id"]
+        whole = self._settled(kind, given, record.state[kind.lines])
         return self._change(replace(record, contact_id=contact_id), whole)
 
-    def _settled(self, quote: dict[str, Any], before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        problems = quotes.problems(quote)
+    def _settled(self, kind: Document, document: dict[str, Any], before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        problems = documents.problems(kind, document)
         if problems:
             raise Refused(422, *problems)
-        return {**quote, "quote_lines": quotes.settled(quote["quote_lines"], before, new_id)}
+        return {**document, kind.lines: documents.settled(document[kind.lines], before, new_id)}
+
+    def void(self, invoice: Record, reason: str) -> Record:
+        """Make an invoice void. It stays readable, with the reason, and changes no more.
+
+        Raises Refused (422) without a reason of at most 200 characters, which only a draft does without, and where the
+        invoice is paid or void already.
+        """
+        if not documents.is_open(invoice.state):
+            raise invalid(f"This invoice is {invoice.state['status_id'].lower()} and cannot be made void.")
+        if not reason.strip() and invoice.state["status_id"] != documents.DRAFT:
+            raise invalid("This field is required.", "void_reason")
+        if len(reason) > _LONGEST_REASON:
+            raise invalid(f"This field may be at most {_LONGEST_REASON} characters long.", "void_reason")
+        return self._change(invoice, {"status_id": documents.VOID, "void_reason": reason.strip() or None})
+
+    def pay(self, invoice: Record) -> Record:
+        """Take an invoice as paid in full. Raises Refused (422) for one that is a draft, or void."""
+        if invoice.state["status_id"] in (documents.DRAFT, documents.VOID):
+            raise invalid("Only an invoice that was issued and is not void can be paid.")
+        return self._change(invoice, {"status_id": documents.PAID})
 
     def _customer(self, contact_id: str) -> Record:
         """The contact that a sales document is for."""
@@ -296,15 +333,7 @@ _CONTACT_BLANKS: dict[str, Any] = dict.fromkeys(
         "cis_settings",
     )
 )
-_QUOTE_TEXTS = (
-    "quote_number",
-    "contact_name",
-    "date",
-    "expiry_date",
-    "reference",
-    "notes",
-    "terms_and_conditions",
-)
+_DOCUMENT_TEXTS = ("contact_name", "date", "reference", "notes", "terms_and_conditions")
 _NO_BANK = dict.fromkeys(("account_name", "account_number", "sort_code", "bic", "iban"))
 
 
@@ -348,10 +377,14 @@ class Shown:
         }
         if record.resource == "contacts":
             self._add_contact(shown, state, inside, known)
-        elif record.resource == "sales_quotes":
-            del shown["deleted_at"]
+        elif kind := DOCUMENTS.get(record.resource):
             shown["contact"] = inside(record.contact_id)
-            self._add_quote(shown, state, known, nested)
+            self._add_document(kind, shown, state, known, nested)
+            if kind is documents.INVOICE:
+                self._add_payments(shown, state)
+            else:
+                del shown["deleted_at"]
+                shown["invoice"] = None
         elif record.resource == "products":
             self._add_product(shown, state)
         elif record.resource == "addresses":
@@ -450,14 +483,15 @@ class Shown:
             for position, one in enumerate(state.get("sales_prices") or ())
         ]
 
-    def _add_quote(
+    def _add_document(
         self,
+        kind: Document,
         shown: dict[str, Any],
         state: Mapping[str, Any],
         known: Mapping[str, Record],
         nested: frozenset[str] | None,
     ) -> None:
-        lines, shipping, total = state["quote_lines"], quotes.shipping_of(state), quotes.total_of(state)
+        lines, shipping, total = state[kind.lines], documents.shipping_of(state), documents.total_of(kind, state)
         quantity = sum((Decimal(line["quantity"]) for line in lines), Decimal(0))
         discount = sum((Decimal(line.get("discount_amount") or 0) for line in lines), Decimal(0))
         amounts = {
@@ -469,24 +503,37 @@ class Shown:
             "tax_amount": total.tax,
             "total_amount": total.total,
         }
-        shown |= {name: state.get(name) for name in _QUOTE_TEXTS}
+        shown |= {name: state.get(name) for name in (*_DOCUMENT_TEXTS, kind.number, kind.until)}
         shown |= {name: self._amount(amount) for name, amount in amounts.items()}
-        # All quotes are in the currency of the business.
+        # All documents are in the currency of the business.
         shown |= {f"base_currency_{name}": self._amount(amount) for name, amount in amounts.items()}
         shown |= {
-            "links": [{"href": f"{self._origin}/quotes/{shown['id']}", "rel": "alternate", "type": "text/html"}],
-            "quote_number_prefix": "SQ-",
+            "links": [{"href": f"{self._origin}/{kind.page}/{shown['id']}", "rel": "alternate", "type": "text/html"}],
+            f"{kind.number}_prefix": kind.prefix,
             "shipping_tax_rate": reference.base("tax_rates", state.get("shipping_tax_rate_id")),
             "total_quantity": self._amount(quantity),
             "currency": reference.base("currencies", "GBP"),
             "exchange_rate": self._money("1.0"),
             "inverse_exchange_rate": self._money("1.0"),
             "status": {"id": state["status_id"], "displayed_as": state["status_id"].capitalize()},
-            "quote_lines": [self._line(line, known, nested) for line in lines],
-            "editable": True,
+            kind.lines: [self._line(line, known, nested) for line in lines],
+            "editable": documents.is_open(state),
             "sent": False,
             "sent_by_email": False,
-            "invoice": None,
+        }
+
+    def _add_payments(self, shown: dict[str, Any], state: Mapping[str, Any]) -> None:
+        total = documents.total_of(documents.INVOICE, state).total
+        paid = total if state["status_id"] == documents.PAID else Decimal(0)
+        # What is void is owed by nobody.
+        owed = Decimal(0) if state["status_id"] == documents.VOID else total - paid
+        shown |= {
+            "total_paid": self._amount(paid),
+            "payments_allocations_total_amount": self._amount(paid),
+            "outstanding_amount": self._amount(owed),
+            "base_currency_outstanding_amount": self._amount(owed),
+            "void_reason": state.get("void_reason"),
+            "original_quote_estimate": None,
         }
 
     def _line(
@@ -495,7 +542,7 @@ class Shown:
         shown = {"id": line["id"], "displayed_as": line["description"]}
         if nested is None:
             return shown
-        amounts = quotes.amounts_of(line)
+        amounts = documents.amounts_of(line)
         whole = {
             **shown,
             "description": line["description"],
@@ -525,7 +572,8 @@ def _pointers(record: Record) -> Iterable[str]:
     keys = [record.state.get(name) for name in names]
     if record.resource != CONTACT_PERSONS.name:
         keys.append(record.contact_id)
-    keys += [line.get("product_id") for line in record.state.get("quote_lines", ())]
+    if kind := DOCUMENTS.get(record.resource):
+        keys += [line.get("product_id") for line in record.state[kind.lines]]
     return [key for key in keys if key]
 
 
@@ -535,7 +583,7 @@ def _types(collection: str, state: Mapping[str, Any]) -> list[dict[str, str] | N
 
 def _base(record: Record) -> dict[str, Any]:
     state = record.state
-    shown = state.get("name") or state.get("quote_number") or state.get("description") or ""
+    shown = state.get("name") or documents.number_of(state) or state.get("description") or ""
     if record.resource == "contacts" and state.get("reference"):
         shown = f"{shown} ({state['reference']})"
     return {"id": record.id, "displayed_as": shown, "$path": f"/{record.resource}/{record.id}"}

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workers.sandbox.documents import DOCUMENTS
+
 Section = tuple[str, tuple[tuple[str, str], ...]]
 """A title, and names of fields with their labels. The names are those that Sandbox.edit takes."""
 
@@ -33,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
         ),
         Kind("persons", "contact_persons", "contact person", "It is deleted in Sage.", ("name",)),
         Kind("quotes", "sales_quotes", "quote", "It is deleted in Sage, which keeps no trace of it.", ()),
+        Kind("invoices", "sales_invoices", "invoice", "It is made void in Sage, which keeps it to be read.", ()),
     )
 }
 OF_COLLECTION: Mapping[str, Kind] = {one.collection: one for one in KINDS.values()}
@@ -73,19 +76,19 @@ _PERSON: tuple[Section, ...] = (
         ),
     ),
 )
-_QUOTE: Section = ("Quote", (("reference", "Reference"), ("notes", "Notes")))
+_OF_DOCUMENT = (("reference", "Reference"), ("notes", "Notes"))
 _OF_LINE = (("quantity", "Quantity"), ("unit_price", "Price"))
 
 
 def form_of(kind: Kind, shown: Mapping[str, Any] | None) -> tuple[Section, ...]:
-    """The form of a record, or of a new one. A quote has two fields for each of its lines: `quantity-0`, ..."""
+    """The form of a record, or of a new one. A quote or an invoice has two fields for each line: `quantity-0`, ..."""
     if kind.path == "customers":
         return _CUSTOMER
     if kind.path == "persons":
         return _PERSON
-    lines = shown["quote_lines"] if shown else []
+    lines = shown[DOCUMENTS[kind.collection].lines] if shown else []
     return (
-        _QUOTE,
+        (kind.noun.capitalize(), _OF_DOCUMENT),
         *(
             (line["description"], tuple((f"{name}-{position}", label) for name, label in _OF_LINE))
             for position, line in enumerate(lines)
@@ -95,10 +98,10 @@ def form_of(kind: Kind, shown: Mapping[str, Any] | None) -> tuple[Section, ...]:
 
 def values_of(kind: Kind, shown: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the form of a record."""
-    if kind.path == "quotes":
+    if document := DOCUMENTS.get(kind.collection):
         lines = {
             f"{name}-{position}": line[name]
-            for position, line in enumerate(shown["quote_lines"])
+            for position, line in enumerate(shown[document.lines])
             for name, _ in _OF_LINE
         }
         return {**shown, **lines}
@@ -111,21 +114,22 @@ def values_of(kind: Kind, shown: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes_of(kind: Kind, shown: Mapping[str, Any] | None, typed: Mapping[str, str]) -> dict[str, Any]:
-    """What Sandbox.edit takes for what somebody typed: a quote's lines in their order, each with what changes."""
-    if kind.path != "quotes" or shown is None:
+    """What Sandbox.edit takes for what somebody typed: the lines of a document in their order, each with what changes."""
+    document = DOCUMENTS.get(kind.collection)
+    if document is None or shown is None:
         return dict(typed)
     lines = [
         {name: typed[f"{name}-{position}"] for name, _ in _OF_LINE if f"{name}-{position}" in typed}
-        for position in range(len(shown["quote_lines"]))
+        for position in range(len(shown[document.lines]))
     ]
     whole = {name: value for name, value in typed.items() if name in ("reference", "notes")}
-    return {**whole, "quote_lines": lines} if any(lines) else whole
+    return {**whole, document.lines: lines} if any(lines) else whole
 
 
 def field_of(source: str) -> str:
     """The field of a form that Sage complains about; "" for a line, since Sage does not say which."""
     group, _, name = source.rpartition(".")
-    if group == "quote_lines":
+    if group in [one.lines for one in DOCUMENTS.values()]:
         return ""
     return "contact_name" if (group, name) == ("main_contact_person", "name") else name
 
@@ -134,4 +138,5 @@ def title_of(kind: Kind, shown: Mapping[str, Any] | None) -> str:
     """What a page about a record is called."""
     if shown is None:
         return f"New {kind.noun}"
-    return f"Quote {shown['quote_number']}" if kind.path == "quotes" else str(shown["name"])
+    document = DOCUMENTS.get(kind.collection)
+    return f"{kind.noun.capitalize()} {shown[document.number]}" if document else str(shown["name"])

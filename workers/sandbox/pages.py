@@ -17,6 +17,7 @@ from flask import Flask, Response, abort, jsonify, redirect, render_template, re
 from workers.sandbox import reference
 from workers.sandbox.admin import View, add_admin
 from workers.sandbox.businesses import BUSINESSES, BY_ID, LEAD
+from workers.sandbox.documents import DOCUMENTS, number_of
 from workers.sandbox.faults import KINDS, Fault, FaultError, Kind
 from workers.sandbox.forms import KINDS as KINDS_OF_RECORDS
 from workers.sandbox.forms import OF_COLLECTION, changes_of, field_of, form_of, title_of, values_of
@@ -92,6 +93,7 @@ _DONE = {
     **{f"created-{kind.path}": f"The {kind.noun} was added." for kind in KINDS_OF_RECORDS.values()},
     **{f"saved-{kind.path}": f"The {kind.noun} was saved." for kind in KINDS_OF_RECORDS.values()},
     **{f"deleted-{kind.path}": f"The {kind.noun} was deleted." for kind in KINDS_OF_RECORDS.values()},
+    "deleted-invoices": "The invoice was made void.",
     "fault-on": "The fault is switched on.",
     "fault-off": "The fault is switched off.",
     "faults-off": "All faults are switched off.",
@@ -182,7 +184,10 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
     def delete(path: str, key: str) -> View:
         kind = KINDS_OF_RECORDS[path]
         shown = _found(sandbox, kind, key)
-        sandbox.delete(kind.collection, key)
+        try:
+            sandbox.delete(kind.collection, key)
+        except Refused as error:
+            return _form_page(sandbox, kind, shown, values_of(kind, shown), said={"": error.problems[0].message}), 422
         return redirect(_back(shown, f"deleted-{path}"))
 
     @app.post("/faults")
@@ -262,7 +267,10 @@ def _form_page(
         said=said,
         customer=sandbox.one("contacts", shown["contact_id"]) if shown and "contact_id" in shown else None,
         persons=sandbox.of_contact(of_customer, "contact_persons") if of_customer else [],
-        quotes=sandbox.of_contact(of_customer, "sales_quotes") if of_customer else [],
+        documents=[
+            (one, sandbox.of_contact(of_customer, name) if of_customer else []) for name, one in DOCUMENTS.items()
+        ],
+        document=DOCUMENTS.get(kind.collection),
         countries=_countries(),
     )
 
@@ -293,7 +301,7 @@ def _told(sandbox: Sandbox, entries: list[dict[str, Any]]) -> list[dict[str, Any
                 **entry,
                 "verb": _VERBS[entry["operation"]],
                 "what": kind.noun.capitalize() if kind else _OTHERS[entry["resource"]],
-                "name": state.get("quote_number") or state.get("name") or state.get("description"),
+                "name": number_of(state) or state.get("name") or state.get("description"),
                 "path": kind.path if kind and record and record.deleted_at is None else None,
             }
         )

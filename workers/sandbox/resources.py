@@ -249,7 +249,7 @@ PRODUCTS = Resource(
     filters=("search",),
 )
 
-QUOTE_LINE: Fields = MappingProxyType(
+DOCUMENT_LINE: Fields = MappingProxyType(
     {
         # Sage's file names no length; a description is a text of the database.
         "description": Text(2000, required=True),
@@ -276,7 +276,7 @@ SALES_QUOTES = Resource(
             "terms_and_conditions": Text(2000),
             "shipping_net_amount": Money(),
             "shipping_tax_rate_id": Id("tax_rates"),
-            "quote_lines": Lines(QUOTE_LINE, required=True),
+            "quote_lines": Lines(DOCUMENT_LINE, required=True),
         }
     ),
     sequential=True,
@@ -284,6 +284,28 @@ SALES_QUOTES = Resource(
     tombstones=False,
 )
 
+# Sage's file asks for no quantity in the line of an invoice; what it takes an absent one for is not documented.
+SALES_INVOICES = Resource(
+    "sales_invoices",
+    "sales_invoice",
+    MappingProxyType(
+        {
+            "contact_id": Id("contacts", required=True),
+            "date": Day(required=True),
+            "due_date": Day(),
+            "reference": Text(25),
+            "notes": Text(2000),
+            "terms_and_conditions": Text(2000),
+            "shipping_net_amount": Money(),
+            "shipping_tax_rate_id": Id("tax_rates"),
+            "status_id": Choice(frozenset({"DRAFT", "UNPAID"})),
+            "invoice_lines": Lines(DOCUMENT_LINE, required=True),
+        }
+    ),
+    sequential=True,
+    filters=("contact_id", "search"),
+)
+
 RESOURCES: Mapping[str, Resource] = MappingProxyType(
-    {one.name: one for one in (CONTACTS, ADDRESSES, CONTACT_PERSONS, SALES_QUOTES, PRODUCTS)}
+    {one.name: one for one in (CONTACTS, ADDRESSES, CONTACT_PERSONS, SALES_QUOTES, SALES_INVOICES, PRODUCTS)}
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from workers.sandbox import faults, quotes, reference
+from workers.sandbox import documents, faults, reference
 from workers.sandbox.api import Answer, Api, Request
 from workers.sandbox.books import Books, Shown
 from workers.sandbox.businesses import BY_ID
@@ -25,6 +25,7 @@ from workers.sandbox.resources import (
     CONTACTS,
     PERSON_PART,
     RESOURCES,
+    SALES_INVOICES,
     SALES_QUOTES,
     Resource,
 )
@@ -33,7 +34,7 @@ from workers.sandbox.store import Filter, Record, Store
 from workers.sandbox.switches import Switches
 
 EVERYTHING = frozenset({"all"})
-PEOPLES = (CONTACTS.name, CONTACT_PERSONS.name, SALES_QUOTES.name)
+PEOPLES = (CONTACTS.name, CONTACT_PERSONS.name, SALES_QUOTES.name, SALES_INVOICES.name)
 """The collections that people write as well, on the page or through /_sandbox."""
 
 # A person edits one form; Sage keeps its fields in three records.
@@ -125,7 +126,8 @@ class Sandbox:
 
         Takes the fields of Sage's body. A customer also takes, flat, those of the form (`city`, `email`,
         `contact_name` for the person's name); the type is customer and the country the business's unless it is said. A
-        contact person takes `contact_id` in place of an address, and a quote needs no more than that and its lines.
+        contact person takes `contact_id` in place of an address, and a quote or an invoice needs no more than that and its
+        lines.
         Raises Refused (404 for an unknown business, 422).
         """
         if business not in BY_ID:
@@ -140,25 +142,30 @@ class Sandbox:
     def edit(self, name: str, key: str, fields: Mapping[str, Any]) -> Record:
         """Change a record as a person would; fields as in `create`.
 
-        The lines of a quote are given in their order, each with what changes of it. A contact may be made
-        unrecognisable with `gdpr_obfuscated`. Raises Refused (404 or 422).
+        The lines of a quote or an invoice are given in their order, each with what changes of it. A contact may be made
+        unrecognisable with `gdpr_obfuscated`, and an invoice paid with `paid`. Raises Refused (404 or 422).
         """
         resource, record = RESOURCES[name], self._live(name, key)
         body = self._of_person(record.business, resource, fields, record)
-        obfuscated = body.pop("gdpr_obfuscated", False)
+        obfuscated, paid = body.pop("gdpr_obfuscated", False), body.pop("paid", False)
         with self.store.transaction():
             books = self._books(record.business)
             changed = books.update(record, resource, body)
             if obfuscated:
                 changed = books.obfuscate(changed)
+            if paid and resource is SALES_INVOICES:
+                changed = books.pay(changed)
             self.store.record_write(changed, "update", "person", {resource.namespace: body})
         return changed
 
     def delete(self, name: str, key: str) -> None:
-        """Delete a record as a person would. Raises Refused (404)."""
+        """Delete a record as a person would, or make an invoice void. Raises Refused (404 or 422)."""
         record = self._live(name, key)
         with self.store.transaction():
-            self._books(record.business).delete(record)
+            if record.resource == SALES_INVOICES.name:
+                self._books(record.business).void(record, "Deleted by a person in Sage")
+            else:
+                self._books(record.business).delete(record)
             self.store.record_write(record, "delete", "person", {})
 
     def one(self, name: str, key: str) -> dict[str, Any]:
@@ -207,7 +214,9 @@ class Sandbox:
             return body
         if resource is CONTACT_PERSONS:
             return dict(fields) if record else self._new_person(fields)
-        return _quote(fields, record, datetime.fromtimestamp(self.now(), UTC).date())
+        return _document(
+            documents.DOCUMENTS[resource.name], fields, record, datetime.fromtimestamp(self.now(), UTC).date()
+        )
 
     def _new_person(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         contact = self._live(CONTACTS.name, str(fields.get("contact_id")))
@@ -243,14 +252,19 @@ def _oauth(status: int, value: Mapping[str, Any]) -> Answer:
     return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json", "Cache-Control": "no-store"})
 
 
-def _quote(fields: Mapping[str, Any], record: Record | None, today: date) -> dict[str, Any]:
-    """The body of a quote. Sage's own form fills in today, a month, the ledger account of sales and each line's tax."""
-    body = {} if record else {"date": today.isoformat(), "expiry_date": (today + timedelta(days=30)).isoformat()}
+def _document(
+    kind: documents.Document, fields: Mapping[str, Any], record: Record | None, today: date
+) -> dict[str, Any]:
+    """The body of a quote or an invoice.
+
+    Sage's own form fills in today, a month, the ledger account of sales and each line's tax.
+    """
+    body = {} if record else {"date": today.isoformat(), kind.until: (today + timedelta(days=30)).isoformat()}
     body |= json.loads(json.dumps(fields), parse_float=Decimal)
-    given = body.get("quote_lines")
+    given = body.get(kind.lines)
     if isinstance(given, list) and all(isinstance(one, dict) for one in given):
-        before = record.state["quote_lines"] if record else []
-        body["quote_lines"] = [
+        before = record.state[kind.lines] if record else []
+        body[kind.lines] = [
             _line(one, before[position] if position < len(before) else {}) for position, one in enumerate(given)
         ]
     return body
@@ -259,8 +273,8 @@ def _quote(fields: Mapping[str, Any], record: Record | None, today: date) -> dic
 def _line(given: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     whole = {"ledger_account_id": reference.account_id(4000), **before, **given}
     line = {name: value for name, value in whole.items() if name != "id"}
-    same = all(line.get(name) == before.get(name) for name in quotes.TAXED)
-    return line if same or "tax_amount" in given else quotes.with_tax(line)
+    same = all(line.get(name) == before.get(name) for name in documents.TAXED)
+    return line if same or "tax_amount" in given else documents.with_tax(line)
 
 
 def _grouped(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a sales quote comes to and what is wrong with one. Nothing here does I/O.
+"""What a sales quote or invoice comes to, what is wrong with one, and when it can change. Nothing here does I/O.
 
 Amounts are texts in Sage's form, "12.5", as the store keeps them; everything is rounded half up to two places.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -14,6 +15,31 @@ from workers.sandbox import reference
 from workers.sandbox.rules import Problem, amount, money
 
 _CENT = Decimal("0.01")
+
+DRAFT, UNPAID, PAID, VOID = "DRAFT", "UNPAID", "PAID", "VOID"
+"""The states of an invoice that the sandbox knows; Sage has more, of part payments and disputes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a quote and an invoice are called in. `until` is its last day, and `first` the status that it begins in."""
+
+    noun: str
+    lines: str
+    number: str
+    prefix: str
+    until: str
+    last_day: str
+    first: str
+    page: str
+
+
+QUOTE = Document("quote", "quote_lines", "quote_number", "SQ-", "expiry_date", "expiry date", DRAFT, "quotes")
+INVOICE = Document("invoice", "invoice_lines", "invoice_number", "SI-", "due_date", "due date", UNPAID, "invoices")
+DOCUMENTS: Mapping[str, Document] = {"sales_quotes": QUOTE, "sales_invoices": INVOICE}
+"""The collections that hold documents with lines."""
+
+_DAYS_TO_PAY = 30
 
 Line = Mapping[str, Any]
 """A line as a body holds it, checked."""
@@ -42,15 +68,15 @@ def amounts_of(line: Line) -> Amounts:
     return Amounts(gross_of(line) - _number(line, "discount_amount"), _number(line, "tax_amount"))
 
 
-def shipping_of(quote: Line) -> Amounts:
-    """The shipping of a quote; its tax Sage computes itself."""
-    net = _number(quote, "shipping_net_amount")
-    return Amounts(net, _tax(net, quote.get("shipping_tax_rate_id")))
+def shipping_of(document: Line) -> Amounts:
+    """The shipping of a document; its tax Sage computes itself."""
+    net = _number(document, "shipping_net_amount")
+    return Amounts(net, _tax(net, document.get("shipping_tax_rate_id")))
 
 
-def total_of(quote: Line) -> Amounts:
-    """A quote with its shipping."""
-    parts = [*map(amounts_of, quote["quote_lines"]), shipping_of(quote)]
+def total_of(kind: Document, document: Line) -> Amounts:
+    """A document with its shipping."""
+    parts = [*map(amounts_of, document[kind.lines]), shipping_of(document)]
     return Amounts(sum((one.net for one in parts), Decimal(0)), sum((one.tax for one in parts), Decimal(0)))
 
 
@@ -82,19 +108,34 @@ def with_tax(line: dict[str, Any]) -> dict[str, Any]:
     return {**line, "tax_amount": money(max(_tax(net, line.get("tax_rate_id")), Decimal(0)))}
 
 
-def problems(quote: Line) -> list[Problem]:
-    """What Sage refuses in a quote whose fields are each valid."""
+def problems(kind: Document, document: Line) -> list[Problem]:
+    """What Sage refuses in a document whose fields are each valid."""
     found = []
-    if quote["expiry_date"] < quote["date"]:
-        found.append(("The expiry date cannot be before the date.", "expiry_date"))
-    if _number(quote, "shipping_net_amount") and not quote.get("shipping_tax_rate_id"):
+    if document[kind.until] < document["date"]:
+        found.append((f"The {kind.last_day} cannot be before the date.", kind.until))
+    if _number(document, "shipping_net_amount") and not document.get("shipping_tax_rate_id"):
         found.append(("This field is required.", "shipping_tax_rate_id"))
-    for line in quote["quote_lines"]:
+    for line in document[kind.lines]:
         if Decimal(reference.percentage(line.get("tax_rate_id"))) > 0 and line.get("tax_amount") is None:
-            found.append(("This field is required.", "quote_lines.tax_amount"))
+            found.append(("This field is required.", f"{kind.lines}.tax_amount"))
         if _number(line, "discount_amount") > gross_of(line):
-            found.append(("The discount cannot be higher than the line.", "quote_lines.discount_amount"))
+            found.append(("The discount cannot be higher than the line.", f"{kind.lines}.discount_amount"))
     return [Problem("RecordInvalid", message, source) for message, source in found]
+
+
+def until_of(day: str) -> str:
+    """The last day of a document that was sent without one: Sage's file asks for that of a quote, not of an invoice."""
+    return (date.fromisoformat(day) + timedelta(days=_DAYS_TO_PAY)).isoformat()
+
+
+def number_of(state: Line) -> str | None:
+    """The number that Sage gave a document; None for what is none."""
+    return state.get(QUOTE.number) or state.get(INVOICE.number)
+
+
+def is_open(document: Line) -> bool:
+    """Whether a document can still be changed: one that is paid or void cannot."""
+    return document["status_id"] not in (PAID, VOID)
 
 
 def _tax(net: Decimal, tax_rate_id: str | None) -> Decimal:
