@@ -667,6 +667,27 @@ def test_a_create_is_recognised_after_sage_was_restarted(tmp_path: Path) -> None
         assert len(own.contacts()) == 1
 
 
+def test_all_addresses_are_read_only_for_many_persons_and_only_when_all_of_them_are(box: SandboxProcess) -> None:
+    begun = datetime.now(UTC) - timedelta(minutes=5)
+
+    def calls_for(since: datetime | None) -> tuple[int, int]:
+        """How many persons came, and how often addresses were asked for."""
+        before = box.requests().get("GET addresses", 0)
+        with accounting(box.base_url, token_of(box)) as sage:
+            came = sum(len(page) for page in sage.persons.changed(since))
+        return came, box.requests().get("GET addresses", 0) - before
+
+    with accounting(box.base_url, token_of(box)) as sage:
+        for number in range(7):
+            customer = box.add(name=f"Customer {number}", email=f"c{number}@example.com")
+            body = sage.persons.create_body({**PERSON, "name": f"Person {number}"}, uuid.uuid4().hex, customer["id"])
+            sage.persons.create(body)
+            if number == 1:
+                assert calls_for(None) == (2, 2), "each by itself"
+    assert calls_for(None) == (7, 1), "the list"
+    assert calls_for(begun) == (7, 7), "each by itself, since the list could be long"
+
+
 def test_the_main_person_of_a_customer_is_none_of_its_persons(box: SandboxProcess) -> None:
     with accounting(box.base_url, token_of(box)) as connector:
         made = connector.customers.create(connector.customers.create_body(CUSTOMER, uuid.uuid4().hex))
