@@ -227,7 +227,9 @@ def take_pages(stack: Stack, browser: Browser) -> None:
             page.context.close()
     page = sign_in(stack, browser, 1440, "light")
     page.goto(f"{stack.url}{pages(stack, page)['record']}")
-    page.pdf(path=OUT / "pages" / "print-of-a-record.pdf", format="A4")
+    page.set_viewport_size({"width": 794, "height": 1123})  # A4
+    page.emulate_media(media="print")
+    page.screenshot(path=OUT / "pages" / "record-printed.png", full_page=True)
     page.context.close()
 
 

@@ -215,10 +215,13 @@
       const control = form.elements[name];
       const value = was.dataset.raw ?? valueFor(control, now);
       if (value !== undefined && control?.matches?.(TEXTS)) {
-        item.append(
+        const actions = document.createElement("span");
+        actions.className = "notice-actions";
+        actions.append(
           button(texts.takeIt, () => settle(form, was, control, value, true), words.id),
           button(texts.keepMine, () => settle(form, was, control, value, false), words.id),
         );
+        item.append(actions);
       }
       items.push(item);
     }

@@ -121,6 +121,7 @@
     for (const list of own(view, "[data-step]")) showStep(list, Number(state.values?.[list.dataset.step]));
     for (const part of own(view, "[data-count]")) put(part, state.counts?.[part.dataset.count]);
     for (const time of own(view, "time[data-time]")) {
+      if (!(time.dataset.time in state)) continue; // Such as that of an event, which stays.
       time.setAttribute("datetime", state[time.dataset.time] ?? "");
       showTime(time);
     }

@@ -296,17 +296,6 @@ def test_pages_are_kept_nowhere_and_parts_apart(client: FlaskClient, sam: User) 
     assert "HX-Request" in headers["Vary"]
 
 
-def test_the_page_for_times_without_a_network_tells_nothing_of_anybody(client: FlaskClient, sam: User) -> None:
-    stranger = client.get("/offline").text
-    sign_in(client, sam)
-    assert client.get("/offline").text == stranger
-    worker = client.get("/sw.js")
-    assert worker.mimetype == "text/javascript"
-    assert worker.headers["Cache-Control"] == "no-store"
-    assert "/static/" in worker.text
-    assert "{{" not in worker.text
-
-
 def test_the_cookie_is_for_http_alone(client: FlaskClient, sam: User) -> None:
     cookie = sign_in(client, sam).headers["Set-Cookie"]
     assert cookie.startswith("synclight-8000=")
