@@ -158,6 +158,23 @@ def test_a_committed_change_comes_with_its_counters_and_its_connection(
         socket.wait_for(lambda: socket.states[connection]["waiting"] == waiting + 1)
 
 
+def test_each_socket_is_told_in_the_language_of_its_person(
+    web: WebProcesses, cookie: str, companies: list[Company], change: Callable[..., int]
+) -> None:
+    company = companies[0]
+    german, french = f"{cookie}; language=de", f"{cookie}; language=fr"
+    with LiveClient(web.url, german) as one, LiveClient(web.url, french) as other:
+        # In the answer to a watch, and in a frame.
+        one.watch({company.key: 0})
+        other.watch({company.key: company.version})
+        assert one.states[company.key]["values"]["country"] == "Deutschland"
+        version = change(company, Reason.QUEUED)
+        told = one.wait_for_version(company.key, version), other.wait_for_version(company.key, version)
+    assert [state["label"] for state in told] == ["Synchronisierung ausstehend", "Synchronisation en attente"]
+    assert told[0]["detail"].startswith("In der Warteschlange")
+    assert told[1]["detail"].startswith("En file d\u2019attente")
+
+
 def test_a_socket_gets_only_what_it_watches(
     web: WebProcesses, cookie: str, companies: list[Company], change: Callable[..., int]
 ) -> None:

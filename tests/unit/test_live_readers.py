@@ -89,6 +89,16 @@ def test_equal_frames_are_one_for_all_who_read_in_one_zone() -> None:
     assert sorted(sorted(sent([frame])) for frame in frames) == [["a", "b"], ["c"], ["d"]]
 
 
+def test_people_of_two_languages_get_frames_of_their_own() -> None:
+    readers = watching(a={"company:1": 1})
+    readers.add("b", 2, UTC, "de", Sink("b"))
+    readers.watch("b", {"company:1": 1})
+    readers.offer([state("company:1", 2)], 0.0)
+    frames = readers.take(0.0)
+    assert {(frame.language, *sent([frame])) for frame in frames} == {("en", "a"), ("de", "b")}
+    assert (readers.language("b"), readers.language("gone")) == ("de", "en")
+
+
 def test_a_new_watch_replaces_the_one_before() -> None:
     readers = watching(a={"company:1": 1})
     readers.watch("a", {"company:2": 1})
