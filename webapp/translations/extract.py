@@ -40,7 +40,11 @@ def updated(code: str) -> Catalog:
     """The catalogue of a language as it is after an update: exactly the texts of the screens."""
     with catalogue_path(code).open("rb") as file:
         held = read_po(file, locale=code)
-    result = Catalog(locale=code, project="Synclight", charset="utf-8", fuzzy=False)
+    # The day stays as it is: a catalogue changes only where its texts do.
+    day = held.creation_date
+    result = Catalog(
+        locale=code, project="Synclight", charset="utf-8", fuzzy=False, creation_date=day, revision_date=day
+    )
     for message in extract():
         if not message.id:
             continue
