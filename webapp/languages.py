@@ -109,6 +109,11 @@ def number(value: int | Decimal, places: int | None = None) -> str:
     return text.translate({ord(","): group, ord("."): point})
 
 
+def decimal_sign() -> str:
+    """What stands before the decimals of a number."""
+    return _signs(language())[1]
+
+
 def month(of: int) -> str:
     """The short name of a month from 1 to 12, as it stands in a date."""
     return months()[of - 1]

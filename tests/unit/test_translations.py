@@ -23,6 +23,9 @@ from webapp.languages import (
     number,
     speaking,
 )
+from webapp.orders.amounts import LineValues
+from webapp.orders.clean import clean_order_lines, read_number
+from webapp.orders.forms import typed_lines
 from webapp.sync.details import day, sentence
 from webapp.translations.extract import extract, is_translated, updated
 from webapp.zone import Glance
@@ -130,6 +133,36 @@ def test_a_person_chooses_else_the_browser_says() -> None:
     assert best("xx", ["pt-BR"]) == "pt"
     assert best("", ["nl"]) == best("", []) == ENGLISH
     assert LANGUAGES.keys() == LOCALES.keys()
+
+
+@pytest.mark.parametrize(
+    ("code", "typed", "meant"),
+    [
+        ("en", "1.234", "1.234"),
+        ("en", "1,234", "1234"),
+        ("de", "1.234", "1234"),
+        ("de", "1,234", "1.234"),
+        ("de", "1.234,50", "1234.50"),
+        ("de", "0.125", "0.125"),
+        ("de", "12.50", "12.50"),
+        ("es", "12.345", "12345"),
+        ("pt", "1,5", "1.5"),
+        ("fr", "1\u202f234,5", "1234.5"),
+        ("fr", "1.234", "1.234"),
+        ("fr", "1,234", "1.234"),
+    ],
+)
+def test_a_number_is_read_as_its_language_writes_it(code: str, typed: str, meant: str) -> None:
+    with speaking(code):
+        assert read_number(typed) == Decimal(meant)
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_a_line_that_is_opened_and_saved_stays_as_it_is(code: str) -> None:
+    line = LineValues("Chai", Decimal("1.125"), Decimal("1234.50"), Decimal("0.10"), Decimal("5.125"))
+    with speaking(code):
+        cleaned = clean_order_lines(typed_lines([line]))
+    assert (cleaned.lines, cleaned.errors) == ([line], {})
 
 
 def test_a_literal_percent_sign_is_one() -> None:

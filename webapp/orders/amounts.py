@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Protocol
 
-from webapp.languages import number
+from webapp.languages import decimal_sign, number
 
 _CENT = Decimal("0.01")
 
@@ -143,6 +143,11 @@ def number_text(of: Decimal) -> str:
     """A number as the reader writes it, without the zeros that say nothing: 12, 0.5, 0,5."""
     text = plain(of)
     return number(of, len(text.partition(".")[2]))
+
+
+def typed_number(text: str) -> str:
+    """A number of a database or of a calculation as the reader would type it: 0.5, 0,5; thousands are not divided."""
+    return text.replace(".", decimal_sign())
 
 
 def rounded(amount: Decimal) -> Decimal:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from webapp.languages import N_, number
+from webapp.languages import ENGLISH, N_, language, number
 from webapp.languages import gettext as _
 from webapp.orders.amounts import LineValues, amount_text, number_text, totals
 from webapp.text import clean_line, clean_lines, read_day
@@ -36,13 +36,18 @@ _CURRENCY_CODE = re.compile(r"^[A-Z]{3}(?=[\d\s.,-])|(?<=[\d\s.,])[A-Z]{3}$")
 _LINE_FIELDS = ("description", "quantity", "unit_price", "discount", "tax_rate")
 
 
+# Languages in which a point divides thousands.
+_POINT_GROUPS = frozenset({"de", "es", "pt"})
+
+
 def read_number(text: str) -> Decimal | None:
     """The number that a person means, None where it is none: 1,234.50 and 1.234,50, 1234,5, £12, 12.00 EUR, 1 234.
 
-    Where both a comma and a point stand, the last one begins the decimals. One comma with three digits behind it groups
-    thousands, as British people write them; one point always begins the decimals.
+    Where both a comma and a point stand, the last one begins the decimals. One of them alone with three digits behind it
+    is read as the reader's language writes numbers: 1,234 are thousands in English and decimals elsewhere, 1.234 are
+    thousands in German, Spanish and Portuguese.
     """
-    if _ORDINARY_NUMBER.fullmatch(text):
+    if _ORDINARY_NUMBER.fullmatch(text) and not _is_grouped(text):
         return Decimal(text)
     plain = _CURRENCY_CODE.sub("", text.strip().upper())
     plain = _GAPS.sub("", "".join(sign for sign in plain if unicodedata.category(sign) != "Sc"))
@@ -66,10 +71,15 @@ def _decimal_mark(digits: str) -> str:
     if comma >= 0 and point >= 0:
         return "," if comma > point else "."
     if point >= 0:
-        return "." if digits.count(".") == 1 else ""
-    if digits.count(",") != 1:
-        return ""
-    return "" if re.fullmatch(r"[1-9]\d{0,2},\d{3}", digits) else ","
+        return "." if digits.count(".") == 1 and not _is_grouped(digits) else ""
+    return "," if digits.count(",") == 1 and not _is_grouped(digits) else ""
+
+
+def _is_grouped(digits: str) -> bool:
+    """Whether the one comma or point in `digits` divides thousands."""
+    if not re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", digits):
+        return False
+    return language() == ENGLISH if "," in digits else language() in _POINT_GROUPS
 
 
 @dataclass(frozen=True)
