@@ -200,4 +200,27 @@
     event.preventDefault();
     showToast(texts.signedOut, () => location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`));
   });
+
+  // ---- Forms -------------------------------------------------------------------------------------------------------
+
+  // Most visits need no form, so that its script comes with the first one.
+  const careForForms = () => document.querySelector("[data-form]") && import("./forms.js");
+  document.addEventListener("htmx:after:swap", careForForms);
+  careForForms();
+
+  // Drafts belong to one person: whoever signs in removes what others left, and whoever signs out leaves nothing, in no
+  // tab. Browsers empty their storage at the server's word over TLS only.
+  function dropDrafts(except) {
+    for (const key of Object.keys(localStorage)) {
+      if (key.startsWith("draft:") && !(except && key.startsWith(except))) localStorage.removeItem(key);
+    }
+  }
+  dropDrafts(`draft:${document.body.dataset.user}:`);
+  const tabs = new BroadcastChannel("synclight");
+  tabs.onmessage = () => dropDrafts();
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches('[data-role="sign-out"]')) return;
+    dropDrafts();
+    tabs.postMessage("sign-out");
+  });
 })();

@@ -2,11 +2,8 @@
 // device and offered again, and what others change meanwhile is told field by field, to be taken or not.
 //
 // A draft is what the form held when it was last typed into. It is kept in the browser under its person's number, and is
-// gone once it is saved, discarded, or its person signs out: the answer to signing out empties the browser's storage, and
-// whoever signs in next removes what others left.
-"use strict";
+// gone once it is saved, discarded, or its person signs out: see static/js/app.js, which loads this with the first form.
 (() => {
-  const DRAFTS = "draft:";
   const KEEP_AFTER = 300;
 
   const texts = JSON.parse(document.querySelector('meta[name="texts"]').content);
@@ -77,7 +74,7 @@
 
   // ---- Drafts ------------------------------------------------------------------------------------------------------
 
-  const mine = `${DRAFTS}${document.body.dataset.user}:`;
+  const mine = `draft:${document.body.dataset.user}:`;
   const keyOf = (form) => mine + form.getAttribute("action");
   let keeping;
   let signingOut = false;
@@ -160,27 +157,13 @@
     if (!new URL(raw.url).pathname.startsWith("/login")) drop(ctx.sourceElement);
   });
 
-  function dropAll(except) {
-    for (const key of Object.keys(localStorage)) {
-      if (key.startsWith(DRAFTS) && !(except && key.startsWith(except))) localStorage.removeItem(key);
-    }
-  }
-  dropAll(mine);
-
-  // Whoever signs out leaves nothing, in no tab: a page that is left would keep its draft once more. Browsers empty their
-  // storage at the server's word over TLS only.
-  const tabs = new BroadcastChannel("synclight");
-  function forget() {
+  // Whoever signs out leaves nothing, in no tab (static/js/app.js): a page that is left would keep its draft once more.
+  function keepNothing() {
     signingOut = true;
     clearTimeout(keeping);
-    dropAll();
   }
-  tabs.onmessage = forget;
-  document.addEventListener("submit", (event) => {
-    if (!event.target.matches('[data-role="sign-out"]')) return;
-    forget();
-    tabs.postMessage("sign-out");
-  });
+  new BroadcastChannel("synclight").onmessage = keepNothing;
+  document.addEventListener("submit", (event) => event.target.matches('[data-role="sign-out"]') && keepNothing());
 
   // ---- Changed elsewhere -------------------------------------------------------------------------------------------
 
