@@ -203,8 +203,9 @@
 
   // ---- Forms -------------------------------------------------------------------------------------------------------
 
-  // Most visits need no form, so that its script comes with the first one.
-  const careForForms = () => document.querySelector("[data-form]") && import("./forms.js");
+  // Most visits need no form, so that its script comes with the first one, or with a record that can be edited. A page
+  // of a form that is opened by its address names it itself; a module runs once, however often it is asked for.
+  const careForForms = () => document.querySelector('[data-form], [data-role="edit"]') && import("./forms.js");
   document.addEventListener("htmx:after:swap", careForForms);
   careForForms();
 

@@ -52,7 +52,7 @@ from workers.engine import push as push_module
 from workers.engine.kinds import KINDS, fields_of
 from workers.sage.connector import OutcomeUnknown, Rejected, Transient
 
-STEPS = 22
+STEPS = 18
 FIELDS = {
     "company": ("name", "city", "phone", "email", "notes"),
     "contact": ("name", "role", "phone", "email"),
