@@ -830,3 +830,43 @@ def test_paused_means_paused(engine: Engine) -> None:
     engine.pull()
     assert engine.sage.calls == []
     assert engine.company(company_id).sync_status == "pending"
+
+
+def test_a_tombstone_that_never_came_is_found_when_all_customers_are_read(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.push()
+    engine.pull()
+    sage_id = engine.company(company_id).sage_id
+    assert sage_id
+    engine.sage.customers.delete(sage_id)
+    engine.sage.customers.tombstones.clear()
+    engine.pull()
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    a_day_passes(engine)
+    engine.pull()
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.DELETED_IN_SAGE
+
+
+def test_a_change_that_no_reading_showed_is_found_when_all_customers_are_read(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.push()
+    engine.pull()
+    sage_id = engine.company(company_id).sage_id
+    assert sage_id
+    later = datetime.now(UTC) + timedelta(seconds=2)
+    engine.sage.clock = lambda: later
+    engine.sage.customers.edit(sage_id, city="Leeds")
+    # As where pages shifted while they were read, for longer than the overlap.
+    engine.sql("UPDATE sync_cursor SET watermark = now() + interval '1 h' WHERE entity = 'customers'")
+    engine.pull()
+    assert engine.company(company_id).city == "Berlin"
+    a_day_passes(engine)
+    engine.pull()
+    engine.push()
+    assert engine.company(company_id).city == "Leeds"
+
+
+def a_day_passes(engine: Engine) -> None:
+    engine.sql("UPDATE sync_cursor SET watermark = now() - interval '25 h' WHERE entity = 'customers, whole'")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sqlalchemy import ColumnElement, SQLColumnExpression, func
 from sqlalchemy.exc import DBAPIError
@@ -69,7 +70,8 @@ class Kind:
     `in_sage` is what a record is here because Sage has it.
     `company_id` is the column of its company, None for companies themselves.
     `in_columns` says that each field is a column of the same name, so that many records can be stored in one statement.
-    `read_whole` says that all of it is read now and then, to find what went without a tombstone.
+    `whole_every` is how often all of it is read, to find what went without a tombstone and what the readings of changes
+    have missed.
     """
 
     model: type[Synced]
@@ -87,7 +89,7 @@ class Kind:
     loads: tuple[ORMOption, ...] = ()
     company_id: SQLColumnExpression[int] | None = None
     in_columns: bool = True
-    read_whole: bool = False
+    whole_every: timedelta = timedelta(days=1)
 
     @property
     def name(self) -> str:
@@ -130,7 +132,7 @@ CONTACTS = Kind(
     ),
     sought=("email", "name"),
     company_id=Contact.company_id,
-    read_whole=True,
+    whole_every=timedelta(hours=1),
 )
 ORDERS = Kind(
     model=Order,
@@ -147,7 +149,7 @@ ORDERS = Kind(
     loads=(selectinload(Order.lines),),
     company_id=Order.company_id,
     in_columns=False,
-    read_whole=True,
+    whole_every=timedelta(hours=1),
 )
 # Parents first.
 KINDS = (COMPANIES, CONTACTS, ORDERS)

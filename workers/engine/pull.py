@@ -69,8 +69,6 @@ _ALONE_SECONDS = 120
 PAGE = 1_000
 # How often a pull says how far it has come.
 _PROGRESS_SECONDS = 1.0
-# Of what Sage keeps no tombstones, all is read once in this time. It finds what was left out earlier, too.
-WHOLE_EVERY = timedelta(hours=1)
 
 _CANDIDATES_AT_MOST = 50
 _READ_LATER = (Reason.QUEUED, Reason.WAITING_FOR_SAGE, Reason.RETRYING, Reason.WAITING_FOR_PARENT)
@@ -92,10 +90,10 @@ class Tally:
 
 @dataclass
 class Reading:
-    """One kind while it is read: the newest change seen, the oldest one left for later, and of those that are read whole
-    all ids that came."""
+    """One kind while it is read: the newest change seen, the oldest one left for later, and all ids where it is read whole."""
 
     kind: Kind
+    whole: bool
     newest: datetime | None = None
     left: datetime | None = None
     ids: set[str] = field(default_factory=set)
@@ -104,7 +102,7 @@ class Reading:
         """Count a page as read."""
         times = [one.updated_at for one in page]
         self.newest = max([self.newest, *times] if self.newest else times, default=None)
-        if self.kind.read_whole:
+        if self.whole:
             self.ids.update(one.id for one in page)
 
     def leave(self, remote: RemoteRecord) -> None:
@@ -247,9 +245,9 @@ def _read(
     """Take over what changed of one kind, and move its watermark when all of that was committed."""
     began = datetime.now(UTC)
     watermark = read_until.get(kind.cursor)
-    read_whole_at = read_until.get(_whole(kind)) if kind.read_whole else began
-    whole = watermark is None or read_whole_at is None or read_whole_at < began - WHOLE_EVERY
-    reading = Reading(kind)
+    read_whole_at = read_until.get(_whole(kind))
+    whole = watermark is None or read_whole_at is None or read_whole_at < began - kind.whole_every
+    reading = Reading(kind, whole)
     there = kind.collection(sage)
     # Deletions first: a record that was deleted and made anew must not be taken for a second one.
     if watermark is not None:
@@ -267,7 +265,7 @@ def _read(
             newest = min(newest, reading.left)
         # A time in the future would hide all that changes until then.
         _note_moment(work, connection_id, kind.cursor, min(newest, began))
-        if whole and kind.read_whole:
+        if whole:
             _note_moment(work, connection_id, _whole(kind), began)
             _have_missing_compared(work, connection_id, reading, began)
         work.commit()
