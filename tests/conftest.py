@@ -47,8 +47,8 @@ _CHROMIUM_FLAGS = [
 ]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put first the files that take long: those that run the whole product, then those that open a browser.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first the files that take long: the stories, those that run the whole product, those that open a browser.
 
     Several processes take one file after the other, in this order (`make test`), and a long one that is begun last
     would keep all of them waiting.
@@ -56,19 +56,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     fixtures: dict[Path, set[str]] = {}
     for item in items:
         fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
-    items.sort(key=lambda item: ("stack" not in fixtures[item.path], "browser" not in fixtures[item.path]))
-    for item in items if config.pluginmanager.hasplugin("xdist") else ():
-        # The tests of a file share what takes long to start. A story starts nothing, so any process may tell it.
-        if item.path.parent.name != "simulation" or "stack" in fixtures[item.path]:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests have found out: what they recorded as the property "said"."""
-    for report in terminalreporter.stats.get("passed", []):
-        for name, value in report.user_properties:
-            if name == "said":
-                terminalreporter.write_line(value)
+    items.sort(
+        key=lambda item: (
+            item.path.parent.name != "simulation",
+            "stack" not in fixtures[item.path],
+            "browser" not in fixtures[item.path],
+        )
+    )
 
 
 @contextmanager
