@@ -18,7 +18,7 @@ _TEXTS = frozenset({".css", ".js", ".svg", ".webmanifest"})
 
 
 def init_app(app: Flask, folder: Path) -> None:
-    """Serve `folder`; `url_for("static", filename=...)` makes the addresses.
+    """Serve `folder`; `static(filename)` makes the addresses in templates, `url_for("static", filename=...)` elsewhere.
 
     Files may name each other by relative addresses, because all share one hash. A file that is changed while the app
     runs is served, but under the address of before, where browsers do not ask for it again.
@@ -46,6 +46,8 @@ def init_app(app: Flask, folder: Path) -> None:
 
     app.add_url_rule("/static/<release_asked>/<path:filename>", "static", static)
     app.url_defaults(add_release)
+    # A page has some ten of these addresses, and their beginning never changes while the app runs.
+    app.jinja_env.globals["static"] = lambda filename: f"/static/{release}/{filename}"
 
 
 @lru_cache(maxsize=64)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, redirect, request, session, url_for
 from flask_login import current_user
+from jinja2.runtime import Macro
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response
 
@@ -48,14 +50,13 @@ def init_app(app: Flask) -> None:
         mark_variants=VARIANTS,
         filter_text=FILTER_TEXT,
         modules=MODULES,
+        theme=chosen_theme,
+        in_each_language=_in_each_language(),
     )
     app.add_template_filter(_age, "age")
     app.add_template_filter(_exact, "exact")
     app.add_template_filter(_until, "until")
     app.add_template_filter(_iso, "iso")
-    app.context_processor(
-        lambda: {"theme": chosen_theme(), "icon_sheet": url_for("static", filename="vendor/icons.svg")}
-    )
 
 
 def chosen_language(of_person: str = "") -> str:
@@ -96,6 +97,22 @@ def _tell_language(response: Response) -> Response:
         response.vary.update(("Accept-Language", "Cookie"))
         response.content_language.add(language())
     return response
+
+
+def _in_each_language() -> Callable[[Macro], Markup]:
+    """For macros that say the same on each page: what they say is made once for each language.
+
+    They have no arguments, and look at nothing of a request but its language.
+    """
+    said: dict[tuple[str, str], Markup] = {}
+
+    def say(macro: Macro) -> Markup:
+        key = (macro.name, language())
+        if key not in said:
+            said[key] = Markup(macro())  # noqa: S704
+        return said[key]
+
+    return say
 
 
 # Values are escaped; the messages are ours, and may hold markup.

@@ -4,10 +4,10 @@
 
 const PAGE = {{ url_for("offline.page")|tojson }};
 const NEEDED = [
-  {{ url_for("static", filename="css/app.css")|tojson }},
-  {{ url_for("static", filename="js/app.js")|tojson }},
-  {{ url_for("static", filename="icons/synclight.svg")|tojson }},
-  {{ url_for("static", filename="vendor/icons.svg")|tojson }},
+  {{ static("css/app.css")|tojson }},
+  {{ static("js/app.js")|tojson }},
+  {{ static("icons/synclight.svg")|tojson }},
+  {{ static("vendor/icons.svg")|tojson }},
 ];
 // Another release has other addresses, and so a shelf of its own.
 const SHELF = `shell:${NEEDED[0]}`;
