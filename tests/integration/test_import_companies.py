@@ -403,6 +403,16 @@ def test_nothing_of_an_import_is_left_in_the_pool(services: Services, run: Impor
         wait_until(lambda: connection.scalar(mine) == 0)
 
 
+def test_postgresql_knows_what_the_table_holds_after_the_first_batch(
+    services: Services, run: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.importing.run._BATCH", 2)
+    run("name\nAlder\nBirch\nCedar\n")
+    with services.database.engine.connect() as connection:
+        known = text("SELECT reltuples FROM pg_class WHERE oid = 'company'::regclass")
+        assert connection.scalar(known) == 2
+
+
 def test_a_file_without_names_says_what_it_has(run: Import) -> None:
     with pytest.raises(
         ImportRefused, match=r"No column .* holds the names of companies. Its columns are: city, zip. Call"

@@ -113,6 +113,7 @@ def import_companies(
 class _Companies(Kind):
     """See webapp.importing.run.Kind. `owners` maps e-mail addresses to ids of people."""
 
+    made = Company
     things = "companies"
     columns = COLUMNS
     labels = LABELS

@@ -121,6 +121,7 @@ def import_contacts(
 class _Contacts(Kind):
     """See webapp.importing.run.Kind."""
 
+    made = Contact
     things = "contacts"
     columns = COLUMNS
     labels = LABELS

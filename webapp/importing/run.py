@@ -24,7 +24,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from webapp.ahead import ahead
 from webapp.connection.models import Connection as Sage
 from webapp.connection.queries import main_connection
-from webapp.db import UnitOfWork
+from webapp.db import Base, UnitOfWork
 from webapp.importing.columns import Columns, recognise
 from webapp.importing.report import ImportReport
 from webapp.importing.table import DELIMITERS, ImportRefused
@@ -60,11 +60,12 @@ class Kind(ABC):
 
     `rows` is a temporary table of `tables` with the columns line, record_id (of the record that the row means) and
     refusal (why it is not taken, NULL where it is), and with those of `copied`, which take what `clean` gives. It must
-    be emptied by each commit. `things` are what it makes, in words. `connection_id` is the connection whose records it
-    is about, None where there is none.
+    be emptied by each commit. `made` is the model of what it makes, `things` the same in words. `connection_id` is the
+    connection whose records it is about, None where there is none.
     """
 
     connection_id: int | None
+    made: type[Base]
     things: str
     columns: Mapping[str, Sequence[str]]
     labels: Mapping[str, str]
@@ -212,11 +213,18 @@ def import_rows(
     report = ImportReport(**described(file, columns, kind.labels), things=kind.things, dry_run=dry_run)
     kind.tables.create_all(connection, checkfirst=False)
     connection.commit()
+    first = True
     for batch in ahead(batches(file, columns.used, kind.clean)):
         report.refused += batch.refused
         report.mended += batch.mended
         with Session(connection, expire_on_commit=False) as session:
             _import_batch(UnitOfWork(session, services.database.after_commit), kind, batch, report)
+        if first and not dry_run:
+            # PostgreSQL looks at what a table holds a while after it was filled. Until then it takes one connection's
+            # companies for few, and would go through all of them for each row.
+            connection.execute(text(f"ANALYZE {kind.made.__tablename__}"))
+            connection.commit()
+            first = False
         progress(report.file, batch.last_line, file.lines)
     report.refused.sort()
     return report

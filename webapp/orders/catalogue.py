@@ -128,6 +128,7 @@ class _Products(Kind):
 
     # Products belong to no connection.
     connection_id = None
+    made = Product
     things = "products"
     columns = PRODUCTS
     labels = PRODUCT_LABELS

@@ -197,6 +197,7 @@ def _note_lines(connection: Connection, report: LinesReport, orders: str) -> Non
 class _Orders(Kind):
     """See webapp.importing.run.Kind. `lines_file` is called so in sentences; `owners` maps e-mail addresses to ids."""
 
+    made = Order
     things = "orders"
     columns = ORDERS
     labels = ORDER_LABELS
