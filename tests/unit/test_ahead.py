@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.stack import wait_until
 from webapp.ahead import ahead
 
 
@@ -22,6 +23,20 @@ def test_the_next_item_is_made_while_one_is_in_use() -> None:
     assert next(read) == 1
     assert begun.wait(timeout=10)
     assert list(read) == [2]
+
+
+def test_no_more_are_made_than_asked_for() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(9):
+            made.append(number)
+            yield number
+
+    read = ahead(items(), most=3)
+    assert next(read) == 0
+    wait_until(lambda: made == [0, 1, 2, 3])
+    assert list(read) == list(range(1, 9))
 
 
 def test_an_error_comes_in_its_turn() -> None:

@@ -11,7 +11,7 @@ from webapp.ahead import ahead
 from workers.sage.accounting import customers, objects, persons, quotes
 from workers.sage.accounting.lists import MOST_PER_PAGE
 from workers.sage.accounting.objects import ids_of, part_of
-from workers.sage.accounting.records import Item, Records, Search, pages, path_of
+from workers.sage.accounting.records import PAGES_AHEAD, Item, Records, Search, pages, path_of
 from workers.sage.connector import (
     AuthoriseAgain,
     Business,
@@ -80,7 +80,7 @@ class Customers(Records):
         query = {"exclude_system": "true"}
         if since is None:
             # Nothing else is asked on the way, so that a page can be fetched while the one before is understood.
-            for contacts in ahead(self._items(query)):
+            for contacts in ahead(self._items(query), PAGES_AHEAD):
                 yield self._understood(contacts)
             return
         changed = {"updated_or_created_since": objects.since(since)}

@@ -21,6 +21,8 @@ from workers.sage.http import Api, Complaint, Refused
 log = structlog.get_logger(__name__)
 
 _MOST_FOUND = 20
+# As many as are taken over in one transaction, so that Sage works while the database does.
+PAGES_AHEAD = 5
 
 Item = Mapping[str, Any]
 """An object of an answer."""
@@ -102,8 +104,8 @@ class Records(ABC):
             raise Rejected({"code": "refused"}, {"message": str(error)}) from error
 
     def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
-        """See Collection. The next page is fetched while the one before is in use, so nothing else may be asked then."""
-        return ahead(self._changed(since))
+        """See Collection. Pages are fetched while the ones before are in use, so nothing else may be asked then."""
+        return ahead(self._changed(since), PAGES_AHEAD)
 
     def _changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
         query = {} if since is None else {"updated_or_created_since": objects.since(since)}
