@@ -13,7 +13,7 @@ import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -444,7 +444,8 @@ def _create(drain: Drain, claimed: Claimed) -> None:
     else:
         if intent_id is None or body is None:
             key = uuid.uuid4().hex
-            with drain.turn:
+            # That of a company asks nothing, so it is made and noted while Sage is asked about another one.
+            with drain.turn if claimed.parent else nullcontext():
                 body = there.create_body(claimed.fields, key, claimed.parent)
             intent_id = _intend(services, claimed, "create", key, claimed.fields, body)
             if intent_id is None:

@@ -113,8 +113,10 @@ class Budget:
             yield
         finally:
             try:
-                for row in self._rows:
-                    self._redis.zrem(row, place)
+                with self._redis.pipeline(transaction=False) as leaving:
+                    for row in self._rows:
+                        leaving.zrem(row, place)
+                    leaving.execute()
             except RedisError as error:
                 # It is free by itself a little later.
                 log.warning("place_not_left", connection=self._business, error=type(error).__name__)

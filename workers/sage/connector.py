@@ -173,7 +173,8 @@ class Collection(Protocol):
         """The body that creates a record, to be stored before it is sent.
 
         `parent` is the id of the customer that it belongs to, where it belongs to one. Asks Sage for no more than what
-        stays the same all day: the customer's address for a person, tax rates and ledger accounts for an order.
+        stays the same all day: the customer's address for a person, tax rates and ledger accounts for an order. Without
+        `parent` it asks nothing, and may be made while another call runs.
         Raises Rejected where Sage would surely refuse it: something required is missing, too long or malformed.
         """
 
