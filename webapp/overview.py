@@ -9,7 +9,7 @@ from typing import TypedDict
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from webapp.connection.queries import list_connections
+from webapp.connection.queries import compared_at, list_connections
 from webapp.status import Status
 from webapp.sync.models import StatusCount
 
@@ -17,13 +17,14 @@ MODULES = ("companies", "contacts", "orders")
 
 
 class ConnectionOverview(TypedDict):
-    """A connection; `waiting` is the number of records that wait for it."""
+    """A connection; `waiting` is the number of records that wait for it, `compared_at` when all were last compared."""
 
     id: int
     product: str
     business: str
     state: str
     last_synchronised_at: datetime | None
+    compared_at: datetime | None
     waiting: int
 
 
@@ -54,6 +55,7 @@ def read_overview(session: Session) -> Overview:
                 "business": connection.business_name,
                 "state": connection.state,
                 "last_synchronised_at": connection.last_synchronised_at,
+                "compared_at": compared_at(session, connection),
                 "waiting": waiting[connection.id],
             }
             for connection in list_connections(session)

@@ -101,6 +101,7 @@ def test_status_for_programs(run: Run, services: Services) -> None:
         "business": "",
         "state": "connected",
         "last_synchronised_at": None,
+        "compared_at": None,
         "waiting": 1,
     }
 

@@ -870,3 +870,68 @@ def test_a_change_that_no_reading_showed_is_found_when_all_customers_are_read(en
 
 def a_day_passes(engine: Engine) -> None:
     engine.sql("UPDATE sync_cursor SET watermark = now() - interval '25 h' WHERE entity = 'customers, whole'")
+
+
+def test_a_backup_that_was_put_back_in_sage_is_noticed_when_all_customers_are_read(engine: Engine) -> None:
+    engine.sage.clock = lambda: datetime.now(UTC) - timedelta(hours=2)
+    company_id = engine.add(name="Of the backup")
+    engine.push()
+    sage_id = engine.company(company_id).sage_id
+    assert sage_id
+    backup = engine.sage.customers.by_id[sage_id]
+    engine.sage.clock = lambda: datetime.now(UTC)
+    engine.edit(company_id, name="Since the backup")
+    engine.push()
+    engine.pull()
+    engine.sage.customers.by_id[sage_id] = backup
+    a_day_passes(engine)
+    engine.pull()
+    assert engine.company(company_id).sync_reason == Reason.QUEUED
+    assert last_run(engine) == (1, 1)
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    assert engine.two_sides(company_id) == ("Of the backup", "Of the backup")
+    a_day_passes(engine)
+    engine.pull()
+    assert last_run(engine) == (1, 0)
+
+
+def test_a_record_that_was_changed_past_us_is_noticed_when_all_customers_are_read(engine: Engine) -> None:
+    company_id = engine.add(name="Of both")
+    engine.push()
+    engine.pull()
+    engine.sql("UPDATE company SET name = 'By hand'")
+    engine.pull()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    a_day_passes(engine)
+    engine.pull()
+    assert last_run(engine) == (1, 1)
+    engine.push()
+    assert engine.two_sides(company_id) == ("By hand", "By hand")
+
+
+def test_what_was_compared_while_all_customers_were_read_has_not_drifted(engine: Engine) -> None:
+    engine.sage.clock = lambda: datetime.now(UTC) - timedelta(hours=2)
+    company_id = engine.add(name="Of the page")
+    engine.push()
+    engine.sage.clock = lambda: datetime.now(UTC)
+    engine.pull()
+    engine.sql("UPDATE sync_cursor SET watermark = now() WHERE entity = 'customers'")
+    a_day_passes(engine)
+
+    def meanwhile() -> None:
+        engine.edit(company_id, name="Since the page")
+        engine.push()
+
+    engine.sage.during_next("customers.changed", meanwhile)
+    engine.pull()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    assert last_run(engine) == (1, 0)
+    assert engine.two_sides(company_id) == ("Since the page", "Since the page")
+
+
+def last_run(engine: Engine) -> tuple[int, int]:
+    """How many records the last pull compared, and how many of them had drifted apart."""
+    with engine.services.database.unit_of_work() as work:
+        run = work.session.scalars(select(SyncRun).order_by(SyncRun.id.desc()).limit(1)).one()
+        return run.compared, run.drifted

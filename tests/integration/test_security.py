@@ -49,6 +49,7 @@ ADMINS = {
     "highlighted.page",
     "highlighted.choose",
     "connection.resume",
+    "connection.compare",
     "connection.fetch",
     "connection.add",
     "connection.new_page",

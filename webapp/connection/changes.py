@@ -10,7 +10,7 @@ from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, CONNECTING, Connection
 from webapp.connection.products import ACCOUNTING
 from webapp.db import UnitOfWork
-from webapp.sync.models import SyncCursor, SyncRun, WriteIntent
+from webapp.sync.models import READ_WHOLE, SyncCursor, SyncRun, WriteIntent
 from webapp.sync.records import SYNCED
 
 
@@ -62,6 +62,12 @@ def end_connection(work: UnitOfWork, connection: Connection) -> None:
     connection.offered = None
     connection.problem = None
     change_state(work, connection, CONNECTING)
+
+
+def have_all_compared(work: UnitOfWork, connection: Connection) -> None:
+    """Have the next pull read all of Sage, and not only what changed there, and compare it with what is here."""
+    whole = SyncCursor.entity.endswith(READ_WHOLE)
+    work.session.execute(delete(SyncCursor).where(SyncCursor.connection_id == connection.id, whole))
 
 
 def can_be_removed(session: Session, connection: Connection) -> bool:

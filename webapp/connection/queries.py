@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from webapp.connection.models import Connection
+from webapp.modules import MODULES
 from webapp.status import Status
-from webapp.sync.models import StatusCount, SyncRun
+from webapp.sync.models import READ_WHOLE, StatusCount, SyncCursor, SyncRun
 
 # As many readings as the page of a connection shows, out of as many as there are in a day with a cycle of a minute.
 _RUNS, _LOOKED_THROUGH = 10, 1_500
@@ -43,6 +45,15 @@ def counts_of(session: Session, connection: Connection) -> dict[str, dict[Status
     return counted
 
 
+def compared_at(session: Session, connection: Connection) -> datetime | None:
+    """When all records of a connection had last been compared with all of Sage; None while some never were."""
+    found = select(func.min(SyncCursor.watermark), func.count()).where(
+        SyncCursor.connection_id == connection.id, SyncCursor.entity.endswith(READ_WHOLE)
+    )
+    moment, kinds = session.execute(found).one()
+    return moment if kinds == len(MODULES) else None
+
+
 def last_runs(session: Session, connection: Connection) -> Sequence[SyncRun]:
     """The last readings from Sage of which there is something to tell, newest first.
 
@@ -51,7 +62,7 @@ def last_runs(session: Session, connection: Connection) -> Sequence[SyncRun]:
     lately = select(SyncRun).where(SyncRun.connection_id == connection.id).order_by(SyncRun.id.desc())
     run = aliased(SyncRun, lately.limit(_LOOKED_THROUGH).subquery())
     tells = or_(
-        run.created + run.changed + run.failed > 0,
+        run.created + run.changed + run.failed + run.drifted > 0,
         run.error.is_not(None),
         run.finished_at.is_(None),
         run.user_id.is_not(None),

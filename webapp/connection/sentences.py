@@ -54,9 +54,15 @@ def run_sentence(run: SyncRun) -> str:
         said.append(ngettext("%(num)s changed", "%(num)s changed", run.changed))
     if run.failed:
         said.append(ngettext("%(num)s not taken", "%(num)s not taken", run.failed))
+    if run.drifted:
+        said.append(ngettext("%(num)s found out of step", "%(num)s found out of step", run.drifted))
     counted = ", ".join(said) + "."
     if run.finished_at and not run.error and len(said) == 1:
         counted = _("Nothing had changed.")
+    if run.compared:
+        counted += " " + ngettext(
+            "%(num)s record compared with all of Sage.", "%(num)s records compared with all of Sage.", run.compared
+        )
     if run.finished_at is None:
         return _("Running: %(counted)s", counted=counted)
     if not run.error:

@@ -16,13 +16,14 @@ from webapp.connection.changes import (
     can_be_removed,
     choose_business,
     end_connection,
+    have_all_compared,
     remove_connection,
 )
 from webapp.connection.circuit import change_state
 from webapp.connection.directions import CHOICES, FIELDS, read_directions
 from webapp.connection.models import CONNECTED, PAUSED, Connection
 from webapp.connection.products import PRODUCTS
-from webapp.connection.queries import counts_of, last_runs, list_connections
+from webapp.connection.queries import compared_at, counts_of, last_runs, list_connections
 from webapp.connection.sentences import PROBLEMS, run_sentence
 from webapp.db import UnitOfWork
 from webapp.languages import gettext as _
@@ -74,6 +75,7 @@ def _page_of(work: UnitOfWork, connection: Connection, among: int) -> ResponseRe
         "counts": counts_of(work.session, connection),
         "statuses": FILTER_TEXT,
         "counted_modules": MODULES,
+        "compared_at": compared_at(work.session, connection),
         "runs": [(run, run_sentence(run)) for run in last_runs(work.session, connection)],
         "can_be_removed": signed_in_user().is_admin and can_be_removed(work.session, connection),
     }
@@ -145,6 +147,18 @@ def fetch(connection_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         services().jobs.pull(_connection(work, connection_id).id, signed_in_user().id)
     flash(_("Changes are fetched from Sage now."), "ok")
+    return _back(connection_id)
+
+
+@blueprint.post(f"{_ONE}/compare")
+@admin_required
+def compare(connection_id: int) -> ResponseReturnValue:
+    """Compare all records with all of Sage now, as happens once a day by itself."""
+    with services().database.unit_of_work() as work:
+        have_all_compared(work, _connection(work, connection_id))
+        work.commit()
+    services().jobs.pull(connection_id, signed_in_user().id)
+    flash(_("Everything is compared with Sage now. What is out of step is put right, or left to a person."), "ok")
     return _back(connection_id)
 
 

@@ -170,6 +170,10 @@ class WriteIntent(Base):
     )
 
 
+# The cursor that says when all of a kind was read is called as the one of its changes, with this behind it.
+READ_WHOLE = ", whole"
+
+
 class SyncCursor(Base):
     """How far the changes of one kind of object were read from Sage. Moves only with the batch that it stands for."""
 
@@ -181,7 +185,10 @@ class SyncCursor(Base):
 
 
 class SyncRun(Base):
-    """A pull with its counts: progress while it runs, an entry of the run history after."""
+    """A pull with its counts: progress while it runs, an entry of the run history after.
+
+    `compared` and `drifted` are those of the kinds that were read whole: see workers.engine.pull.Tally.
+    """
 
     __tablename__ = "sync_run"
 
@@ -194,6 +201,8 @@ class SyncRun(Base):
     created: Mapped[int] = mapped_column(default=0)
     changed: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
+    compared: Mapped[int] = mapped_column(default=0)
+    drifted: Mapped[int] = mapped_column(default=0)
     error: Mapped[str | None] = mapped_column(Text)
     user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("app_user.id"))
     version: Mapped[int] = mapped_column(BigInteger)

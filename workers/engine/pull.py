@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -47,7 +46,7 @@ from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason, Status
-from webapp.sync.models import Json, Moment, SyncCursor, Synced, SyncEvent, SyncRun, WriteIntent
+from webapp.sync.models import READ_WHOLE, Json, Moment, SyncCursor, Synced, SyncEvent, SyncRun, WriteIntent
 from webapp.sync.sending import adopt
 from webapp.sync.transitions import Moved, move, move_all, queue, queued_as
 from workers.engine.decide import Action, RemoteState, decide
@@ -80,20 +79,32 @@ _AT_ONCE = 2_000
 
 @dataclass
 class Tally:
-    """What one pull did."""
+    """What one pull did.
+
+    `compared` are the linked records that were read because all of their kind was; `drifted` are those of them, and of
+    the ones that Sage has no more or we do not have, that differed though no reading of changes had told so.
+    """
 
     seen: int = 0
     created: int = 0
     changed: int = 0
     failed: int = 0
+    compared: int = 0
+    drifted: int = 0
 
 
 @dataclass
 class Reading:
-    """One kind while it is read: the newest change seen, the oldest one left for later, and all ids where it is read whole."""
+    """One kind while it is read: the newest change seen, the oldest one left for later, and all ids where it is read whole.
+
+    It `began` at this moment, and what changed before `told` had been told by the readings of changes before it; None
+    where there was none.
+    """
 
     kind: Kind
     whole: bool
+    began: datetime
+    told: datetime | None = None
     newest: datetime | None = None
     left: datetime | None = None
     ids: set[str] = field(default_factory=set)
@@ -210,7 +221,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         log.warning("pull_broken_off", connection=connection_id, error=error, exc_info=True)
     with services.database.unit_of_work() as work:
         run = work.session.get_one(SyncRun, run.id, with_for_update=True)
-        run.seen, run.created, run.changed, run.failed = tally.seen, tally.created, tally.changed, tally.failed
+        _count(run, tally)
         run.finished_at = datetime.now(UTC)
         run.error = error or None
         work.touch(run)
@@ -247,14 +258,14 @@ def _read(
     watermark = read_until.get(kind.cursor)
     read_whole_at = read_until.get(_whole(kind))
     whole = watermark is None or read_whole_at is None or read_whole_at < began - kind.whole_every
-    reading = Reading(kind, whole)
+    reading = Reading(kind, whole, began, watermark and watermark - OVERLAP)
     there = kind.collection(sage)
     # Deletions first: a record that was deleted and made anew must not be taken for a second one.
     if watermark is not None:
         for tombstones in there.deleted(watermark - OVERLAP):
             if tombstones:
                 _take_deletions(services, connection_id, kind, tombstones)
-    for page in _together(there.changed(None if whole or watermark is None else watermark - OVERLAP)):
+    for page in _together(there.changed(None if whole else reading.told)):
         # Where nothing changed, which is so most of the time, Sage gives one page with nothing on it.
         if page:
             _take_page(services, connection_id, page, tally, reading)
@@ -267,7 +278,7 @@ def _read(
         _note_moment(work, connection_id, kind.cursor, min(newest, began))
         if whole:
             _note_moment(work, connection_id, _whole(kind), began)
-            _have_missing_compared(work, connection_id, reading, began)
+            tally.drifted += _have_missing_compared(work, connection_id, reading)
         work.commit()
 
 
@@ -292,11 +303,11 @@ def _together(pages: Iterator[list[RemoteRecord]]) -> Iterator[list[RemoteRecord
 
 def _whole(kind: Kind) -> str:
     """The name of the cursor that says when all of a kind was read."""
-    return f"{kind.cursor}, whole"
+    return f"{kind.cursor}{READ_WHOLE}"
 
 
-def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Reading, began: datetime) -> None:
-    """Have each record compared that is in step and that Sage did not show when all was read.
+def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Reading) -> int:
+    """Have each record compared that is in step and that Sage did not show when all was read. Returns how many.
 
     The push finds out whether it is gone: a page can have shifted meanwhile. What was compared since the reading began
     was not missing.
@@ -306,7 +317,7 @@ def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Readin
         select(model.id, model.sage_id).where(
             model.connection_id == connection_id,
             model.sync_reason == Reason.IN_STEP,
-            model.last_synchronised_at < began,
+            model.last_synchronised_at < reading.began,
         )
     )
     missing = [record_id for record_id, sage_id in linked if sage_id not in reading.ids]
@@ -315,6 +326,7 @@ def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Readin
         chosen = missing[start : start + _AT_ONCE]
         where = model.id.in_(chosen) & (model.sync_reason == Reason.IN_STEP)
         move_all(work, model, where, reason, detail, cause="sage")
+    return len(missing)
 
 
 def _forbidden() -> None:
@@ -342,9 +354,14 @@ def _note_progress(services: Services, run_id: int, tally: Tally) -> None:
     with services.database.unit_of_work() as work:
         work.may_be_done_again()
         run = work.session.get_one(SyncRun, run_id)
-        run.seen, run.created, run.changed, run.failed = tally.seen, tally.created, tally.changed, tally.failed
+        _count(run, tally)
         work.touch(run)
         work.commit()
+
+
+def _count(run: SyncRun, tally: Tally) -> None:
+    for counted, number in asdict(tally).items():
+        setattr(run, counted, number)
 
 
 def _take_deletions(services: Services, connection_id: int, kind: Kind, tombstones: Sequence[Tombstone]) -> None:
@@ -442,12 +459,16 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], 
         connection = work.session.get_one(Connection, connection_id)
         named = bindparam("ids", [remote.id for remote in page], type_=ARRAY(Text))
         wanted = select(model).where(model.connection_id == connection_id, model.sage_id == any_(named))
+        if reading.whole:
+            wanted = wanted.options(*kind.loads)
         linked = {record.sage_id: record for record in work.session.scalars(wanted)}
         created = changed = 0
-        news = [(linked[one.id].id, one) for one in page if one.id in linked and _is_news(linked[one.id], one)]
+        known = [(linked[one.id], one) for one in page if one.id in linked]
+        drifted = [(record.id, remote) for record, remote in known if _has_drifted(record, remote, reading)]
+        news = drifted + [(record.id, remote) for record, remote in known if _is_news(record, remote)]
         # In the order in which everybody locks many records, so that two never wait for each other.
-        for record_id, remote in sorted(news, key=itemgetter(0)):
-            changed += _take_change(work, kind, record_id, remote, connection)
+        for record_id, remote in sorted(dict(news).items()):
+            changed += _take_change(work, reading, record_id, remote, connection)
         strangers = [remote for remote in page if remote.id not in linked]
         if strangers:
             created, newly_linked = _take_strangers(work, reading, strangers, connection)
@@ -456,6 +477,23 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], 
     tally.seen += len(page)
     tally.created += created
     tally.changed += changed
+    if reading.whole:
+        tally.compared += len(known)
+        tally.drifted += len(drifted)
+
+
+def _has_drifted(record: Synced, remote: RemoteRecord, reading: Reading) -> bool:
+    """Whether a record that is shown as in step is not, and nothing but reading all of its kind tells so.
+
+    Sage has another state than both sides agreed on and says that it is an old one, as after a backup was put back
+    there; or the record itself was changed past us. What was compared since the reading began is newer than the page.
+    """
+    if not reading.whole or record.sync_reason != Reason.IN_STEP:
+        return False
+    if record.last_synchronised_at is None or record.last_synchronised_at >= reading.began:
+        return False
+    was_told = reading.told is not None and remote.updated_at < reading.told
+    return fields_of(record) != record.agreed or (was_told and record.agreed != remote.fields)
 
 
 def _is_news(record: Synced, remote: RemoteRecord) -> bool:
@@ -484,12 +522,19 @@ def _locked(work: UnitOfWork, kind: Kind, record_id: int) -> Synced:
     return work.session.scalars(wanted, execution_options={"populate_existing": True}).one()
 
 
-def _take_change(work: UnitOfWork, kind: Kind, record_id: int, remote: RemoteRecord, connection: Connection) -> int:
-    """Take over a change that only Sage made; leave the rest to the push. Returns how many records changed here."""
+def _take_change(
+    work: UnitOfWork, reading: Reading, record_id: int, remote: RemoteRecord, connection: Connection
+) -> int:
+    """Take over a change that only Sage made; leave the rest to the push, as all that has drifted.
+
+    Returns how many records changed here.
+    """
+    kind = reading.kind
     record = _locked(work, kind, record_id)
-    if not _is_news(record, remote):
+    has_drifted = _has_drifted(record, remote, reading)
+    if not has_drifted and not _is_news(record, remote):
         return 0
-    if record.sync_status == Status.SYNCHRONISED:
+    if record.sync_status == Status.SYNCHRONISED and not has_drifted:
         state = RemoteState(remote.fields, remote.updated_at)
         directions = connection.directions.get(kind.name, {})
         plan = decide(fields_of(record), state, record.agreed, believable(record.sage_updated_at), directions)
