@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from structlog.testing import capture_logs
 
 from tests.simulation.story import Told
 from workers.engine import pull
@@ -12,6 +15,13 @@ from workers.engine import pull
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull of few records takes several transactions, between which things happen."""
     monkeypatch.setattr(pull, "PAGE", 3)
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """A story has many errors, and to write one out with all its variables takes longer than a step."""
+    with capture_logs():
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,7 +6,7 @@ workers let it go on then. An order goes nowhere before somebody has it sent.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from webapp.companies.models import PROSPECT, Company
@@ -110,15 +110,26 @@ def stays_with_connection(session: Session, company: Company) -> bool:
     return company.sage_id is not None or bool(session.scalar(select(begun)))
 
 
+def _is_lonely(model: type[Synced]) -> ColumnElement[bool]:
+    """Whether a record belongs to no connection, and was not left to a person."""
+    return model.connection_id.is_(None) & (model.sync_reason != Reason.REJECTED)
+
+
+# Made once, because nearly always there is none, and making the statements that follow takes longer than asking this.
+_ANYTHING_LONELY = select(or_(*(exists().where(_is_lonely(model)) for model in (Company, Contact, Order))))
+
+
 def adopt(work: UnitOfWork, connection: Connection) -> None:
     """Have what was saved before there was a connection belong to the first one and be sent; commits as often as needed.
 
     A company whose code another one of the connection has by now is left to a person. Does nothing where all records
     belong to a connection.
     """
+    if not work.session.scalar(_ANYTHING_LONELY):
+        return
     reason, detail = queued_as(connection)
     for model in (Company, Contact, Order):
-        lonely = model.connection_id.is_(None) & (model.sync_reason != Reason.REJECTED)
+        lonely = _is_lonely(model)
         if model is Company:
             _leave_doubled_codes(work, connection)
         sent = lonely & (model.sync_reason == Reason.NEVER_SENT) & (model.sync_detail["code"].astext == "never_sent")

@@ -123,6 +123,7 @@ def _first(*, only_urgent: bool) -> Select[str, int, int, dict[str, dict[str, st
 
 
 _ANYTHING = _anything()
+_ANYTHING_IN_VAIN = select(or_(*(exists().where(*_waits_in_vain(kind, _CONNECTION)) for kind in CHILDREN)))
 _FIRST = {only_urgent: _first(only_urgent=only_urgent) for only_urgent in (False, True)}
 
 
@@ -145,6 +146,8 @@ def take_first(session: Session, connection_id: int, *, only_urgent: bool = Fals
 
 def let_children_go(work: UnitOfWork, connection_id: int) -> None:
     """Queue the contacts and orders whose company has reached Sage, and commit."""
+    if not work.session.scalar(_ANYTHING_IN_VAIN, {"connection": connection_id}):
+        return
     connection = work.session.get_one(Connection, connection_id)
     reason, detail = queued_as(connection)
     for kind in CHILDREN:
