@@ -76,6 +76,7 @@ class FakeCollection:
         self._keeps_tombstones = keeps_tombstones
         self._by_key: dict[str, tuple[Mapping[str, Any], str]] = {}
         self._before_our_write: dict[str, RemoteRecord] = {}
+        self._past: dict[str, list[RemoteRecord]] = {}
 
     # What a test does to Sage.
 
@@ -86,6 +87,25 @@ class FakeCollection:
     def edit(self, sage_id: str, **fields: str) -> RemoteRecord:
         """Somebody edits a record in Sage."""
         return self._update(sage_id, {**self.by_id[sage_id].fields, **fields}, by="sage")
+
+    def put_back(self, sage_id: str) -> RemoteRecord | None:
+        """A backup is put back: the record has the state, and the time, that it had before its last change.
+
+        None where it never had another, or where its code is another one's by now.
+        """
+        past = self._past.get(sage_id)
+        if not past:
+            return None
+        before = past.pop()
+        if self._unique and any(
+            one.fields[self._unique] == before.fields[self._unique] != "" and one.id != sage_id
+            for one in self.by_id.values()
+        ):
+            return None
+        self.by_id[sage_id] = before
+        self._before_our_write.pop(sage_id, None)
+        self._sage.ledger.append(Entry("update", self._name, sage_id, before.fields, "sage"))
+        return before
 
     def delete(self, sage_id: str) -> None:
         """Somebody deletes a record in Sage. The persons of a customer go with it, and leave no tombstones."""
@@ -105,6 +125,7 @@ class FakeCollection:
         self._end("read", self._begin("read"))
         if self._sage.stale_reads and sage_id in self._before_our_write:
             self._sage.stale_reads -= 1
+            self._sage.wrong["old state read"] += 1
             return self._before_our_write[sage_id]
         return self._existing(sage_id)
 
@@ -135,7 +156,9 @@ class FakeCollection:
         fault = self._begin("update")
         fields = dict(body["fields"])
         if self._sage.ignores in fields:
-            fields[self._sage.ignores] = self._existing(sage_id).fields[self._sage.ignores]
+            held = self._existing(sage_id).fields[self._sage.ignores]
+            self._sage.wrong["value dropped in silence"] += fields[self._sage.ignores] != held
+            fields[self._sage.ignores] = held
         changed = self._update(sage_id, fields, by="us") if fault is None or fault.applied else None
         self._end("update", fault)
         assert changed is not None
@@ -165,6 +188,7 @@ class FakeCollection:
             if page and f"{self._name}.{method}" in self._sage.shifting:
                 self._sage.shifting.discard(f"{self._name}.{method}")
                 page = page[1:]
+                self._sage.wrong["page shifted"] += 1
             yield page
 
     def _existing(self, sage_id: str) -> RemoteRecord:
@@ -229,6 +253,8 @@ class FakeCollection:
         else:
             self._before_our_write.pop(sage_id, None)
         self.by_id[sage_id] = changed
+        if changed != before:
+            self._past.setdefault(sage_id, []).append(before)
         self._sage.ledger.append(Entry("update", self._name, sage_id, tidy, by))
         return changed
 
@@ -241,7 +267,7 @@ class FakeSage:
     the same record again, changes since a moment include that moment, deleted customers and persons leave tombstones
     and deleted orders none, and times are whole seconds. `clock` says what time it is in Sage. `ledger` is what was done
     to it, `made` the idempotency key of each record that we made, `calls` the names of the methods that talked to it, in
-    order, and `raised` how often it failed in which way.
+    order, and `wrong` how often what went wrong.
     """
 
     def __init__(
@@ -277,7 +303,7 @@ class FakeSage:
         self.ledger: list[Entry] = []
         self.made: dict[str, str] = {}
         self.calls: list[str] = []
-        self.raised: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
         # Told of the beginning of each call, and of its end: Sage has done it, and nobody has the answer yet.
         self.at: Callable[[str], None] = lambda point: None
         # The names of listing calls whose next page lacks a record, as where pages shift while they are read.
@@ -360,11 +386,11 @@ class FakeSage:
         self.calls.append(call)
         self.at(f"{call} before")
         if self._down:
-            self._fail(self._down)
+            self._fail(self._down, str(self._down))
         waiting = self._faults.get(call)
         fault = waiting.pop(0) if waiting else None
         if fault and not fault.applied:
-            self._fail(fault.error)
+            self._fail(fault.error, f"{fault.error}, nothing applied" if _is_open(fault) else str(fault.error))
         return fault
 
     def end(self, call: str, fault: _Fault | None) -> None:
@@ -373,8 +399,13 @@ class FakeSage:
             waiting.pop(0)()
         self.at(f"{call} after")
         if fault:
-            self._fail(fault.error)
+            self._fail(fault.error, f"{fault.error}, applied" if _is_open(fault) else str(fault.error))
 
-    def _fail(self, error: Exception) -> NoReturn:
-        self.raised[type(error).__name__] += 1
+    def _fail(self, error: Exception, name: str) -> NoReturn:
+        self.wrong[name] += 1
         raise error
+
+
+def _is_open(fault: _Fault) -> bool:
+    """Whether nobody but Sage knows what became of the call."""
+    return isinstance(fault.error, OutcomeUnknown)

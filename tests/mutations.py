@@ -157,7 +157,7 @@ MUTATIONS = (
     Mutation(
         "an older state of Sage is passed over where all is read",
         "workers/engine/pull.py",
-        "(was_told and record.agreed != remote.fields)",
+        "((is_older or was_told) and record.agreed != remote.fields)",
         "False",
         f"{ENGINE}test_a_backup_that_was_put_back_in_sage_is_noticed_when_all_customers_are_read",
     ),

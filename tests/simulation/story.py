@@ -98,12 +98,13 @@ class Breaks:
     A point is the beginning or the end of a commit or of a call to Sage, named by the function of the engine that
     commits, or by the call: `push._claim before`, `customers.create after`. Before the end of a call Sage has done it
     and nobody has noted the answer; after the end of a commit nobody has been told of it. What people save is one
-    point. `reached` are all points so far, `broke` those where something broke.
+    point. `reached` are all points so far, `broke` those where something broke, and `went_wrong` says what it was.
     """
 
     def __init__(self) -> None:
         self.reached: Counter[str] = Counter()
         self.broke: list[str] = []
+        self.went_wrong: list[str] = []
         self._armed: dict[str, list[Any]] = {}
 
     def arm(self, point: str, visit: int = 1, error: Callable[[], BaseException] = Crash) -> None:
@@ -128,7 +129,9 @@ class Breaks:
             if armed[0] == 0:
                 del self._armed[name]
                 self.broke.append(point)
-                raise armed[1]()
+                error = armed[1]()
+                self.went_wrong.append("process died" if isinstance(error, Crash) else "database failed")
+                raise error
 
 
 def database_gone() -> OperationalError:
@@ -229,7 +232,7 @@ class Story:
             trace = "\n".join(self.trace)
             raise AssertionError(f"make simulate START={self.seed} SEEDS=1 replays this:\n{trace}\n{error}") from error
         finally:
-            self.told.faults.update(self.engine.sage.raised)
+            self.told.faults.update(self.engine.sage.wrong)
             self.told.points.update(self.breaks.reached)
 
     def begin(self) -> None:
@@ -498,13 +501,33 @@ class Story:
         if there.by_id:
             there.delete(self.chance.choice(sorted(there.by_id)))
 
+    def backup_is_put_back(self) -> None:
+        """A record in Sage has an older state again, with its older time, of which no reading of changes tells."""
+        linked = [one for _, one in sorted(self.records.items()) if one.sage_id in self.there(one).by_id]
+        if not linked:
+            return
+        record = self.chance.choice(linked)
+        assert record.sage_id
+        before = self.there(record).by_id[record.sage_id]
+        after = self.there(record).put_back(record.sage_id)
+        if after is not None:
+            self.told.faults["backup put back"] += 1
+            for name, value in after.fields.items():
+                if value != before.fields[name]:
+                    self.set_values[record.key, name].append(("theirs", value))
+
     # What goes wrong.
 
     def sage_fails(self) -> None:
         error = self.chance.choice(
             [
                 Transient("503", {"status": "503"}),
-                Transient("429", {"status": "429"}, after=self.chance.choice((None, 7.0, 90.0))),
+                self.chance.choice(
+                    (
+                        Transient("429", {"status": "429"}),
+                        Transient("429 with Retry-After", {"status": "429"}, after=self.chance.choice((7.0, 90.0))),
+                    )
+                ),
                 OutcomeUnknown("no answer"),
                 OutcomeUnknown("no answer"),
                 Rejected({"code": "refused", "field": "phone"}),
@@ -554,7 +577,7 @@ class Story:
         """A worker is stopped in a call for longer than its lease; another one takes over; then the first goes on."""
 
         def taken_over() -> None:
-            self.told.faults["stopped beyond its lease"] += 1
+            self.told.faults["worker stopped beyond its lease"] += 1
             self.engine.let_time_pass()
             self.push()
 
@@ -625,7 +648,8 @@ class Story:
         except OperationalError:
             self.trace.append("    the database failed")
         broke = len(self.breaks.broke) > known
-        self.told.faults["process died or database failed"] += len(self.breaks.broke) - known
+        for what in self.breaks.went_wrong[known:]:
+            self.told.faults[what] += 1
         self.promises(complete=not broke)
 
     actions: dict[Callable[[Story], None], int] = {  # noqa: RUF012 - nobody changes it.
@@ -648,6 +672,7 @@ class Story:
         edit_in_sage: 6,
         add_in_sage: 3,
         delete_in_sage: 2,
+        backup_is_put_back: 2,
         sage_fails: 9,
         sage_is_away: 1,
         tokens_are_revoked: 1,

@@ -492,8 +492,9 @@ def _has_drifted(record: Synced, remote: RemoteRecord, reading: Reading) -> bool
         return False
     if record.last_synchronised_at is None or record.last_synchronised_at >= reading.began:
         return False
+    is_older = record.sage_updated_at is not None and remote.updated_at < record.sage_updated_at
     was_told = reading.told is not None and remote.updated_at < reading.told
-    return fields_of(record) != record.agreed or (was_told and record.agreed != remote.fields)
+    return fields_of(record) != record.agreed or ((is_older or was_told) and record.agreed != remote.fields)
 
 
 def _is_news(record: Synced, remote: RemoteRecord) -> bool:
