@@ -22,6 +22,7 @@ from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, CONNECTING, Connection
 from webapp.services import Services
 from workers.engine.authorise import authorise, disconnect
+from workers.engine.pull import pull
 from workers.sage.connector import AuthoriseAgain
 from workers.sage.open import connect
 from workers.sandbox.businesses import BUSINESSES
@@ -176,6 +177,44 @@ def test_sales_staff_connect_nothing(app: Flask, services: Services, connection_
     ):
         assert post(sam, path, {"business": BUSINESS}).status_code == 403
     assert "<form" not in sam.get("/connection").text.split('id="page"')[1]
+
+
+def test_what_admins_do_is_written_down_and_shown_to_admins(
+    admin: FlaskClient, app: Flask, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    consent(worker, sandbox, connection_id)
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    for action in ("pause", "pause", "resume", "compare", "directions", "disconnect"):
+        assert post(admin, f"/connection/{connection_id}/{action}").status_code == 303
+    told = [
+        "Disconnected from Sage",
+        "Changed which side decides",
+        "Had everything compared with Sage",
+        "Resumed the synchronisation",
+        "Paused the synchronisation",
+        "Chose the company in Sage and started",
+        "Added the connection",
+    ]
+    page = admin.get("/connection").text
+    assert re.findall(r'data-role="deed">.*?<span>([^<]+?) <span class="aside">Ada', page) == told
+    sam = app.test_client()
+    sign_in(sam, add_person(worker))
+    assert "connection-deeds" not in sam.get("/connection").text
+
+
+def test_everything_is_compared_when_an_admin_asks(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    consent(worker, sandbox, connection_id)
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    pull(worker, connection_id, connect)
+    assert "Everything was last compared with Sage:" in admin.get("/connection").text
+    worker.redis.flushdb()
+    post(admin, f"/connection/{connection_id}/compare")
+    assert worker.redis.llen("rq:queue:pull") == 1
+    assert "Everything was last compared with Sage:" not in admin.get("/connection").text, "it has not been done yet"
+    pull(worker, connection_id, connect)
+    assert "Everything was last compared with Sage:" in admin.get("/connection").text
 
 
 def test_an_admin_says_which_side_has_the_word(

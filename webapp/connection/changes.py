@@ -12,6 +12,7 @@ from webapp.connection.products import ACCOUNTING
 from webapp.db import UnitOfWork
 from webapp.sync.models import READ_WHOLE, SyncCursor, SyncRun, WriteIntent
 from webapp.sync.records import SYNCED
+from webapp.users.accounts import audit
 
 
 def businesses_of_others(session: Session, connection: Connection) -> set[str]:
@@ -22,7 +23,9 @@ def businesses_of_others(session: Session, connection: Connection) -> set[str]:
     return {str(business_id) for business_id in session.scalars(others)}
 
 
-def add_connection(work: UnitOfWork, settings: Settings, product: str = ACCOUNTING) -> Connection:
+def add_connection(
+    work: UnitOfWork, settings: Settings, product: str = ACCOUNTING, *, by: int | None = None
+) -> Connection:
     """Add a connection to the Sage of the settings, which is to be authorised next.
 
     One that was begun before, and has no company in Sage yet, is taken instead: pressing twice makes one.
@@ -35,10 +38,11 @@ def add_connection(work: UnitOfWork, settings: Settings, product: str = ACCOUNTI
     connection = Connection(product=product, api_url=settings.sage_api_url, cycle_seconds=settings.cycle_seconds)
     work.session.add(connection)
     work.touch(connection)
+    audit(work, "connection_added", connection, by)
     return connection
 
 
-def choose_business(work: UnitOfWork, connection: Connection, business_id: str) -> bool:
+def choose_business(work: UnitOfWork, connection: Connection, business_id: str, *, by: int | None = None) -> bool:
     """Have a connection belong to one of the offered companies in Sage, and begin; commits.
 
     False where it was not offered, where something else was chosen meanwhile, or where another connection has it. The
@@ -50,6 +54,7 @@ def choose_business(work: UnitOfWork, connection: Connection, business_id: str) 
     connection.business_id = chosen["id"]
     connection.business_name = chosen["name"]
     connection.offered = None
+    audit(work, "business_chosen", connection, by, {"business": chosen["name"]})
     change_state(work, connection, CONNECTED)
     return True
 

@@ -12,6 +12,7 @@ from webapp.connection.models import Connection
 from webapp.modules import MODULES
 from webapp.status import Status
 from webapp.sync.models import READ_WHOLE, StatusCount, SyncCursor, SyncRun
+from webapp.users.models import AuditEvent, User
 
 # As many readings as the page of a connection shows, out of as many as there are in a day with a cycle of a minute.
 _RUNS, _LOOKED_THROUGH = 10, 1_500
@@ -52,6 +53,20 @@ def compared_at(session: Session, connection: Connection) -> datetime | None:
     )
     moment, kinds = session.execute(found).one()
     return moment if kinds == len(MODULES) else None
+
+
+def deeds(session: Session, connection: Connection) -> Sequence[tuple[AuditEvent, str | None]]:
+    """What admins did to a connection lately, newest first, each with the name of who did it."""
+    return [
+        (event, name)
+        for event, name in session.execute(
+            select(AuditEvent, User.name)
+            .outerjoin(User, User.id == AuditEvent.user_id)
+            .where(AuditEvent.subject == connection.key)
+            .order_by(AuditEvent.id.desc())
+            .limit(_RUNS)
+        )
+    ]
 
 
 def last_runs(session: Session, connection: Connection) -> Sequence[SyncRun]:

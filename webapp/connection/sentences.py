@@ -42,6 +42,18 @@ RUN_ENDS = {
 }
 
 
+# What admins do to a connection, by the action under which it is written down.
+DEEDS = {
+    "connection_added": N_("Added the connection"),
+    "connection_authorised": N_("Authorised Synclight in Sage"),
+    "business_chosen": N_("Chose the company in Sage and started"),
+    "connection_paused": N_("Paused the synchronisation"),
+    "connection_resumed": N_("Resumed the synchronisation"),
+    "all_compared": N_("Had everything compared with Sage"),
+    "directions_set": N_("Changed which side decides"),
+    "connection_ended": N_("Disconnected from Sage"),
+}
+
 FAILED_HERE = N_("It failed here. The next run begins where this one did.")
 
 

@@ -23,8 +23,8 @@ from webapp.connection.circuit import change_state
 from webapp.connection.directions import CHOICES, FIELDS, read_directions
 from webapp.connection.models import CONNECTED, PAUSED, Connection
 from webapp.connection.products import PRODUCTS
-from webapp.connection.queries import compared_at, counts_of, last_runs, list_connections
-from webapp.connection.sentences import PROBLEMS, run_sentence
+from webapp.connection.queries import compared_at, counts_of, deeds, last_runs, list_connections
+from webapp.connection.sentences import DEEDS, PROBLEMS, run_sentence
 from webapp.db import UnitOfWork
 from webapp.languages import gettext as _
 from webapp.modules import MODULES
@@ -33,6 +33,7 @@ from webapp.status import FILTER_TEXT
 from webapp.sync.details import FIELD_NAMES
 from webapp.sync.queries import read_surroundings
 from webapp.users.access import admin_required, login_required, signed_in_user
+from webapp.users.accounts import audit
 from webapp.zone import glance
 
 blueprint = Blueprint("connection", __name__, url_prefix="/connection")
@@ -77,6 +78,8 @@ def _page_of(work: UnitOfWork, connection: Connection, among: int) -> ResponseRe
         "counted_modules": MODULES,
         "compared_at": compared_at(work.session, connection),
         "runs": [(run, run_sentence(run)) for run in last_runs(work.session, connection)],
+        "deeds": deeds(work.session, connection) if signed_in_user().is_admin else (),
+        "deed_text": DEEDS,
         "can_be_removed": signed_in_user().is_admin and can_be_removed(work.session, connection),
     }
     return render_template(
@@ -108,7 +111,7 @@ def add() -> ResponseReturnValue:
         flash(_("Choose one of the Sage products, then continue."), "error")
         return redirect(url_for("connection.new_page"), 303)
     with services().database.unit_of_work() as work:
-        connection = add_connection(work, services().settings, product)
+        connection = add_connection(work, services().settings, product, by=signed_in_user().id)
         work.commit()
         return _back(connection.id)
 
@@ -120,6 +123,7 @@ def pause(connection_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         connection = _connection(work, connection_id, lock=True)
         if connection.state == CONNECTED:
+            _note(work, "connection_paused", connection)
             change_state(work, connection, PAUSED)
             flash(_("Synchronisation is paused. What people save is kept and sent when you resume it."), "ok")
     return _back(connection_id)
@@ -132,6 +136,7 @@ def resume(connection_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         connection = _connection(work, connection_id, lock=True)
         if connection.state == PAUSED:
+            _note(work, "connection_resumed", connection)
             change_state(work, connection, CONNECTED)
             work.pushes.add(connection.id)
             work.commit()
@@ -155,7 +160,9 @@ def fetch(connection_id: int) -> ResponseReturnValue:
 def compare(connection_id: int) -> ResponseReturnValue:
     """Compare all records with all of Sage now, as happens once a day by itself."""
     with services().database.unit_of_work() as work:
-        have_all_compared(work, _connection(work, connection_id))
+        connection = _connection(work, connection_id)
+        have_all_compared(work, connection)
+        _note(work, "all_compared", connection)
         work.commit()
     services().jobs.pull(connection_id, signed_in_user().id)
     flash(_("Everything is compared with Sage now. What is out of step is put right, or left to a person."), "ok")
@@ -169,7 +176,7 @@ def choose(connection_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         connection = _connection(work, connection_id, lock=True)
         try:
-            is_chosen = choose_business(work, connection, request.form.get("business", ""))
+            is_chosen = choose_business(work, connection, request.form.get("business", ""), by=signed_in_user().id)
         except IntegrityError:
             # Another connection took it at this very moment.
             is_chosen = False
@@ -188,6 +195,7 @@ def set_directions(connection_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         connection = _connection(work, connection_id, lock=True)
         connection.directions = read_directions(request.form)
+        _note(work, "directions_set", connection, directions=connection.directions)
         work.touch(connection)
         work.commit()
     flash(_("Saved. It counts from the next change of each record on."), "ok")
@@ -199,7 +207,9 @@ def set_directions(connection_id: int) -> ResponseReturnValue:
 def disconnect(connection_id: int) -> ResponseReturnValue:
     """End the access to Sage. What people save meanwhile waits until it is authorised again."""
     with services().database.unit_of_work() as work:
-        end_connection(work, _connection(work, connection_id, lock=True))
+        connection = _connection(work, connection_id, lock=True)
+        _note(work, "connection_ended", connection)
+        end_connection(work, connection)
         services().jobs.disconnect(connection_id)
         flash(_("Disconnected: nothing is sent to Sage or read from it until an admin connects it again."), "ok")
     return _back(connection_id)
@@ -213,6 +223,7 @@ def remove(connection_id: int) -> ResponseReturnValue:
         connection = _connection(work, connection_id, lock=True)
         try:
             if can_be_removed(work.session, connection):
+                _note(work, "connection_removed", connection)
                 remove_connection(work, connection)
                 work.commit()
                 flash(_("The connection was removed."), "ok")
@@ -251,9 +262,17 @@ def callback() -> ResponseReturnValue:
     if not request.args.get("code"):
         flash(_("Sage was not authorised: the access was refused there."), "error")
     else:
+        with services().database.unit_of_work() as work:
+            _note(work, "connection_authorised", _connection(work, errand.connection_id))
+            work.commit()
         services().jobs.authorise(errand.connection_id, request.args["code"], _callback(), errand.verifier)
         flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
     return _back(errand.connection_id)
+
+
+def _note(work: UnitOfWork, action: str, connection: Connection, **data: Any) -> None:
+    """Write down what the admin does, together with what comes of it."""
+    audit(work, action, connection, signed_in_user().id, data)
 
 
 def _callback() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
+from webapp.connection.models import Connection
 from webapp.db import UnitOfWork
 from webapp.users.models import ADMIN, AuditEvent, EndedSession, User
 from webapp.users.passwords import hash_password, is_outdated, is_password
@@ -122,9 +123,12 @@ def set_password(work: UnitOfWork, user: User, password: str, *, by: int | None 
     audit(work, "password_set", user, by)
 
 
-def audit(work: UnitOfWork, action: str, user: User, by: int | None, data: dict[str, Any] | None = None) -> None:
-    """Write down that `by` did `action` to `user`. `data` must hold no secret."""
-    work.session.add(AuditEvent(user_id=by, action=action, subject=f"user:{user.id}", data=data or {}))
+def audit(
+    work: UnitOfWork, action: str, of: User | Connection, by: int | None, data: dict[str, Any] | None = None
+) -> None:
+    """Write down that `by` did `action` to a person or a connection. `data` must hold no secret."""
+    subject = f"user:{of.id}" if isinstance(of, User) else of.key
+    work.session.add(AuditEvent(user_id=by, action=action, subject=subject, data=data or {}))
 
 
 def _end_sessions(work: UnitOfWork, user: User) -> None:
