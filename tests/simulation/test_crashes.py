@@ -1,11 +1,15 @@
 """A crash at each point of the engine, once alone: one journey through all that it does, and a process that dies there.
 
 The points are those of tests.simulation.story: the beginning and the end of each commit, and of each call to Sage.
+Pairs of them that chance picks follow: the process that makes good what the first crash left behind dies too.
+`PAIRS=n START=s` in the environment tells other pairs.
 """
 
 from __future__ import annotations
 
 import ast
+import os
+import random
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,25 +35,33 @@ POINTS = [f"{point} {end}" for point in ("a person", *COMMITS, *CALLS) for end i
 DAYS = {"ordered_on": "2026-11-02", "valid_until": "2026-12-02", "shipping": "0.00"}
 # So many journeys are made by one test: to begin and to end a test takes longer than a journey.
 BATCH = 10
+START, PAIRS = int(os.environ.get("START", "1")), int(os.environ.get("PAIRS", "20"))
 
 
 class Over(Exception):
     """The process has died where it was to: what follows is what others make of it."""
 
 
-def journey(story: Story) -> None:
+def journey(story: Story, *later: str) -> None:
     """A company, its contact and its order meet everything that the engine has a way for.
 
-    Raises Over as soon as something broke.
+    Each time that something broke, others come when the lease has run out, and die at the next of the points `later`.
+    Raises Over where something broke and none of them is left.
     """
+    to_come = list(later)
     engine, sage = story.engine, story.engine.sage
 
     def then(*actions: Callable[[], object]) -> None:
         for action in actions:
+            known = len(story.breaks.broke)
             story.survive(action)
-            story.promises(complete=not story.breaks.broke)
-            if story.breaks.broke:
+            broke = len(story.breaks.broke) > known
+            story.promises(complete=not broke)
+            if broke and not to_come:
                 raise Over
+            if broke:
+                story.time_passes()
+                story.breaks.arm(to_come.pop(0))
 
     def first_of(kind: str) -> str:
         return next((one.sage_id for one in story.records.values() if one.kind == kind and one.sage_id), "")
@@ -129,23 +141,23 @@ def journey(story: Story) -> None:
     )
 
 
-def tell(services: Services, point: str = "") -> Story:
-    """The journey with a crash at this point. Raises AssertionError where a promise is broken."""
+def tell(services: Services, *points: str) -> Story:
+    """The journey with a crash at these points, one after the other. Raises AssertionError where a promise is broken."""
     empty(services.database)
     story = Story(services, 1)
     with story.told_in(services):
         story.add(type="customer", country="DE")
-        if point:
-            story.breaks.arm(point)
+        if points:
+            story.breaks.arm(points[0])
         try:
             with suppress(Over):
-                journey(story)
+                journey(story, *points[1:])
             story.time_passes()
             story.become_quiet()
             story.all_is_well()
         except AssertionError as error:
             trace = "\n".join(story.trace)
-            raise AssertionError(f"after a crash at {point}:\n{trace}\n{error}") from error
+            raise AssertionError(f"after a crash at {' and '.join(points)}:\n{trace}\n{error}") from error
     return story
 
 
@@ -161,6 +173,20 @@ def test_a_crash_at_each_point_breaks_no_promise(services: Services, first: int)
     for point in POINTS[first : first + BATCH]:
         story = tell(services, point)
         assert story.breaks.broke == [point]
+
+
+@pytest.mark.parametrize("first", range(START, START + PAIRS, BATCH))
+@pytest.mark.timeout(300)
+def test_two_crashes_break_no_promise(services: Services, first: int) -> None:
+    both = 0
+    for seed in range(first, min(first + BATCH, START + PAIRS)):
+        # What a person did not save, nobody goes on with.
+        pair = random.Random(seed).choices([point for point in POINTS if not point.startswith("a person")], k=2)
+        story = tell(services, *pair)
+        # What comes once only may lie behind the journey when its turn comes.
+        assert story.breaks.broke in (pair, pair[:1])
+        both += story.breaks.broke == pair
+    assert both > 0
 
 
 def test_a_story_is_told_the_same_way_each_time(services: Services) -> None:
