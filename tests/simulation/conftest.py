@@ -39,4 +39,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(f"{stories:,} stories")
     for title, counter in (("went wrong", told.faults), ("was looked at", told.checks)):
         terminalreporter.line(f"{title}: {', '.join(f'{count:,} x {name}' for name, count in counter.most_common())}")
+    moves = sorted(told.moves.items())
+    terminalreporter.line(f"changed: {', '.join(f'{count:,} x {name}' for name, count in moves)}")
     terminalreporter.line(f"passed: {len(told.points)} points of the engine, {told.points.total():,} times")

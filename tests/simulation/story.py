@@ -70,11 +70,13 @@ _VERSIONS = text(
 
 @dataclass
 class Told:
-    """What one or many stories had in them: faults and people by kind, and how often each promise was looked at."""
+    """What one or many stories had in them: faults and people by kind, how often each promise was looked at, which
+    points were passed, and how statuses changed: "queued -> running"."""
 
     faults: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
+    moves: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Told) -> None:
         """Count those of other stories, too."""
@@ -84,7 +86,7 @@ class Told:
     @property
     def counters(self) -> tuple[Counter[str], ...]:
         """All counts, as plain data for another process: see `of`."""
-        return self.faults, self.checks, self.points
+        return self.faults, self.checks, self.points, self.moves
 
     @classmethod
     def of(cls, counters: Sequence[Mapping[str, int]]) -> Told:
@@ -830,6 +832,8 @@ class Story:
                     select(SyncEvent.kind, SyncEvent.record_id).where(SyncEvent.to_reason == Reason.RUNNING)
                 )
             }
+            for before, after in work.session.execute(select(SyncEvent.from_reason, SyncEvent.to_reason)):
+                self.told.moves[f"{before} -> {after}"] += 1
         writes = Counter(entry.id for entry in self.engine.sage.ledger if entry.by == "us")
         for record in self.records.values():
             self.told.checks["I8 each write has its history"] += 1
