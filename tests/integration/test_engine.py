@@ -885,6 +885,7 @@ def test_a_backup_that_was_put_back_in_sage_is_noticed_when_all_customers_are_re
     engine.pull()
     engine.sage.customers.by_id[sage_id] = backup
     a_day_passes(engine)
+    engine.sql("UPDATE company SET last_synchronised_at = now() - interval '6 min'")
     engine.pull()
     assert engine.company(company_id).sync_reason == Reason.QUEUED
     assert last_run(engine) == (1, 1)
@@ -928,6 +929,31 @@ def test_what_was_compared_while_all_customers_were_read_has_not_drifted(engine:
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert last_run(engine) == (1, 0)
     assert engine.two_sides(company_id) == ("Since the page", "Since the page")
+
+
+def test_a_page_that_lags_behind_our_write_is_no_drift(engine: Engine) -> None:
+    engine.sage.clock = lambda: datetime.now(UTC) - timedelta(hours=2)
+    company_id = engine.add(name="Before our write")
+    engine.push()
+    sage_id = engine.company(company_id).sage_id
+    assert sage_id
+    engine.pull()
+    before = engine.sage.customers.by_id[sage_id]
+    engine.sage.clock = lambda: datetime.now(UTC)
+    engine.edit(company_id, name="Our write")
+    engine.push()
+    after = engine.sage.customers.by_id[sage_id]
+    a_day_passes(engine)
+    # The page and the read of that one record lag behind.
+    engine.sage.customers.by_id[sage_id] = before
+    engine.pull()
+    engine.push()
+    assert engine.company(company_id).name == "Our write"
+    assert last_run(engine) == (1, 0)
+    engine.sage.customers.by_id[sage_id] = after
+    engine.pull()
+    engine.push()
+    assert engine.two_sides(company_id) == ("Our write", "Our write")
 
 
 def last_run(engine: Engine) -> tuple[int, int]:

@@ -503,11 +503,12 @@ class Story:
         if there.by_id:
             gone = self.chance.choice(sorted(there.by_id))
             there.delete(gone)
-            # What they had typed there goes with it, by their own wish.
-            keys = {one.key for one in self.records.values() if one.sage_id == gone}
-            for (key, name), values in list(self.set_values.items()):
-                if key in keys and "theirs" in dict(values):
-                    del self.set_values[key, name]
+            # What they had typed there goes with it, by their own wish; what of it has arrived here is ours by now.
+            records = {one.key: one for one in self.records.values() if one.sage_id == gone}
+            for (key, name), values in self.set_values.items():
+                if key in records and "theirs" in dict(values):
+                    ours = [value for value in values if value[0] == "ours"]
+                    values[:] = [*ours, ("ours", records[key].shared(name))]
 
     def backup_is_put_back(self) -> None:
         """A record in Sage has an older state again, with its older time, of which no reading of changes tells."""
@@ -705,8 +706,11 @@ class Story:
         self.engine.sage.heal()
         self.breaks.disarm()
         self.resume()
-        # As if an hour were over: what Sage has no tombstones of is read whole.
+        # As if a day were over: all is read whole, and nothing of Sage lags behind any more.
         self.engine.sql("DELETE FROM sync_cursor WHERE entity LIKE '%whole'")
+        for kind in KINDS:
+            table = kind.model.__tablename__  # type: ignore[attr-defined]
+            self.engine.sql(f"UPDATE {table} SET last_synchronised_at = last_synchronised_at - interval '1 d'")
         self.promises()
         for _ in range(7):
             self.pull()
@@ -802,13 +806,16 @@ class Story:
         customers = {one.sage_id for one in records if isinstance(one, Company) and one.type == "customer"}
         sage = self.engine.sage
         unsure = {one.kind for one in records if one.sync_reason in (Reason.REJECTED, Reason.OUTCOME_UNKNOWN)}
-        # What was made without an answer is found when its company is in Sage again.
+        # What was made without an answer for a customer that is gone is found when that one is in Sage again.
         waiting = {one.key for one in records if one.sync_reason == Reason.WAITING_FOR_PARENT}
         unlinked = {one.kind for one in records if one.sync_reason in (Reason.UNLINKED, Reason.EXCLUDED)}
         for kind, there in (("company", sage.customers), ("contact", sage.persons), ("order", sage.orders)):
             for remote in there.by_id.values():
                 wanted = kind == "company" or remote.parent in customers
-                if self.owners.get(sage.made.get(remote.id, "")) in waiting:
+                if (
+                    remote.parent not in sage.customers.by_id
+                    and self.owners.get(sage.made.get(remote.id, "")) in waiting
+                ):
                     continue
                 assert not wanted or remote.id in linked or kind in unsure | unlinked, f"{remote} is not here"
 

@@ -160,12 +160,15 @@ def fetch(connection_id: int) -> ResponseReturnValue:
 def compare(connection_id: int) -> ResponseReturnValue:
     """Compare all records with all of Sage now, as happens once a day by itself."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id)
-        have_all_compared(work, connection)
-        _note(work, "all_compared", connection)
-        work.commit()
-    services().jobs.pull(connection_id, signed_in_user().id)
-    flash(_("Everything is compared with Sage now. What is out of step is put right, or left to a person."), "ok")
+        connection = _connection(work, connection_id, lock=True)
+        if connection.state == CONNECTED:
+            have_all_compared(work, connection)
+            _note(work, "all_compared", connection)
+            work.commit()
+            services().jobs.pull(connection_id, signed_in_user().id)
+            flash(
+                _("Everything is compared with Sage now. What is out of step is put right, or left to a person."), "ok"
+            )
     return _back(connection_id)
 
 

@@ -81,8 +81,8 @@ _AT_ONCE = 2_000
 class Tally:
     """What one pull did.
 
-    `compared` are the linked records that were read because all of their kind was; `drifted` are those of them, and of
-    the ones that Sage has no more or we do not have, that differed though no reading of changes had told so.
+    `compared` are the linked records that were read because all of their kind was; `drifted` are those that were shown
+    as in step and were not, though no reading of changes had told so, and those that Sage did not show any more.
     """
 
     seen: int = 0
@@ -486,15 +486,20 @@ def _has_drifted(record: Synced, remote: RemoteRecord, reading: Reading) -> bool
     """Whether a record that is shown as in step is not, and nothing but reading all of its kind tells so.
 
     Sage has another state than both sides agreed on and says that it is an old one, as after a backup was put back
-    there; or the record itself was changed past us. What was compared since the reading began is newer than the page.
+    there; or the record itself was changed past us. What was compared since the reading began is newer than the page,
+    and of what was compared shortly before, a part of Sage that lags behind may show an older state.
     """
-    if not reading.whole or record.sync_reason != Reason.IN_STEP:
+    if not reading.whole or record.sync_reason != Reason.IN_STEP or record.last_synchronised_at is None:
         return False
-    if record.last_synchronised_at is None or record.last_synchronised_at >= reading.began:
-        return False
+    if fields_of(record) != record.agreed:
+        return record.last_synchronised_at < reading.began
     is_older = record.sage_updated_at is not None and remote.updated_at < record.sage_updated_at
     was_told = reading.told is not None and remote.updated_at < reading.told
-    return fields_of(record) != record.agreed or ((is_older or was_told) and record.agreed != remote.fields)
+    return (
+        (is_older or was_told)
+        and record.agreed != remote.fields
+        and record.last_synchronised_at < reading.began - OVERLAP
+    )
 
 
 def _is_news(record: Synced, remote: RemoteRecord) -> bool:
