@@ -97,10 +97,10 @@ class FakeCollection:
         if not past:
             return None
         before = past.pop()
-        if self._unique and any(
-            one.fields[self._unique] == before.fields[self._unique] != "" and one.id != sage_id
-            for one in self.by_id.values()
-        ):
+        try:
+            if self._unique:
+                self._refuse_taken(before.fields[self._unique], sage_id)
+        except Rejected:
             return None
         self.by_id[sage_id] = before
         self._before_our_write.pop(sage_id, None)

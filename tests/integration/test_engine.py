@@ -833,11 +833,7 @@ def test_paused_means_paused(engine: Engine) -> None:
 
 
 def test_a_tombstone_that_never_came_is_found_when_all_customers_are_read(engine: Engine) -> None:
-    company_id = engine.add()
-    engine.push()
-    engine.pull()
-    sage_id = engine.company(company_id).sage_id
-    assert sage_id
+    company_id, sage_id = add_in_step(engine)
     engine.sage.customers.delete(sage_id)
     engine.sage.customers.tombstones.clear()
     engine.pull()
@@ -850,11 +846,7 @@ def test_a_tombstone_that_never_came_is_found_when_all_customers_are_read(engine
 
 
 def test_a_change_that_no_reading_showed_is_found_when_all_customers_are_read(engine: Engine) -> None:
-    company_id = engine.add()
-    engine.push()
-    engine.pull()
-    sage_id = engine.company(company_id).sage_id
-    assert sage_id
+    company_id, sage_id = add_in_step(engine)
     later = datetime.now(UTC) + timedelta(seconds=2)
     engine.sage.clock = lambda: later
     engine.sage.customers.edit(sage_id, city="Leeds")
@@ -868,16 +860,23 @@ def test_a_change_that_no_reading_showed_is_found_when_all_customers_are_read(en
     assert engine.company(company_id).city == "Leeds"
 
 
+def add_in_step(engine: Engine, **values: str) -> tuple[int, str]:
+    """Add a company that Sage has and that was read from there. Returns its id, and that of its customer."""
+    company_id = engine.add(**values)
+    engine.push()
+    engine.pull()
+    sage_id = engine.company(company_id).sage_id
+    assert sage_id
+    return company_id, sage_id
+
+
 def a_day_passes(engine: Engine) -> None:
     engine.sql("UPDATE sync_cursor SET watermark = now() - interval '25 h' WHERE entity = 'customers, whole'")
 
 
 def test_a_backup_that_was_put_back_in_sage_is_noticed_when_all_customers_are_read(engine: Engine) -> None:
     engine.sage.clock = lambda: datetime.now(UTC) - timedelta(hours=2)
-    company_id = engine.add(name="Of the backup")
-    engine.push()
-    sage_id = engine.company(company_id).sage_id
-    assert sage_id
+    company_id, sage_id = add_in_step(engine, name="Of the backup")
     backup = engine.sage.customers.by_id[sage_id]
     engine.sage.clock = lambda: datetime.now(UTC)
     engine.edit(company_id, name="Since the backup")
@@ -898,9 +897,7 @@ def test_a_backup_that_was_put_back_in_sage_is_noticed_when_all_customers_are_re
 
 
 def test_a_record_that_was_changed_past_us_is_noticed_when_all_customers_are_read(engine: Engine) -> None:
-    company_id = engine.add(name="Of both")
-    engine.push()
-    engine.pull()
+    company_id, _ = add_in_step(engine, name="Of both")
     engine.sql("UPDATE company SET name = 'By hand'")
     engine.pull()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
@@ -913,10 +910,8 @@ def test_a_record_that_was_changed_past_us_is_noticed_when_all_customers_are_rea
 
 def test_what_was_compared_while_all_customers_were_read_has_not_drifted(engine: Engine) -> None:
     engine.sage.clock = lambda: datetime.now(UTC) - timedelta(hours=2)
-    company_id = engine.add(name="Of the page")
-    engine.push()
+    company_id, _ = add_in_step(engine, name="Of the page")
     engine.sage.clock = lambda: datetime.now(UTC)
-    engine.pull()
     engine.sql("UPDATE sync_cursor SET watermark = now() WHERE entity = 'customers'")
     a_day_passes(engine)
 
@@ -933,11 +928,7 @@ def test_what_was_compared_while_all_customers_were_read_has_not_drifted(engine:
 
 def test_a_page_that_lags_behind_our_write_is_no_drift(engine: Engine) -> None:
     engine.sage.clock = lambda: datetime.now(UTC) - timedelta(hours=2)
-    company_id = engine.add(name="Before our write")
-    engine.push()
-    sage_id = engine.company(company_id).sage_id
-    assert sage_id
-    engine.pull()
+    company_id, sage_id = add_in_step(engine, name="Before our write")
     before = engine.sage.customers.by_id[sage_id]
     engine.sage.clock = lambda: datetime.now(UTC)
     engine.edit(company_id, name="Our write")
