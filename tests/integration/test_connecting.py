@@ -184,7 +184,7 @@ def test_what_admins_do_is_written_down_and_shown_to_admins(
 ) -> None:
     consent(worker, sandbox, connection_id)
     post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
-    for action in ("pause", "pause", "resume", "compare", "directions", "disconnect"):
+    for action in ("pause", "pause", "compare", "resume", "compare", "directions", "disconnect"):
         assert post(admin, f"/connection/{connection_id}/{action}").status_code == 303
     told = [
         "Disconnected from Sage",

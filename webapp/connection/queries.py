@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import Row, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from webapp.connection.models import Connection
@@ -55,18 +55,15 @@ def compared_at(session: Session, connection: Connection) -> datetime | None:
     return moment if kinds == len(MODULES) else None
 
 
-def deeds(session: Session, connection: Connection) -> Sequence[tuple[AuditEvent, str | None]]:
+def last_deeds(session: Session, connection: Connection) -> Sequence[Row[AuditEvent, str | None]]:
     """What admins did to a connection lately, newest first, each with the name of who did it."""
-    return [
-        (event, name)
-        for event, name in session.execute(
-            select(AuditEvent, User.name)
-            .outerjoin(User, User.id == AuditEvent.user_id)
-            .where(AuditEvent.subject == connection.key)
-            .order_by(AuditEvent.id.desc())
-            .limit(_RUNS)
-        )
-    ]
+    return session.execute(
+        select(AuditEvent, User.name)
+        .outerjoin(User, User.id == AuditEvent.user_id)
+        .where(AuditEvent.subject == connection.key)
+        .order_by(AuditEvent.id.desc())
+        .limit(_RUNS)
+    ).all()
 
 
 def last_runs(session: Session, connection: Connection) -> Sequence[SyncRun]:

@@ -52,6 +52,7 @@ DEEDS = {
     "all_compared": N_("Had everything compared with Sage"),
     "directions_set": N_("Changed which side decides"),
     "connection_ended": N_("Disconnected from Sage"),
+    "connection_removed": N_("Removed the connection"),
 }
 
 FAILED_HERE = N_("It failed here. The next run begins where this one did.")

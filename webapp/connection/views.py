@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
@@ -23,7 +24,7 @@ from webapp.connection.circuit import change_state
 from webapp.connection.directions import CHOICES, FIELDS, read_directions
 from webapp.connection.models import CONNECTED, PAUSED, Connection
 from webapp.connection.products import PRODUCTS
-from webapp.connection.queries import compared_at, counts_of, deeds, last_runs, list_connections
+from webapp.connection.queries import compared_at, counts_of, last_deeds, last_runs, list_connections
 from webapp.connection.sentences import DEEDS, PROBLEMS, run_sentence
 from webapp.db import UnitOfWork
 from webapp.languages import gettext as _
@@ -78,8 +79,7 @@ def _page_of(work: UnitOfWork, connection: Connection, among: int) -> ResponseRe
         "counted_modules": MODULES,
         "compared_at": compared_at(work.session, connection),
         "runs": [(run, run_sentence(run)) for run in last_runs(work.session, connection)],
-        "deeds": deeds(work.session, connection) if signed_in_user().is_admin else (),
-        "deed_text": DEEDS,
+        "deeds": _deeds(work, connection) if signed_in_user().is_admin else (),
         "can_be_removed": signed_in_user().is_admin and can_be_removed(work.session, connection),
     }
     return render_template(
@@ -271,6 +271,11 @@ def callback() -> ResponseReturnValue:
         services().jobs.authorise(errand.connection_id, request.args["code"], _callback(), errand.verifier)
         flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
     return _back(errand.connection_id)
+
+
+def _deeds(work: UnitOfWork, connection: Connection) -> list[tuple[str, str | None, datetime]]:
+    """What admins did: each as a sentence, with a name and a time."""
+    return [(_(DEEDS[event.action]), name, event.at) for event, name in last_deeds(work.session, connection)]
 
 
 def _note(work: UnitOfWork, action: str, connection: Connection, **data: Any) -> None:
