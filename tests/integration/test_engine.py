@@ -16,13 +16,14 @@ from tests.fake_sage import FakeSage
 from webapp.companies.changes import create_company, edit_company
 from webapp.companies.models import Company
 from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, UNREACHABLE, Connection
+from webapp.connection.queries import drift_of
 from webapp.contacts.changes import create_contact, edit_contact
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, read_lines
 from webapp.orders.changes import confirm_order, create_order, edit_order
 from webapp.orders.models import Order
 from webapp.services import Services
-from webapp.status import Reason
+from webapp.status import Reason, Status
 from webapp.sync.conflicts import choose, open_conflicts
 from webapp.sync.models import SyncCursor, SyncEvent, SyncRun, WriteIntent
 from webapp.sync.resync import UnknownKeyError, restore, resync, unlink
@@ -843,6 +844,7 @@ def test_a_tombstone_that_never_came_is_found_when_all_customers_are_read(engine
     engine.pull()
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.DELETED_IN_SAGE
+    assert told_of_drift(engine) == [("companies", Status.REVIEW, 1)]
 
 
 def test_a_change_that_no_reading_showed_is_found_when_all_customers_are_read(engine: Engine) -> None:
@@ -888,9 +890,11 @@ def test_a_backup_that_was_put_back_in_sage_is_noticed_when_all_customers_are_re
     engine.pull()
     assert engine.company(company_id).sync_reason == Reason.QUEUED
     assert last_run(engine) == (1, 1)
+    assert told_of_drift(engine) == [("companies", Status.PENDING, 1)]
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
     assert engine.two_sides(company_id) == ("Of the backup", "Of the backup")
+    assert told_of_drift(engine) == [("companies", Status.SYNCHRONISED, 1)]
     a_day_passes(engine)
     engine.pull()
     assert last_run(engine) == (1, 0)
@@ -952,3 +956,10 @@ def last_run(engine: Engine) -> tuple[int, int]:
     with engine.services.database.unit_of_work() as work:
         run = work.session.scalars(select(SyncRun).order_by(SyncRun.id.desc()).limit(1)).one()
         return run.compared, run.drifted
+
+
+def told_of_drift(engine: Engine) -> Sequence[tuple[str, Status, int]]:
+    """What is told of what the last pull found out of step."""
+    with engine.services.database.unit_of_work() as work:
+        run = work.session.scalars(select(SyncRun).order_by(SyncRun.id.desc()).limit(1)).one()
+        return drift_of(work.session, run)

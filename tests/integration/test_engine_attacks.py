@@ -27,6 +27,7 @@ from workers.engine import push as push_module
 from workers.engine.lease import Lease
 from workers.engine.match import match
 from workers.engine.outcome import RETRY_SECONDS
+from workers.engine.pull import pull
 from workers.sage.connector import AuthoriseAgain, Rejected, Transient, Unreachable
 
 
@@ -657,6 +658,17 @@ def test_a_long_pull_stays_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch
     engine.sage.during_next("customers.changed", late)
     engine.pull()
     assert min(left) > 60_000
+
+
+@pytest.mark.parametrize("asked_by", [None, 1])
+def test_what_a_person_asks_for_during_a_pull_is_done_after_it(engine: Engine, asked_by: int | None) -> None:
+    engine.sage.during_next(
+        "customers.changed", lambda: pull(engine.services, engine.connection_id, engine.connect, asked_by)
+    )
+    engine.pull()
+    assert engine.sage.calls.count("customers.changed") == 1
+    # None is due at once; the cycle is due in a minute.
+    assert (engine.connection().next_run_at is None) == (asked_by is not None)
 
 
 def test_an_older_state_is_believed_before_the_tries_are_used_up(engine: Engine) -> None:

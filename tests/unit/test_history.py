@@ -32,6 +32,12 @@ def say(cause: str, who: str | None = None, **detail: Any) -> str:
         ("sage", None, {"code": "in_step", "taken": ["email", "city"]}, "E-mail and city taken from Sage"),
         ("connection", None, {"code": "queued"}, "Sage answers again; queued for Sage"),
         (
+            "drift",
+            None,
+            {"code": "queued"},
+            "Found out of step when everything was compared with Sage; queued for Sage",
+        ),
+        (
             "worker",
             None,
             {"code": "missing", "field": "country"},

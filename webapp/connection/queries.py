@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, func, or_, select
+from sqlalchemy import Row, Text, func, literal, literal_column, or_, select, union_all
 from sqlalchemy.orm import Session, aliased
 
 from webapp.connection.models import Connection
 from webapp.modules import MODULES
 from webapp.status import Status
-from webapp.sync.models import READ_WHOLE, StatusCount, SyncCursor, SyncRun
+from webapp.sync.models import READ_WHOLE, StatusCount, SyncCursor, SyncEvent, SyncRun
+from webapp.sync.records import SYNCED
+from webapp.sync.transitions import DRIFT
 from webapp.users.models import AuditEvent, User
 
 # As many readings as the page of a connection shows, out of as many as there are in a day with a cycle of a minute.
@@ -80,3 +82,26 @@ def last_runs(session: Session, connection: Connection) -> Sequence[SyncRun]:
         run.user_id.is_not(None),
     )
     return session.scalars(select(run).where(tells).order_by(run.id.desc()).limit(_RUNS)).all()
+
+
+# Written out, because a plan that is made for any cause cannot use the index of this one alone.
+_DRIFT = literal_column(f"'{DRIFT}'", Text)
+
+
+def drift_of(session: Session, run: SyncRun) -> Sequence[tuple[str, Status, int]]:
+    """What became of the records that a reading found out of step: the name of a module, a status, and how many of its
+    records have that by now."""
+    until = func.coalesce(run.finished_at, func.clock_timestamp())
+    counted = [
+        select(literal(model.module), model.sync_status, func.count(model.id.distinct()))
+        .join_from(SyncEvent, model, model.id == SyncEvent.record_id)
+        .where(
+            SyncEvent.cause == _DRIFT,
+            SyncEvent.kind == model.kind,
+            SyncEvent.at.between(run.started_at, until),
+            model.connection_id == run.connection_id,
+        )
+        .group_by(model.sync_status)
+        for model in SYNCED
+    ]
+    return [(module, Status(status), n) for module, status, n in session.execute(union_all(*counted))]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
 from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, CONNECTING, PAUSED, UNREACHABLE
 from webapp.languages import N_, ngettext, number
 from webapp.languages import gettext as _
+from webapp.modules import MODULES
+from webapp.status import FILTER_TEXT, Status
 from webapp.sync.details import clock, every
 from webapp.sync.models import SyncRun
 
@@ -82,6 +85,16 @@ def run_sentence(run: SyncRun) -> str:
         return counted
     # An end that is not among these is a fault of ours, and the log has it.
     return f"{counted} {_(RUN_ENDS.get(run.error, FAILED_HERE))}"
+
+
+def drift_sentence(found: Sequence[tuple[str, Status, int]]) -> str:
+    """What became of what a reading found out of step, by module and status."""
+    of_module = {
+        module: [f"{number(n)} {_(FILTER_TEXT[status])}" for name, status, n in found if name == module.name]
+        for module in MODULES
+    }
+    told = "; ".join(f"{_(module.title)}: {', '.join(counts)}" for module, counts in of_module.items() if counts)
+    return _("What was out of step, by now: %(told)s", told=told)
 
 
 def state_text(state: str, alike: int, among: int, business: str) -> str:

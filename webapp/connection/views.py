@@ -24,8 +24,8 @@ from webapp.connection.circuit import change_state
 from webapp.connection.directions import CHOICES, FIELDS, read_directions
 from webapp.connection.models import CONNECTED, PAUSED, Connection
 from webapp.connection.products import PRODUCTS
-from webapp.connection.queries import compared_at, counts_of, last_deeds, last_runs, list_connections
-from webapp.connection.sentences import DEEDS, PROBLEMS, run_sentence
+from webapp.connection.queries import compared_at, counts_of, drift_of, last_deeds, last_runs, list_connections
+from webapp.connection.sentences import DEEDS, PROBLEMS, drift_sentence, run_sentence
 from webapp.db import UnitOfWork
 from webapp.languages import gettext as _
 from webapp.modules import MODULES
@@ -78,7 +78,10 @@ def _page_of(work: UnitOfWork, connection: Connection, among: int) -> ResponseRe
         "statuses": FILTER_TEXT,
         "counted_modules": MODULES,
         "compared_at": compared_at(work.session, connection),
-        "runs": [(run, run_sentence(run)) for run in last_runs(work.session, connection)],
+        "runs": [
+            (run, run_sentence(run), drift_sentence(drift_of(work.session, run)) if run.drifted else "")
+            for run in last_runs(work.session, connection)
+        ],
         "deeds": _deeds(work, connection) if signed_in_user().is_admin else (),
         "can_be_removed": signed_in_user().is_admin and can_be_removed(work.session, connection),
     }

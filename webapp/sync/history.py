@@ -6,6 +6,7 @@ from webapp.languages import N_, listed
 from webapp.languages import gettext as _
 from webapp.sync.details import field_name, sentence
 from webapp.sync.models import SyncEvent
+from webapp.sync.transitions import DRIFT
 from webapp.zone import Glance
 
 # What a person did, by the cause that the event names: said of somebody, and where nobody is known.
@@ -43,6 +44,8 @@ def told(event: SyncEvent, who: str | None, reader: Glance) -> str:
         result = _(_RESULTS[code]) if code in _RESULTS else ""
     if event.cause == "connection" and code == "queued":
         deed = _("Sage answers again")
+    elif event.cause == DRIFT:
+        deed = _("Found out of step when everything was compared with Sage")
     elif event.cause == "sage" and not taken:
         deed = _("Seen in Sage")
     if not result:

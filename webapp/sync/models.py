@@ -112,7 +112,8 @@ class SyncEvent(Base):
     """One change of a record's status: the history, append-only.
 
     `user_id` is the person who caused it, None where Sage or the schedule did. `cause` says which:
-    edit, import, resync, sage, worker, sweep, connection.
+    edit, confirm, choice, restore, unlink, import, resync, connection, worker, sage, or drift where all of Sage was read
+    and the record was not in step, though it was shown so.
     """
 
     __tablename__ = "sync_event"
@@ -127,7 +128,10 @@ class SyncEvent(Base):
     cause: Mapped[str] = mapped_column(Text)
     user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("app_user.id"))
 
-    __table_args__ = (Index("ix_sync_event_record", "kind", "record_id", "id"),)
+    __table_args__ = (
+        Index("ix_sync_event_record", "kind", "record_id", "id"),
+        Index("ix_sync_event_drift", "at", postgresql_where=text("cause = 'drift'")),
+    )
 
 
 class WriteIntent(Base):

@@ -17,6 +17,11 @@ from webapp.db import UnitOfWork
 from webapp.status import STATUS_OF, Reason, Status
 from webapp.sync.models import Json, Synced, SyncEvent
 
+# The cause of what is compared anew because all of Sage was read and it was not in step, though it was shown so.
+DRIFT = "drift"
+# What nobody waits for in particular.
+_NOT_URGENT = ("sage", DRIFT)
+
 
 def move(
     work: UnitOfWork,
@@ -68,7 +73,7 @@ def queue(
     of Sage waits with the rest. Without a connection there is nowhere to send it to.
     """
     record.attempts = 0
-    record.urgent = cause != "sage"
+    record.urgent = cause not in _NOT_URGENT
     if connection is not None:
         record.connection_id = connection.id
         work.pushes.add(connection.id)

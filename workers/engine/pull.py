@@ -48,7 +48,7 @@ from webapp.services import Services
 from webapp.status import Reason, Status
 from webapp.sync.models import READ_WHOLE, Json, Moment, SyncCursor, Synced, SyncEvent, SyncRun, WriteIntent
 from webapp.sync.sending import adopt
-from webapp.sync.transitions import Moved, move, move_all, queue, queued_as
+from webapp.sync.transitions import DRIFT, Moved, move, move_all, queue, queued_as
 from workers.engine.decide import Action, RemoteState, decide
 from workers.engine.due import hold_children
 from workers.engine.kinds import KINDS, Kind, fields_of, new_record, not_stored, take_link
@@ -124,14 +124,17 @@ class Reading:
 def pull(services: Services, connection_id: int, connect: Connect, user_id: int | None = None) -> None:
     """Take over what changed in Sage since the last time, and note that Sage answered.
 
-    Where another process does so already, nothing is done. A fault of the connection is shown on the connection; a
-    passing fault of Sage ends this pull, and the next one begins where the last complete one ended. Where other
-    connections are being read by all workers but one, it is begun a little later: that one is for what people wait for.
+    Where another process does so already, nothing is done; what a person asked for is done after it, because what the
+    other one has read already is not what they mean. A fault of the connection is shown on the connection; a passing
+    fault of Sage ends this pull, and the next one begins where the last complete one ended. Where other connections are
+    being read by all workers but one, it is begun a little later: that one is for what people wait for.
     """
     alone: Lock | None
     try:
         alone = services.redis.lock(_lock_of(connection_id), timeout=_ALONE_SECONDS, blocking=False)
         if not alone.acquire():
+            if user_id is not None:
+                _postpone(services, connection_id)
             return
         if _are_too_many(services):
             alone.release()
@@ -160,7 +163,7 @@ def _are_too_many(services: Services) -> bool:
 
 
 def _postpone(services: Services, connection_id: int) -> None:
-    """Have the sweep begin it as soon as a worker is free."""
+    """Have the sweep begin it as soon as it can be done."""
     with services.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id, with_for_update=True)
         connection.next_run_at = None
@@ -222,7 +225,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
     with services.database.unit_of_work() as work:
         run = work.session.get_one(SyncRun, run.id, with_for_update=True)
         _count(run, tally)
-        run.finished_at = datetime.now(UTC)
+        run.finished_at = func.clock_timestamp()
         run.error = error or None
         work.touch(run)
         if not error:
@@ -239,7 +242,7 @@ def _end_broken_runs(work: UnitOfWork, connection_id: int) -> None:
     """End the runs of pulls that were killed: they cannot do it any more."""
     broken = select(SyncRun).where(SyncRun.connection_id == connection_id, SyncRun.finished_at.is_(None))
     for run in work.session.scalars(broken.with_for_update()).all():
-        run.finished_at = datetime.now(UTC)
+        run.finished_at = func.clock_timestamp()
         run.error = "BrokenOff"
         work.touch(run)
 
@@ -325,7 +328,7 @@ def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Readin
     for start in range(0, len(missing), _AT_ONCE):
         chosen = missing[start : start + _AT_ONCE]
         where = model.id.in_(chosen) & (model.sync_reason == Reason.IN_STEP)
-        move_all(work, model, where, reason, detail, cause="sage")
+        move_all(work, model, where, reason, detail, cause=DRIFT)
     return len(missing)
 
 
@@ -558,7 +561,7 @@ def _take_change(
     # What is to be tried again reads Sage then, and keeps the wait that Sage asked for. What waits for its company waits.
     if record.sync_reason not in _READ_LATER:
         record.sage_updated_at = remote.updated_at
-        queue(work, record, connection, cause="sage")
+        queue(work, record, connection, cause=DRIFT if has_drifted else "sage")
     return 0
 
 
