@@ -67,7 +67,7 @@ class FakeCollection:
         self.by_id: dict[str, RemoteRecord] = {}
         self.tombstones: list[Tombstone] = []
         self._sage = sage
-        self._name = name
+        self.name = name
         self._names = tuple(names)
         self._required = required
         self._unique = unique
@@ -104,15 +104,18 @@ class FakeCollection:
             return None
         self.by_id[sage_id] = before
         self._before_our_write.pop(sage_id, None)
-        self._sage.ledger.append(Entry("update", self._name, sage_id, before.fields, "sage"))
+        self._sage.ledger.append(Entry("update", self.name, sage_id, before.fields, "sage"))
         return before
 
-    def delete(self, sage_id: str) -> None:
-        """Somebody deletes a record in Sage. The persons of a customer go with it, and leave no tombstones."""
+    def delete(self, sage_id: str, *, in_silence: bool = False) -> None:
+        """Somebody deletes a record in Sage. The persons of a customer go with it, and leave no tombstones.
+
+        `in_silence` it leaves none itself.
+        """
         gone = self.by_id.pop(sage_id)
-        if self._keeps_tombstones:
+        if self._keeps_tombstones and not in_silence:
             self.tombstones.append(Tombstone(sage_id, self._sage.now()))
-        self._sage.ledger.append(Entry("delete", self._name, sage_id, gone.fields, "sage"))
+        self._sage.ledger.append(Entry("delete", self.name, sage_id, gone.fields, "sage"))
         if self._owner is None:
             persons = self._sage.persons.by_id
             for one in [person for person in persons.values() if person.parent == sage_id]:
@@ -176,17 +179,17 @@ class FakeCollection:
     # How it is done.
 
     def _begin(self, method: str) -> _Fault | None:
-        return self._sage.begin(f"{self._name}.{method}")
+        return self._sage.begin(f"{self.name}.{method}")
 
     def _end(self, method: str, fault: _Fault | None) -> None:
-        self._sage.end(f"{self._name}.{method}", fault)
+        self._sage.end(f"{self.name}.{method}", fault)
 
     def _pages(self, method: str, wanted: list[Any]) -> Iterator[list[Any]]:
         for start in range(0, max(len(wanted), 1), self._sage.page_size):
             self._end(method, self._begin(method))
             page = wanted[start : start + self._sage.page_size]
-            if page and f"{self._name}.{method}" in self._sage.shifting:
-                self._sage.shifting.discard(f"{self._name}.{method}")
+            if page and f"{self.name}.{method}" in self._sage.shifting:
+                self._sage.shifting.discard(f"{self.name}.{method}")
                 page = page[1:]
                 self._sage.wrong["page shifted"] += 1
             yield page
@@ -212,7 +215,7 @@ class FakeCollection:
 
     def _number(self, sage_id: str, fields: Fields) -> str:
         """What people in Sage call it by: the code of a customer, the quote number of an order; a person has none."""
-        return {"customers": fields.get("code", ""), "orders": f"SQ-{int(sage_id, 16)}"}.get(self._name, "")
+        return {"customers": fields.get("code", ""), "orders": f"SQ-{int(sage_id, 16)}"}.get(self.name, "")
 
     def _create_once(self, body: Mapping[str, Any]) -> RemoteRecord:
         key = str(body["idempotency_id"])
@@ -236,7 +239,7 @@ class FakeCollection:
         sage_id = self._sage.new_id()
         made = RemoteRecord(sage_id, self._number(sage_id, tidy), self._sage.now(), tidy, parent, origin)
         self.by_id[made.id] = made
-        self._sage.ledger.append(Entry("create", self._name, made.id, tidy, by))
+        self._sage.ledger.append(Entry("create", self.name, made.id, tidy, by))
         return made
 
     def _update(self, sage_id: str, fields: Mapping[str, str], *, by: str) -> RemoteRecord:
@@ -255,7 +258,7 @@ class FakeCollection:
         self.by_id[sage_id] = changed
         if changed != before:
             self._past.setdefault(sage_id, []).append(before)
-        self._sage.ledger.append(Entry("update", self._name, sage_id, tidy, by))
+        self._sage.ledger.append(Entry("update", self.name, sage_id, tidy, by))
         return changed
 
 

@@ -76,6 +76,20 @@ MUTATIONS = (
         f"{ATTACKS}test_an_unanswered_create_keeps_its_key_through_other_faults",
     ),
     Mutation(
+        "what an unanswered update carried along counts as ours",
+        "workers/engine/push.py",
+        "for name, value in plan.fields.items() if value != remote.fields[name]}",
+        "for name, value in plan.fields.items()}",
+        f"{ATTACKS}test_what_an_unanswered_update_carried_along_is_still_a_change_of_sage",
+    ),
+    Mutation(
+        "what gave way is noted with the answer only",
+        "workers/engine/push.py",
+        "            _note_overruled(work, claimed, overruled)\n        work.commit()\n        return intent_id",
+        "            pass\n        work.commit()\n        return intent_id",
+        f"{ATTACKS}test_what_gave_way_is_kept_though_the_process_dies_after_the_write",
+    ),
+    Mutation(
         "green without comparing",
         "workers/engine/push.py",
         "        elif equal:\n            detail",

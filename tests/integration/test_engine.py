@@ -50,6 +50,7 @@ class Engine:
     def __init__(self, services: Services, business: str = "b" * 32) -> None:
         self.services = services
         self.sage = FakeSage()
+        self.leases: list[Lease] = []
         with services.database.unit_of_work() as work:
             connection = Connection(api_url="http://sage.test/v3.1", state=CONNECTED, business_id=business)
             work.session.add(connection)
@@ -63,8 +64,14 @@ class Engine:
 
     @contextmanager
     def connect(self, services: Services, connection_id: int, before_write: Callable[[], None]) -> Iterator[Connector]:
-        self.sage.before_write = before_write
-        yield self.sage
+        outer, self.sage.before_write = self.sage.before_write, before_write
+        lease = getattr(before_write, "__self__", None)
+        if isinstance(lease, Lease):
+            self.leases.append(lease)
+        try:
+            yield self.sage
+        finally:
+            self.sage.before_write = outer
 
     def push(self) -> None:
         drain(self.services, self.connection_id, self.connect)
@@ -167,6 +174,8 @@ class Engine:
                 " WHERE sync_status = 'pending'"
             )
         self.sql("UPDATE sage_connection SET writer_until = NULL")
+        for lease in self.leases:
+            lease.ends = 0.0
 
     def two_sides(self, company_id: int) -> tuple[str, str]:
         """The name here and in Sage."""

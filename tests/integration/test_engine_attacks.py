@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from tests.integration.test_engine import GERMAN, Engine
+from tests.integration.test_engine import GERMAN, Crash, Engine
 from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
@@ -19,7 +19,7 @@ from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.conflicts import lost_values, open_conflicts
-from webapp.sync.models import SyncCursor, SyncRun
+from webapp.sync.models import Conflict, SyncCursor, SyncRun
 from webapp.sync.resync import resync, unlink
 from workers import jobs
 from workers.engine import pull as pull_module
@@ -807,6 +807,68 @@ def test_the_side_that_has_the_word_wins_and_the_other_value_is_kept(engine: Eng
     engine.pull()
     engine.push()
     assert engine.sage.customers.by_id[sage_id].fields["city"] == "Ours"
+
+
+def test_what_gave_way_is_kept_though_the_process_dies_after_the_write(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    with engine.services.database.unit_of_work() as work:
+        work.session.get_one(Connection, engine.connection_id).directions = {"company": {"city": "to_sage"}}
+        work.commit()
+    engine.edit(company_id, phone="1")
+    engine.sage.customers.edit(sage_id, city="Theirs")
+
+    def die() -> None:
+        raise Crash
+
+    engine.sage.during_next("customers.update", die)
+    with pytest.raises(Crash):
+        engine.push()
+    for _ in range(2):
+        engine.let_time_pass()
+        engine.push()
+    company = engine.company(company_id)
+    assert (company.sync_reason, company.city, company.phone) == (Reason.IN_STEP, "Berlin", "1")
+    with engine.services.database.unit_of_work() as work:
+        assert [value for _, value in lost_values(work.session, company)] == ["Theirs"]
+
+
+def test_what_gives_way_is_kept_once_though_the_write_is_tried_again(engine: Engine) -> None:
+    company_id, sage_id = linked(engine)
+    with engine.services.database.unit_of_work() as work:
+        work.session.get_one(Connection, engine.connection_id).directions = {"company": {"city": "to_sage"}}
+        work.commit()
+    engine.edit(company_id, phone="1")
+    engine.sage.customers.edit(sage_id, city="Theirs")
+    engine.sage.will_lose_the_answer("customers.update", applied=False)
+    engine.sage.will_lose_the_answer("customers.update", applied=False)
+    for _ in range(3):
+        engine.push()
+        engine.let_time_pass()
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    with engine.services.database.unit_of_work() as work:
+        assert [(one.field, one.theirs, one.taken) for one in work.session.scalars(select(Conflict))] == [
+            ("city", "Theirs", "ours")
+        ]
+
+
+@pytest.mark.parametrize("edited", ["phone", "city"])
+def test_what_an_unanswered_update_carried_along_is_still_a_change_of_sage(engine: Engine, edited: str) -> None:
+    company_id, sage_id = linked(engine)
+    engine.edit(company_id, phone="1")
+    engine.sage.customers.edit(sage_id, city="Theirs")
+    engine.sage.will_lose_the_answer("customers.update", applied=True)
+    engine.push()
+    # Before anybody knows what became of it, a person edits what was sent, or what came from Sage.
+    engine.edit(company_id, **{edited: "Ours"})
+    engine.let_time_pass()
+    engine.push()
+    company = engine.company(company_id)
+    there = engine.sage.customers.by_id[sage_id].fields
+    if edited == "phone":
+        assert (company.sync_reason, company.city, company.phone) == (Reason.IN_STEP, "Theirs", "Ours")
+        assert (there["city"], there["phone"]) == ("Theirs", "Ours")
+    else:
+        assert (company.sync_reason, company.city, there["city"]) == (Reason.CONFLICT, "Ours", "Theirs")
 
 
 def test_an_unanswered_create_keeps_its_key_through_other_faults(engine: Engine) -> None:

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -50,6 +50,7 @@ from webapp.users.models import ADMIN, User
 from workers.engine import pull as pull_module
 from workers.engine import push as push_module
 from workers.engine.kinds import KINDS, fields_of
+from workers.engine.lease import Lease
 from workers.sage.connector import OutcomeUnknown, Rejected, Transient
 
 STEPS = 18
@@ -171,9 +172,12 @@ class Story:
             self.admin = admin.id
         self.ticks = 0
         self.engine.sage = FakeSage(clock=self.sage_clock, page_size=3)
-        self.engine.sage.at = lambda point: self.breaks.reach(point, "call")
-        # Sage's clock goes wrong by up to two minutes.
+        self.engine.sage.at = self.at_call
+        # Sage's clock goes wrong by up to two minutes, and so do those of the two workers.
         self.began = datetime.now(UTC) + timedelta(seconds=self.chance.randint(-120, 120))
+        self.clocks = [timedelta(seconds=self.chance.randint(-120, 120)) for _ in range(2)]
+        self.clock = self.clocks[0]
+        self.writer = self.overtaken_writers = 0
         self.numbers = 0
         # Per record and field: every value that somebody set, with the side, oldest first.
         self.set_values: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
@@ -187,6 +191,15 @@ class Story:
     def told_in(self, services: Services) -> Iterator[None]:
         """While it is open, chance decides for the engine too, and processes can die in it."""
         engine_chance = random.Random(self.seed)
+        story = self
+
+        class Clock(datetime):
+            """What the worker that runs just now takes for the time."""
+
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return datetime.now(tz) + story.clock
+
         keys = mock.Mock(uuid4=lambda: uuid.UUID(int=engine_chance.getrandbits(128)))
         commit, after_commit = UnitOfWork.commit, services.database.after_commit
 
@@ -211,6 +224,8 @@ class Story:
                 mock.patch.object(UnitOfWork, "commit", mortal),
                 mock.patch.object(push_module, "random", engine_chance),
                 mock.patch.object(push_module, "uuid", keys),
+                mock.patch.object(push_module, "datetime", Clock),
+                mock.patch.object(pull_module, "datetime", Clock),
                 # A pull of few records takes several transactions, between which things happen, and notes its
                 # progress, however fast it is.
                 mock.patch.object(pull_module, "PAGE", 3),
@@ -266,6 +281,17 @@ class Story:
                 return lines_text([line] * self.chance.choice((1, 1, 2)))
             case _:
                 return f"{field} {self.numbers}"
+
+    def at_call(self, point: str) -> None:
+        """Sage is called, or has done what was called for. Whoever writes holds the newest lease that wrote so far."""
+        self.breaks.reach(point, "call")
+        name, end = point.split()
+        if name in WRITES and end == "before":
+            self.told.checks["I6 one writer"] += 1
+            lease: Lease = self.engine.sage.before_write.__self__  # type: ignore[attr-defined]
+            # The engine would take an error raised here for one of its own, so that it is told after the step.
+            self.overtaken_writers += lease.number < self.writer
+            self.writer = max(self.writer, lease.number)
 
     def look(self) -> list[tuple[Synced | None, Synced]]:
         """Read anew what changed since the last look. Returns it, each as it was (None where it is new) and as it is."""
@@ -476,11 +502,14 @@ class Story:
         linked = [one for _, one in sorted(self.records.items()) if one.sage_id in self.there(one).by_id]
         if linked:
             record = self.chance.choice(linked)
-            field = self.chance.choice(FIELDS[record.kind])
-            value = self.value(field)
-            assert record.sage_id
-            self.there(record).edit(record.sage_id, **{field: value})
-            self.set_values[record.key, field].append(("theirs", value))
+            self.set_in_sage(record, self.chance.choice(FIELDS[record.kind]))
+
+    def set_in_sage(self, record: Synced, field: str) -> None:
+        """Somebody in Sage gives a linked record a new value."""
+        value = self.value(field)
+        assert record.sage_id
+        self.there(record).edit(record.sage_id, **{field: value})
+        self.set_values[record.key, field].append(("theirs", value))
 
     def add_in_sage(self) -> None:
         sage = self.engine.sage
@@ -502,7 +531,9 @@ class Story:
         there: FakeCollection = getattr(self.engine.sage, self.chance.choice(COLLECTIONS))
         if there.by_id:
             gone = self.chance.choice(sorted(there.by_id))
-            there.delete(gone)
+            in_silence = self.chance.random() < 0.25
+            there.delete(gone, in_silence=in_silence)
+            self.told.faults["deletion without a tombstone"] += in_silence
             # What they had typed there goes with it, by their own wish; what of it has arrived here is ours by now.
             records = {one.key: one for one in self.records.values() if one.sage_id == gone}
             for (key, name), values in self.set_values.items():
@@ -589,6 +620,8 @@ class Story:
             self.told.faults["worker stopped beyond its lease"] += 1
             self.engine.let_time_pass()
             self.push()
+            # So that the first one finds something to write.
+            self.edit()
 
         self.engine.sage.during_next(self.chance.choice([*WRITES, "customers.read"]), taken_over)
 
@@ -619,12 +652,27 @@ class Story:
         self.edit_in_sage()
         self.push()
 
+    def edit_again_before_the_next_try(self) -> None:
+        """Both sides edit a record, nobody hears what became of the write, and somebody edits it once more."""
+        linked = [one for _, one in sorted(self.records.items()) if one.sage_id in self.there(one).by_id]
+        if not linked:
+            return
+        record = self.chance.choice(linked)
+        here, there, again = (self.chance.choice(FIELDS[record.kind]) for _ in range(3))
+        self.set_here(record, here)
+        self.set_in_sage(record, there)
+        method = f"{self.there(record).name}.update"
+        self.engine.sage.will_lose_the_answer(method, applied=self.chance.random() < 0.7)
+        self.push()
+        self.set_here(record, again)
+
     def push_and_pull(self) -> None:
         self.push()
         self.pull()
 
     def survive(self, action: Callable[[], None]) -> None:
-        """Run a job; a crash of it leaves its lease and claims behind, and they run out."""
+        """Run a job in one of the workers; a crash of it leaves its lease and claims behind, and they run out."""
+        outer, self.clock = self.clock, self.chance.choice(self.clocks)
         try:
             action()
         except Crash:
@@ -633,6 +681,7 @@ class Story:
             # The job ends, as RQ would note.
             self.trace.append(f"    ended by {type(error).__name__}")
         finally:
+            self.clock = outer
             self.engine.services.redis.delete(f"synclight:pull:{self.engine.connection_id}")
 
     def time_passes(self) -> None:
@@ -668,6 +717,7 @@ class Story:
         edit: 4,
         edit_and_push: 10,
         edit_on_both_sides: 5,
+        edit_again_before_the_next_try: 2,
         turn: 1,
         mend: 3,
         choose: 3,
@@ -735,6 +785,7 @@ class Story:
                 self.browsers_are_told(before, now)
         self.touched.clear()
         self.nobody_has_two_objects()
+        assert not self.overtaken_writers, "a worker wrote after another one had taken over its lease and written"
         return any(before is None or _visible(before) != _visible(now) for before, now in changed)
 
     def nothing_green_is_a_lie(self, record: Synced) -> None:

@@ -15,9 +15,10 @@ START, SEEDS = int(os.environ.get("START", "1")), int(os.environ.get("SEEDS", "5
 BATCH = 20
 
 
-# Seeds by which something was found: a create without an answer whose customer was deleted then, and an edit in Sage of a
-# customer that was deleted there before anybody read it.
-FOUND = (5887, 5912, 5934, 6058)
+# Seeds by which something was found: a create without an answer whose customer was deleted then, an edit in Sage of a
+# customer that was deleted there before anybody read it, an edit in Sage that an unanswered update had carried along, and
+# a value that gave way in a write after which the process died.
+FOUND = (5887, 5912, 5934, 6058, 2468, 6536, 7425)
 
 
 @pytest.mark.parametrize("first", range(START, START + SEEDS, BATCH))

@@ -137,7 +137,8 @@ class SyncEvent(Base):
 class WriteIntent(Base):
     """One write to Sage, noted before the call with its idempotency key, and never deleted by a retry.
 
-    `fields` is the state of the record that `body` carries, in the neutral shape.
+    `fields` is what `body` says, in the neutral shape: of a create the whole state of the record, of an update only what
+    it changes in Sage.
 
     `state` is open (about to be sent, or sent without an answer that was noted), done, refused (Sage answered that it
     did not apply it) or unknown (beyond the time in which Sage remembers the key).

@@ -389,7 +389,8 @@ def _compare(services: Services, sage: Connector, claimed: Claimed, sage_id: str
 def _unanswered(services: Services, claimed: Claimed, theirs: Fields) -> dict[str, str]:
     """The fields that Sage has from updates of ours whose answer was lost: nobody there has changed them.
 
-    These are the updates since the last one that was answered, the newest ten at most.
+    These are the updates since the last one that was answered, the newest ten at most. What an update carried along as
+    Sage had it is none of ours.
     """
     with services.database.unit_of_work() as work:
         newest = work.session.execute(
@@ -508,7 +509,8 @@ def _update(
     """
     there = claimed.kind.collection(sage)
     body = there.update_body(plan.fields, remote)
-    intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, plan.fields, body)
+    changed = {name: value for name, value in plan.fields.items() if value != remote.fields[name]}
+    intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, changed, body, plan.overruled)
     if intent_id is None:
         return lambda: None
     if monotonic() - read_at > FRESH_SECONDS:
@@ -523,13 +525,19 @@ def _update(
     except SageError:
         _finish_intent(services, claimed, intent_id, "refused")
         raise
-    return partial(_in_step, services, claimed, after, intent_id, wrote=plan.fields, overruled=plan.overruled)
+    return partial(_in_step, services, claimed, after, intent_id, wrote=plan.fields)
 
 
 def _intend(
-    services: Services, claimed: Claimed, operation: str, key: str, fields: Fields, body: dict[str, Any]
+    services: Services,
+    claimed: Claimed,
+    operation: str,
+    key: str,
+    fields: Fields,
+    body: dict[str, Any],
+    overruled: Sequence[FieldConflict] = (),
 ) -> int | None:
-    """Note a write before it is sent. None where it must not be sent any more.
+    """Note a write before it is sent, and what gives way by it. None where it must not be sent any more.
 
     That is where another worker has the record now, and where somebody edited or linked it since it was claimed: what
     was decided is out of date then, and it goes round again.
@@ -551,6 +559,9 @@ def _intend(
             record = _claimed_row(work, claimed)
             if record is not None:
                 _release(record)
+        else:
+            # With the answer it would come too late: nobody may be left to note it, and the value would be gone.
+            _note_overruled(work, claimed, overruled)
         work.commit()
         return intent_id
 
@@ -660,20 +671,25 @@ def _take_over(
 
 
 def _note_overruled(work: UnitOfWork, claimed: Claimed, overruled: Sequence[FieldConflict]) -> None:
-    """Keep the values that gave way because the other side has the word on their fields."""
+    """Keep the values that gave way because the other side has the word on their fields.
+
+    A write that is tried again notes them once more: the same values stay one entry.
+    """
     for found in overruled:
-        work.session.add(
-            Conflict(
-                kind=claimed.kind.name,
-                record_id=claimed.id,
-                field=found.field,
-                base=found.base,
-                ours=found.ours,
-                theirs=found.theirs,
-                resolved_at=datetime.now(UTC),
-                taken="ours" if claimed.directions[found.field] == TO_SAGE else "theirs",
-            )
+        values = {
+            "base": found.base,
+            "ours": found.ours,
+            "theirs": found.theirs,
+            "taken": "ours" if claimed.directions[found.field] == TO_SAGE else "theirs",
+        }
+        of_field = select(Conflict).where(
+            Conflict.kind == claimed.kind.name, Conflict.record_id == claimed.id, Conflict.field == found.field
         )
+        entry = work.session.scalar(of_field.order_by(Conflict.id.desc()).limit(1))
+        if entry is None or any(getattr(entry, name) != value for name, value in values.items()):
+            entry = Conflict(kind=claimed.kind.name, record_id=claimed.id, field=found.field, **values)
+            work.session.add(entry)
+        entry.resolved_at = datetime.now(UTC)
 
 
 def _conflict(services: Services, claimed: Claimed, remote: RemoteRecord, plan: Plan) -> None:
@@ -725,7 +741,10 @@ def _settle(
 
 def _failed(services: Services, claimed: Claimed, error: SageError) -> None:
     """Record a failed attempt: tried again later, or shown to a person."""
-    outcome = verdict(error, claimed.attempts, datetime.now(UTC), random.random())  # noqa: S311 - it spreads waits, no secret
+    with services.database.unit_of_work() as work:
+        # By the clock that says what is due: one that runs behind would have it tried again at once.
+        now = work.session.execute(select(func.clock_timestamp())).scalar_one()
+    outcome = verdict(error, claimed.attempts, now, random.random())  # noqa: S311 - it spreads waits, no secret
     _settle(services, claimed, outcome.reason, outcome.detail, outcome.attempts, outcome.due)
 
 
