@@ -50,7 +50,7 @@ from workers.engine.pull import pull
 from workers.engine.push import drain
 from workers.sage import open as sage
 from workers.sage import tokens
-from workers.sage.accounting import customers, persons, quotes
+from workers.sage.accounting import customers, documents, persons
 from workers.sage.accounting.lists import MOST_PER_PAGE
 from workers.sage.connector import CUSTOMER_FIELDS
 from workers.sage.wire import Wire
@@ -67,7 +67,7 @@ PEERS = Path(sys.prefix) / "peers" / "bin" / "python"
 LISTS = {
     "contacts": {"contact_type_id": customers.CUSTOMER_TYPE, "exclude_system": "true", **customers.ASKED},
     "contact_persons": persons.ASKED,
-    "sales_quotes": quotes.ASKED,
+    "sales_quotes": documents.QUOTES.asked,
 }
 
 T = TypeVar("T")

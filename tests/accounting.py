@@ -9,6 +9,7 @@ from decimal import Decimal
 from tests.sandbox_process import SandboxProcess
 from webapp.orders.amounts import LineValues, lines_text
 from workers.sage.accounting.connector import AccountingConnector
+from workers.sage.accounting.documents import QUOTES, Document
 from workers.sage.connector import AuthoriseAgain
 from workers.sage.http import Api
 from workers.sage.wire import Wire
@@ -65,6 +66,7 @@ def accounting(
     token: str = "token",
     *,
     business: str = BUSINESS,
+    document: Document = QUOTES,
     before_write: Callable[[], None] = lambda: None,
     call_seconds: float = 30.0,
     most_bytes: int = 20_000_000,
@@ -72,7 +74,7 @@ def accounting(
     """The connector of a business."""
     wire = Wire(base_url, call_seconds=call_seconds, most_bytes=most_bytes)
     with closing(Api(base_url, GivenToken(token), business, before_write, wire)) as api:
-        yield AccountingConnector(api)
+        yield AccountingConnector(api, document)
 
 
 def token_of(sandbox: SandboxProcess) -> str:

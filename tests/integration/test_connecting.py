@@ -8,21 +8,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 
 import pytest
 from cryptography.fernet import Fernet
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
+from sqlalchemy.orm import selectinload
 
 from tests.accounting import BUSINESS, OTHER_BUSINESS
 from tests.people import add_admin, add_person, post, sign_in
 from tests.sandbox_process import REDIRECT_URI, SandboxProcess
+from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, CONNECTING, Connection
+from webapp.orders.amounts import LineValues
+from webapp.orders.changes import create_order
+from webapp.orders.models import Order
 from webapp.services import Services
 from workers.engine.authorise import authorise, disconnect
 from workers.engine.pull import pull
+from workers.engine.push import drain
 from workers.sage.connector import AuthoriseAgain
 from workers.sage.open import connect
 from workers.sandbox.businesses import BUSINESSES
@@ -117,6 +125,88 @@ def test_a_choice_stands(admin: FlaskClient, worker: Services, sandbox: SandboxP
     post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
     post(admin, f"/connection/{connection_id}/choose", {"business": OTHER_BUSINESS})
     assert stored(worker).business_id == BUSINESS
+
+
+def test_orders_become_what_the_admin_chose_with_the_company(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    """The life of an order as an invoice: booked, changed in Sage, made void there, made anew."""
+    consent(worker, sandbox, connection_id)
+    choose = f"/connection/{connection_id}/choose"
+    assert re.search(r'name="orders_as" value="quotes" required checked>', admin.get("/connection").text)
+    post(admin, choose, {"business": BUSINESS, "orders_as": "estimates"})
+    assert "Choose what orders become in Sage, then start." in admin.get("/connection").text
+    assert stored(worker).state == CONNECTING
+    post(admin, choose, {"business": BUSINESS, "orders_as": "invoices"})
+    assert "Two-way, as sales invoices, once somebody" in admin.get("/connection").text
+    pull(worker, connection_id, connect)
+
+    with worker.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id)
+        values = {"name": "Alfreds Futterkiste", "country": "DE"}
+        company = create_company(work, values, connection, user_id=None, cause="edit")
+        days = {"ordered_on": date(2026, 11, 2), "valid_until": date(2026, 12, 2)}
+        chai = LineValues("Chai", Decimal(12), Decimal("18.00"), Decimal("5.40"), Decimal(20))
+        made = {"company_id": company.id, "shipping": Decimal("7.50"), "notes": "Leave it at the door.", **days}
+        order_id = create_order(work, made, [chai], connection, user_id=None, cause="edit").id
+        work.commit()
+    page = f"/orders/{order_id}"
+    assert "the order is booked in Sage as a sales invoice" in admin.get(page).text
+
+    def order(of: int = order_id) -> Order:
+        with worker.database.unit_of_work() as work:
+            return work.session.get_one(Order, of, options=[selectinload(Order.lines)])
+
+    def round_trip() -> None:
+        pull(worker, connection_id, connect)
+        drain(worker, connection_id, connect)
+
+    post(admin, f"{page}/confirm")
+    drain(worker, connection_id, connect)
+    (invoice,) = sandbox.records("sales_invoices")
+    assert (order().sync_reason, order().sage_id, order().sage_number) == ("in_step", invoice["id"], "SI-1")
+    assert (invoice["reference"], invoice["due_date"], invoice["status"]["id"]) == (
+        order().number,
+        "2026-12-02",
+        "UNPAID",
+    )
+    assert (Decimal(invoice["total_amount"]), sandbox.records("sales_quotes")) == (order().total, [])
+
+    sandbox.edit(invoice["id"], "sales_invoices", due_date="2026-12-24", invoice_lines=[{"quantity": 10}])
+    theirs = sandbox.add("sales_invoices", contact_id=invoice["contact_id"], invoice_lines=invoice_lines("Tofu"))
+    sandbox.edit(theirs["id"], "sales_invoices", paid=True)
+    round_trip()
+    assert (order().valid_until, order().lines[0].quantity, order().sync_reason) == (
+        date(2026, 12, 24),
+        Decimal(10),
+        "in_step",
+    )
+    # What was booked in Sage is known by its number there, and nothing is written to it for want of a reference.
+    assert (order(order_id + 1).number, order(order_id + 1).sync_reason) == ("SI-2", "in_step")
+    assert [(one["id"], one["operation"]) for one in sandbox.ledger() if one["by"] == "api"][1:] == [
+        (invoice["id"], "create")
+    ]
+
+    sandbox.delete(invoice["id"], "sales_invoices")
+    pull(worker, connection_id, connect)
+    assert order().sync_reason == "deleted_in_sage"
+    post(admin, f"{page}/restore")
+    drain(worker, connection_id, connect)
+    assert (order().sync_reason, order().sage_number) == ("in_step", "SI-3")
+    round_trip()
+    assert [one["status"]["id"] for one in sandbox.records("sales_invoices")] == ["VOID", "PAID", "UNPAID"]
+    assert order().sync_reason == "in_step", "the void one is none of its own any more"
+
+    # It stays for as long as the connection has its company.
+    post(admin, f"/connection/{connection_id}/disconnect")
+    disconnect(worker, connection_id)
+    consent(worker, sandbox, connection_id)
+    post(admin, choose, {"business": BUSINESS, "orders_as": "quotes"})
+    assert (stored(worker).state, stored(worker).orders_as) == (CONNECTED, "invoices")
+
+
+def invoice_lines(*descriptions: str) -> list[dict[str, str]]:
+    return [{"description": one, "quantity": "1", "unit_price": "23.25"} for one in descriptions]
 
 
 def test_disconnecting_gives_the_tokens_back(

@@ -30,6 +30,7 @@ from tests.scripted_server import answer, serving
 from webapp.orders.amounts import LineValues, lines_text
 from workers.sage import wire as wire_module
 from workers.sage.accounting.connector import AccountingConnector
+from workers.sage.accounting.documents import INVOICES
 from workers.sage.connector import (
     AuthoriseAgain,
     Collection,
@@ -639,6 +640,22 @@ def test_a_write_that_an_old_token_was_refused_for_is_sent_once_more() -> None:
         assert server.requests[0].partition(b"\r\n\r\n")[2] == server.requests[1].partition(b"\r\n\r\n")[2]
     # Each request that writes is asked for, the repeated one too.
     assert len(writes) == 2
+
+
+def test_an_answer_that_says_that_the_invoice_is_void_is_no_success() -> None:
+    """Sage says so where somebody made it void meanwhile: our create was sent again, or our change came too late."""
+    invoice = {"id": "f" * 32, "status": {"id": "VOID"}, "updated_at": "2026-11-01T08:00:00Z"}
+    taxes = {"$items": [], "$next": None}
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        answer(taxes if request.startswith(b"GET /v3.1/tax_rates") else invoice)(connection, request)
+
+    with serving(script) as server, accounting(server.base_url, document=INVOICES) as connector:
+        with pytest.raises(Rejected) as failed:
+            connector.orders.create({"sales_invoice": {}})
+        assert failed.value.raw == {"message": "it is void in Sage"}
+        with pytest.raises(NotFound):
+            connector.orders.update("f" * 32, {"sales_invoice": {}})
 
 
 def test_a_token_that_is_refused_twice_is_a_matter_of_authorising() -> None:

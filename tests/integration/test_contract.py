@@ -24,6 +24,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from tests.accounting import BUSINESS, CUSTOMER, LINES, ORDER, PERSON, accounting, token_of
 from tests.sandbox_process import ROOT, SandboxProcess, free_port
 from webapp.orders.amounts import lines_text
+from workers.sage.accounting.documents import INVOICES
 from workers.sage.connector import (
     Collection,
     NotFound,
@@ -154,6 +155,47 @@ def test_a_full_life_of_customers_persons_and_quotes_breaks_nothing(
     assert (status, broken) == (0, [])
     assert said.endswith(" exchanges, 0 broken")
     assert int(said.split()[1]) > exchanges, said
+
+
+def test_a_full_life_of_invoices_breaks_nothing(tmp_path: Path) -> None:
+    with refereed(tmp_path) as (sandbox, referee):
+        with accounting(referee.base_url, token_of(sandbox), document=INVOICES) as sage:
+            begun = datetime.now(UTC) - timedelta(minutes=5)
+            customer = sage.customers.create(sage.customers.create_body(CUSTOMER, uuid.uuid4().hex))
+            changes = [{"notes": "", "shipping": "0.00", "valid_until": "1996-09-01"}, {"lines": lines_text(LINES[1:])}]
+            made = _lived(sage.orders, ORDER, customer.id, changes)
+            assert sandbox.records("sales_invoices")[0]["status"]["id"] == "UNPAID"
+            with pytest.raises(Rejected) as refused:
+                sage.orders.create(
+                    sage.orders.create_body({**ORDER, "valid_until": "1996-07-01"}, "0" * 32, customer.id)
+                )
+            assert refused.value.detail == {"code": "refused", "field": "valid_until"}
+            others = [
+                sage.orders.create(
+                    sage.orders.create_body({**ORDER, "number": f"N{number}"}, f"{number:032x}", customer.id)
+                )
+                for number in range(1, 4)
+            ]
+            for since in (None, begun):
+                assert sum(len(page) for page in sage.orders.changed(since)) == 4
+            assert _ids(sage.orders.find(ORDER, customer.id)) == [made.id]
+
+            sandbox.edit(others[0].id, "sales_invoices", paid=True)
+            paid = sage.orders.read(others[0].id)
+            with pytest.raises(Rejected):
+                sage.orders.update(paid.id, sage.orders.update_body({**paid.fields, "notes": "Late"}, paid))
+            assert list(sage.orders.deleted(begun)) == [[], []]
+            sandbox.delete(made.id, "sales_invoices")
+            assert [one.id for page in sage.orders.deleted(begun) for one in page] == [made.id]
+            assert sum(len(page) for page in sage.orders.changed(begun)) == 3
+            with pytest.raises(NotFound):
+                sage.orders.read(made.id)
+            with pytest.raises(NotFound):
+                sage.orders.update(made.id, sage.orders.update_body(made.fields, made))
+        status, said, broken = referee.stop()
+
+    assert (status, broken) == (0, []), said
+    assert int(said.split()[1]) > 40, said
 
 
 def _lived(records: Collection, fields: dict[str, str], parent: str, changes: list[dict[str, str]]) -> RemoteRecord:

@@ -32,7 +32,7 @@ from webapp.sync.models import Synced
 from webapp.sync.transitions import queue
 from workers.engine.kinds import KINDS, fields_of
 from workers.engine.push import drain
-from workers.sage.accounting import customers, persons, quotes, records
+from workers.sage.accounting import customers, documents, persons, records
 from workers.sage.connector import Connector, RemoteRecord
 from workers.sandbox import faults
 
@@ -74,7 +74,7 @@ class Story(Engine):
         self.chance = random.Random(SEED)
         self.token = token_of(sandbox)
         self.numbers = 0
-        self.rates = quotes.rates_of(
+        self.rates = documents.rates_of(
             sandbox.client(BUSINESS).get("/tax_rates", params={"attributes": "percentage"}).json()["$items"]
         )
         # Records in Sage that somebody there edited or added since Sage was last read to the end.
@@ -148,7 +148,10 @@ class Story(Engine):
             for one in self.sandbox.records("contact_persons", BUSINESS)
             if not persons.is_main(one)
         ]
-        found += [quotes.remote_order(one, self.rates) for one in self.sandbox.records("sales_quotes", BUSINESS)]
+        found += [
+            documents.remote_order(documents.QUOTES, one, self.rates)
+            for one in self.sandbox.records("sales_quotes", BUSINESS)
+        ]
         return {one.id: one for one in found}
 
     # --- people -------------------------------------------------------------------------------------------------------

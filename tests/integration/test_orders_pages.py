@@ -251,7 +251,16 @@ def test_the_four_phases(browser_of_sam: FlaskClient, services: Services, order:
     assert steps(page) == ["done", "now", "next", "next"]
     assert re.search(r'aria-current="step">.{1,200}Prices validated', page, re.S)
     assert 'data-role="confirm"' in page
-    assert "goes to Sage as a sales quote" in page
+    assert "the order goes to Sage, and from then on" in page, "nobody has chosen yet what it becomes there"
+    for orders_as, words in (
+        ("quotes", "goes to Sage as a sales quote"),
+        ("invoices", "booked in Sage as a sales invoice"),
+    ):
+        with services.database.unit_of_work() as work:
+            connection = work.session.get_one(Connection, order.connection_id)
+            connection.business_id, connection.orders_as = "b" * 32, orders_as
+            work.commit()
+        assert words in browser_of_sam.get(address).text
     put(services, order, Reason.RUNNING)
     page = browser_of_sam.get(address).text
     assert steps(page) == ["done", "done", "now", "next"]

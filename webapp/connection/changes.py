@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from webapp.config import Settings
 from webapp.connection.circuit import change_state
-from webapp.connection.models import CONNECTED, CONNECTING, Connection
+from webapp.connection.models import CONNECTED, CONNECTING, QUOTES, Connection
 from webapp.connection.products import ACCOUNTING
 from webapp.db import UnitOfWork
 from webapp.sync.models import READ_WHOLE, SyncCursor, SyncRun, WriteIntent
@@ -42,8 +42,12 @@ def add_connection(
     return connection
 
 
-def choose_business(work: UnitOfWork, connection: Connection, business_id: str, *, by: int | None = None) -> bool:
+def choose_business(
+    work: UnitOfWork, connection: Connection, business_id: str, orders_as: str = QUOTES, *, by: int | None = None
+) -> bool:
     """Have a connection belong to one of the offered companies in Sage, and begin; commits.
+
+    What orders become there is chosen with it, once: a connection that has its company already keeps what it has.
 
     False where it was not offered, where something else was chosen meanwhile, or where another connection has it. The
     caller has Sage read then. Raises IntegrityError where another connection takes it at this moment.
@@ -51,10 +55,12 @@ def choose_business(work: UnitOfWork, connection: Connection, business_id: str, 
     chosen = next((one for one in connection.offered or () if one["id"] == business_id), None)
     if chosen is None or business_id in businesses_of_others(work.session, connection):
         return False
+    if connection.business_id is None:
+        connection.orders_as = orders_as
     connection.business_id = chosen["id"]
     connection.business_name = chosen["name"]
     connection.offered = None
-    audit(work, "business_chosen", connection, by, {"business": chosen["name"]})
+    audit(work, "business_chosen", connection, by, {"business": chosen["name"], "orders_as": connection.orders_as})
     change_state(work, connection, CONNECTED)
     return True
 

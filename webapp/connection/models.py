@@ -16,6 +16,10 @@ AUTHORISE_AGAIN = "authorise_again"
 PAUSED = "paused"
 CONNECTING = "connecting"
 
+# What orders become in Sage.
+QUOTES = "quotes"
+INVOICES = "invoices"
+
 
 class Connection(Base):
     """One company in Sage.
@@ -27,6 +31,7 @@ class Connection(Base):
     None where nothing is to be chosen. `problem` is a code of webapp.connection.sentences that says why the last
     authorisation was not taken, None where it was.
     `directions` are the fields on which one side has the word: see webapp.connection.directions.
+    `orders_as` is what orders are in Sage, quotes or invoices: chosen together with the business, and for as long as that.
     `writer` and `writer_until` are the lease of the one process that may write to this business: whoever holds a number
     that is no longer there writes nothing.
     """
@@ -53,6 +58,7 @@ class Connection(Base):
     directions: Mapped[dict[str, dict[str, str]]] = mapped_column(
         JSONB, default=dict, server_default=text("'{}'::jsonb")
     )
+    orders_as: Mapped[str] = mapped_column(Text, default=QUOTES, server_default=text("'quotes'"))
     own_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
 
@@ -62,6 +68,7 @@ class Connection(Base):
             "state IN ('connecting', 'connected', 'unreachable', 'authorise_again', 'paused')", name="state"
         ),
         CheckConstraint("direction IN ('two_way')", name="direction"),
+        CheckConstraint("orders_as IN ('quotes', 'invoices')", name="orders_as"),
         # Two connections to one business would be two writers, and make each customer twice.
         Index("uq_sage_connection_business_id", "product", "business_id", unique=True),
     )

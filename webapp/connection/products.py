@@ -9,19 +9,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from webapp.config import Settings
+from webapp.connection.models import INVOICES, QUOTES
 from webapp.languages import N_
+
+
+@dataclass(frozen=True)
+class OrderDocument:
+    """What orders can become in a Sage product.
+
+    `means` tells an admin who chooses what follows from it, `kept_in_step` which way they go, and `sent` whoever is about
+    to send an order what will happen.
+    """
+
+    name: str
+    means: str
+    kept_in_step: str
+    sent: str
 
 
 @dataclass(frozen=True)
 class Product:
     """A Sage product.
 
-    `kept_in_step` says of each kind of records what it is there and which way it goes. `consent_page` is where a person
+    `kept_in_step` says of each kind of records but orders what it is there and which way it goes. `documents` are what
+    orders can become there, the usual one first, by the name that a connection keeps. `consent_page` is where a person
     agrees, with what it needs beside OAuth's own parameters in `asked`.
     """
 
     name: str
     kept_in_step: tuple[tuple[str, str], ...]
+    documents: Mapping[str, OrderDocument]
     consent_page: str
     asked: Mapping[str, str] = field(default_factory=dict)
 
@@ -40,8 +57,33 @@ PRODUCTS: Mapping[str, Product] = {
         kept_in_step=(
             (N_("Companies"), N_("Two-way, as customers. Prospects stay out.")),
             (N_("Contacts"), N_("Two-way, as the contact persons of their customers.")),
-            (N_("Orders"), N_("Two-way, as sales quotes, once somebody presses Synchronise with Sage.")),
         ),
+        documents={
+            QUOTES: OrderDocument(
+                name=N_("Sales quotes"),
+                means=N_(
+                    "An offer to the customer: nothing is booked until somebody in Sage makes an invoice of it. "
+                    "“Valid until” is its expiry date."
+                ),
+                kept_in_step=N_("Two-way, as sales quotes, once somebody presses Synchronise with Sage."),
+                sent=N_(
+                    "The prices are valid. When you press the button, the order goes to Sage as a sales quote, and from "
+                    "then on it is changed there."
+                ),
+            ),
+            INVOICES: OrderDocument(
+                name=N_("Sales invoices"),
+                means=N_(
+                    "Booked as soon as the order is synchronised. “Valid until” is the day on which it is due. Sage never "
+                    "deletes an invoice: one that is made void there counts as deleted here."
+                ),
+                kept_in_step=N_("Two-way, as sales invoices, once somebody presses Synchronise with Sage."),
+                sent=N_(
+                    "The prices are valid. When you press the button, the order is booked in Sage as a sales invoice, and "
+                    "from then on it is changed there."
+                ),
+            ),
+        },
         # Sage Business Cloud Accounting, "Authentication": https://developer.sage.com/accounting/guides/authenticating/
         consent_page="https://www.sageone.com/oauth2/auth/central",
         asked={"filter": "apiv3.1", "scope": "full_access"},

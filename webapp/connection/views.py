@@ -22,7 +22,7 @@ from webapp.connection.changes import (
 )
 from webapp.connection.circuit import change_state
 from webapp.connection.directions import CHOICES, FIELDS, read_directions
-from webapp.connection.models import CONNECTED, PAUSED, Connection
+from webapp.connection.models import CONNECTED, PAUSED, QUOTES, Connection
 from webapp.connection.products import PRODUCTS
 from webapp.connection.queries import compared_at, counts_of, drift_of, last_deeds, last_runs, list_connections
 from webapp.connection.sentences import DEEDS, PROBLEMS, drift_sentence, run_sentence
@@ -178,11 +178,18 @@ def compare(connection_id: int) -> ResponseReturnValue:
 @blueprint.post(f"{_ONE}/choose")
 @admin_required
 def choose(connection_id: int) -> ResponseReturnValue:
-    """Begin with the chosen company in Sage: read its customers, then send what waits."""
+    """Begin with the chosen company in Sage: read its customers, then send what waits.
+
+    What orders become there is chosen with it; without a word on that they are quotes.
+    """
+    business_id, orders_as = request.form.get("business", ""), request.form.get("orders_as", QUOTES)
     with services().database.unit_of_work() as work:
         connection = _connection(work, connection_id, lock=True)
+        if orders_as not in PRODUCTS[connection.product].documents:
+            flash(_("Choose what orders become in Sage, then start."), "error")
+            return _back(connection_id)
         try:
-            is_chosen = choose_business(work, connection, request.form.get("business", ""), by=signed_in_user().id)
+            is_chosen = choose_business(work, connection, business_id, orders_as, by=signed_in_user().id)
         except IntegrityError:
             # Another connection took it at this very moment.
             is_chosen = False

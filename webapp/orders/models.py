@@ -1,6 +1,6 @@
 """An order of a company with its lines, and the products that the lines are about.
 
-Sage has no sales order: an order goes there as a sales quote.
+Sage has no sales order: an order goes there as a sales quote or, where an admin chose that, as a sales invoice.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.companies.queries import company_names, named_companies, owner_names, search_companies
+from webapp.connection.models import Connection
+from webapp.connection.products import PRODUCTS
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Difference, Form, merged
@@ -68,6 +70,10 @@ _CLOSED = N_(
     "Sage has this order: its lines, dates, number and notes are changed there. Here you can edit what stays here."
 )
 
+_SENT = N_(
+    "The prices are valid. When you press the button, the order goes to Sage, and from then on it is changed there."
+)
+
 
 @blueprint.get("")
 @login_required
@@ -110,12 +116,14 @@ def record_page(record_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         order = _order(work.session, record_id)
         screen = record_screen(work.session, ORDERS, order, () if is_closed(order) else forms.FIELDS, order.company)
+        sent_as = _sent_as(work.session, order)
     return render_template(
         "orders/record.html",
         **screen,
         steps=STEPS,
         step=step(order.phase, Reason(order.sync_reason)),
         closed=_why_closed(order),
+        sent_as=sent_as,
         lines=_shown_lines(order.lines),
         lines_of=lambda text: _shown_lines(read_lines(text)),
     )
@@ -147,6 +155,14 @@ def _why_closed(order: Order) -> str:
     if not is_closed(order):
         return ""
     return _(_CLOSED_WHILE.get(Reason(order.sync_reason), _CLOSED))
+
+
+def _sent_as(session: Session, order: Order) -> str:
+    """What becomes of an order that somebody has sent: which document, as soon as an admin has chosen that."""
+    connection = session.get(Connection, order.connection_id) if order.connection_id else main_connection(session)
+    if connection is None or connection.business_id is None:
+        return _(_SENT)
+    return _(PRODUCTS[connection.product].documents[connection.orders_as].sent)
 
 
 @blueprint.post(f"{_ONE}/confirm")

@@ -167,7 +167,10 @@ class Collection(Protocol):
         """
 
     def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
-        """Records that were deleted after `since`; nothing where Sage keeps no tombstones of this kind (quotes)."""
+        """Records that were deleted after `since`; nothing where Sage keeps no tombstones of this kind (quotes).
+
+        What Sage keeps but takes for nothing any more (a void invoice) is deleted, for all other methods too.
+        """
 
     def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
         """The body that creates a record, to be stored before it is sent.
@@ -211,7 +214,7 @@ class Connector(Protocol):
 
     @property
     def orders(self) -> Collection:
-        """The orders, as the documents that Sage has for them (Accounting: sales quotes)."""
+        """The orders, as the documents that Sage has for them (Accounting: sales quotes or invoices)."""
 
     def has_room(self) -> bool:
         """Whether calls are left beyond those that are kept for what people wait for. Asks Sage nothing."""

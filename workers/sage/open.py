@@ -40,7 +40,8 @@ def connect(
         spare = place.package.spare_seconds
         tokens = StoredTokens(services.database, connection_id, worker.cipher, endpoint, spare)
         calls = _budget(services, connection_id, place, reads_only)
-        with place.package.open(place.base_url, tokens, place.business_id, before_write, calls) as sage:
+        package, business_id = place.package, place.business_id
+        with package.open(place.base_url, tokens, business_id, place.orders_as, before_write, calls) as sage:
             yield sage
 
 
@@ -51,6 +52,7 @@ class _Place:
     package: Package
     base_url: str
     business_id: str
+    orders_as: str
     settings: Settings
     worker: WorkerSettings = field(repr=False)
 
@@ -64,7 +66,7 @@ class _Place:
 
 
 def _place(services: Services, connection_id: int, worker: WorkerSettings) -> _Place:
-    query = select(Connection.product, Connection.api_url, Connection.business_id)
+    query = select(Connection.product, Connection.api_url, Connection.business_id, Connection.orders_as)
     with services.database.engine.connect() as database:
         row = database.execute(query.where(Connection.id == connection_id)).one()
     try:
@@ -72,7 +74,7 @@ def _place(services: Services, connection_id: int, worker: WorkerSettings) -> _P
     except KeyError:
         raise Unreachable(f"this release has no package for {row.product}") from None
     base_url = allowed_address(row.api_url, package, services.settings)
-    return _Place(package, base_url, row.business_id or "", services.settings, worker)
+    return _Place(package, base_url, row.business_id or "", row.orders_as, services.settings, worker)
 
 
 def _budget(services: Services, connection_id: int, place: _Place, reads_only: bool) -> Budget | None:

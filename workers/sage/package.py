@@ -12,10 +12,17 @@ from workers.sage.http import Bearer, Calls
 
 
 class Open(Protocol):
-    """Opens a business: the address, where tokens come from, its id, what is asked before a write, how many calls."""
+    """Opens a business: the address, where tokens come from, its id, what orders are there, what is asked before a write,
+    how many calls."""
 
     def __call__(
-        self, base_url: str, bearer: Bearer, business_id: str, before_write: Callable[[], None], calls: Calls | None
+        self,
+        base_url: str,
+        bearer: Bearer,
+        business_id: str,
+        orders_as: str,
+        before_write: Callable[[], None],
+        calls: Calls | None,
     ) -> AbstractContextManager[Connector]: ...
 
 

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from webapp.ahead import ahead
-from workers.sage.accounting import customers, objects, persons, quotes
+from workers.sage.accounting import customers, documents, objects, persons
+from workers.sage.accounting.documents import Document
 from workers.sage.accounting.lists import MOST_PER_PAGE
 from workers.sage.accounting.objects import ids_of, part_of
 from workers.sage.accounting.records import PAGES_AHEAD, Item, Records, Search, pages, path_of
@@ -19,6 +20,7 @@ from workers.sage.connector import (
     NotFound,
     Rejected,
     RemoteRecord,
+    Tombstone,
     Transient,
     Unreachable,
 )
@@ -35,12 +37,13 @@ _PARTS = ("main_address", "delivery_address", "main_contact_person")
 class AccountingConnector:
     """One business in Sage Accounting."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, document: Document = documents.QUOTES) -> None:
+        """`document` is what orders are in Sage."""
         self._api = api
         addresses = _Addresses(api)
         self.customers = Customers(api, addresses)
         self.persons = Persons(api, addresses)
-        self.orders = Orders(api)
+        self.orders = Orders(api, document)
 
     def has_room(self) -> bool:
         """See workers.sage.connector."""
@@ -207,31 +210,63 @@ class Persons(Records):
 
 
 class Orders(Records):
-    """The sales quotes. Sage keeps no tombstones of them, and knows no origin."""
+    """The sales quotes, or the sales invoices: Sage knows no origin of either.
 
-    name = "sales_quotes"
-    asked = quotes.ASKED
-    asked_of_one = quotes.ASKED_OF_ONE
-    leaves_tombstones = False
+    A deleted quote leaves no tombstone, and an invoice stays where it was and is void.
+    """
+
+    def __init__(self, api: Api, document: Document) -> None:
+        super().__init__(api)
+        self._document = document
+        self.name = document.collection
+        self.asked = document.asked
+        self.asked_of_one = document.asked_of_one
+        self.leaves_tombstones = document.is_booked
+
+    def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
+        """See Collection. What was made void is found among what has changed."""
+        yield from super().deleted(since)
+        if self._document.is_booked:
+            query = {"updated_or_created_since": objects.since(since), "attributes": "status,updated_at"}
+            for items in pages(self._api, f"/{self.name}", query):
+                void = [one for one in items if self._document.is_void(one)]
+                yield self._each(void, documents.tombstone_of_void)
 
     def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
         """See Collection."""
-        quotes.checked(fields)
-        return quotes.create_body(fields, idempotency_key, parent, self._account, self._rates)
+        documents.checked(fields)
+        return documents.create_body(self._document, fields, idempotency_key, parent, self._account, self._rates)
+
+    def create(self, body: Mapping[str, Any]) -> RemoteRecord:
+        """See Collection. What a create sent again finds void is not made anew before a person wants it."""
+        try:
+            return super().create(body)
+        except NotFound as error:
+            raise Rejected({"code": "refused"}, error.raw) from error
 
     def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
         """See Collection."""
-        quotes.checked(fields)
-        return quotes.update_body(fields, remote, self._account, self._rates)
+        documents.checked(fields)
+        return documents.update_body(self._document, fields, remote, self._account, self._rates)
+
+    def update(self, sage_id: str, body: Mapping[str, Any]) -> RemoteRecord:
+        """See Collection. Sage refuses to change what is void, which is as good as gone."""
+        try:
+            return super().update(sage_id, body)
+        except Rejected:
+            if self._document.is_booked:
+                self._item(sage_id)
+            raise
 
     def _record(self, item: Item) -> RemoteRecord:
-        return quotes.remote_order(item, self._rates)
+        return documents.remote_order(self._document, item, self._rates)
 
     def _completed(self, answer: Item, body: Item) -> Item:
-        return quotes.completed(answer, body)
+        self._refuse_void(answer)
+        return documents.completed(self._document, answer, body)
 
     def _refusal(self, complaints: Sequence[Complaint], body: Item) -> dict[str, Any]:
-        return quotes.refusal(complaints, body)
+        return documents.refusal(self._document, complaints, body)
 
     def _searches(self, fields: Fields, parent: str) -> Iterator[Search]:
         if number := fields.get("number"):
@@ -241,26 +276,42 @@ class Orders(Records):
     def _prepare(self, body: Item) -> None:
         self._rates  # noqa: B018 - it is read for what it keeps.
 
-    def _items(self, query: Mapping[str, str]) -> Iterator[list[Item]]:
-        """Whether a list says what is in the lines of a quote is not documented; each is read where it does not."""
-        for page in super()._items(query):
-            yield [whole for one in page for whole in ([one] if quotes.has_its_lines(one) else self._whole(one))]
+    def _item(self, sage_id: str) -> Item:
+        found = super()._item(sage_id)
+        self._refuse_void(found)
+        return found
 
-    def _whole(self, quote: Item) -> Iterator[Item]:
-        for sage_id in ids_of(quote):
+    def _items(self, query: Mapping[str, str]) -> Iterator[list[Item]]:
+        """What is void is left out.
+
+        Whether a list says what is in the lines of a document is not documented; each is read where it does not.
+        """
+        for page in super()._items(query):
+            yield [whole for one in page if not self._document.is_void(one) for whole in self._whole(one)]
+
+    def _whole(self, item: Item) -> Iterator[Item]:
+        if documents.has_its_lines(self._document, item):
+            yield item
+            return
+        for sage_id in ids_of(item):
             try:
                 yield self._item(sage_id)
             except NotFound:
                 continue  # It was deleted since.
 
+    def _refuse_void(self, item: Item) -> None:
+        """Raises NotFound for what is void: it is no document any more."""
+        if self._document.is_void(item):
+            raise NotFound("it is void", {"message": "it is void in Sage"})
+
     @cached_property
-    def _rates(self) -> quotes.Rates:
-        return quotes.rates_of(_all(self._api, "/tax_rates", {"usage": "sales", "attributes": "percentage"}))
+    def _rates(self) -> documents.Rates:
+        return documents.rates_of(_all(self._api, "/tax_rates", {"usage": "sales", "attributes": "percentage"}))
 
     @cached_property
     def _account(self) -> str:
         asked = {"visible_in": "sales", "attributes": "ledger_account_type,visible_in_sales,is_control_account"}
-        found = quotes.sales_account_of(_all(self._api, "/ledger_accounts", asked))
+        found = documents.sales_account_of(_all(self._api, "/ledger_accounts", asked))
         if not found:
             raise Rejected({"code": "refused"}, {"message": "Sage has no ledger account for sales"})
         return found

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+from webapp.connection.models import INVOICES, QUOTES
+from workers.sage.accounting import documents
 from workers.sage.accounting.connector import AccountingConnector, businesses
 from workers.sage.connector import Business, Connector
 from workers.sage.http import Api, Bearer, Calls
 from workers.sage.package import Package
 
+_DOCUMENTS = {QUOTES: documents.QUOTES, INVOICES: documents.INVOICES}
+
 
 @contextmanager
 def _open(
-    base_url: str, bearer: Bearer, business_id: str, before_write: Callable[[], None], calls: Calls | None
+    base_url: str,
+    bearer: Bearer,
+    business_id: str,
+    orders_as: str,
+    before_write: Callable[[], None],
+    calls: Calls | None,
 ) -> Iterator[Connector]:
     with closing(Api(base_url, bearer, business_id, before_write, calls=calls)) as api:
-        yield AccountingConnector(api)
+        yield AccountingConnector(api, _DOCUMENTS[orders_as])
 
 
 def _businesses(base_url: str, bearer: Bearer) -> tuple[Business, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import structlog
@@ -19,6 +19,8 @@ from workers.sage.connector import Fields, NotFound, OutcomeUnknown, Rejected, R
 from workers.sage.http import Api, Complaint, Refused
 
 log = structlog.get_logger(__name__)
+
+Read = TypeVar("Read")
 
 _MOST_FOUND = 20
 # As many as are taken over in one transaction, so that Sage works while the database does.
@@ -118,13 +120,7 @@ class Records(ABC):
             return
         query = {"deleted_since": objects.since(since), "attributes": "deleted_at"}
         for items in pages(self._api, f"/{self.name}", query):
-            page = []
-            for item in items:
-                try:
-                    page.append(objects.tombstone(item))
-                except NotUnderstood as error:
-                    log.warning("sage_tombstone_not_understood", list=self.name, id=error.id, error=str(error))
-            yield page
+            yield self._each(items, objects.tombstone)
 
     def find(self, fields: Fields, parent: str = "") -> list[RemoteRecord]:
         """See Collection. Sage's own search finds parts of words; what does not agree as a whole is left out."""
@@ -148,10 +144,14 @@ class Records(ABC):
         return self._api.get(path_of(self.name, sage_id), self.asked_of_one or self.asked)
 
     def _understood(self, items: Iterable[Item]) -> list[RemoteRecord]:
+        return self._each(items, self._record)
+
+    def _each(self, items: Iterable[Item], read: Callable[[Item], Read]) -> list[Read]:
+        """What `read` makes of each object. One that it does not understand is left out and logged."""
         understood = []
         for item in items:
             try:
-                understood.append(self._record(item))
+                understood.append(read(item))
             except NotUnderstood as error:
                 log.warning("sage_record_not_understood", list=self.name, id=error.id, error=str(error))
         return understood

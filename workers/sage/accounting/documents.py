@@ -1,13 +1,14 @@
-"""An order as a sales quote of Sage Accounting v3.1, and back. Pure.
+"""An order as a sales quote or a sales invoice of Sage Accounting v3.1, and back. Pure.
 
 Sage has no sales order. Names, lengths and required fields are those of Sage's Swagger file. Amounts come as JSON
-numbers or strings and are Decimals here; quantities have at most three places, as the database has. A quote whose
+numbers or strings and are Decimals here; quantities have at most three places, as the database has. A document whose
 prices include tax, or with a negative line, says what no order here can say and is not understood.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
@@ -15,20 +16,13 @@ from typing import Any
 from webapp.orders.amounts import LineValues, line_amounts, lines_text, read_lines, rounded
 from workers.sage.accounting import objects
 from workers.sage.accounting.objects import NotUnderstood, kept, part_of
-from workers.sage.connector import ORDER_FIELDS, Fields, Rejected, RemoteRecord, tidied, tidy
+from workers.sage.connector import ORDER_FIELDS, Fields, Rejected, RemoteRecord, Tombstone, tidied, tidy
 from workers.sage.http import Complaint
 
-# What a list must ask for. It may name the lines without saying what is in them: only a single read can ask for that.
-ASKED = {
-    "attributes": "contact,quote_number,date,expiry_date,reference,notes,shipping_net_amount,shipping_tax_rate,"
-    "quote_lines,created_at,updated_at"
-}
-ASKED_OF_ONE = {**ASKED, "nested_attributes": "all"}
-
 _TEXTS = {"number": ("reference", 25), "notes": ("notes", 2000)}
-_DAYS = {"ordered_on": "date", "valid_until": "expiry_date"}
 LIMITS = objects.limits_of(_TEXTS)
-REQUIRED = ("ordered_on", "valid_until", "lines")
+_DAYS = ("ordered_on", "valid_until")
+REQUIRED = (*_DAYS, "lines")
 
 # What else a line keeps that stays about the same thing: key in the answer -> key in the body.
 _KEPT_OF_LINE = {
@@ -43,9 +37,7 @@ _AMOUNTS_OF_LINE = ("quantity", "unit_price", "discount_amount", "tax_amount")
 
 _FIELD_OF = {
     **{sage: ours for ours, (sage, _) in _TEXTS.items()},
-    **{sage: ours for ours, sage in _DAYS.items()},
     **{f"*.{sage}": "shipping" for sage in ("shipping_net_amount", "shipping_tax_rate_id", "shipping_tax_amount")},
-    "quote_lines": "lines",
     **{
         f"*.{sage}": "lines"
         for sage in ("description", "ledger_account_id", "tax_rate_id", "product_id", "service_id", *_AMOUNTS_OF_LINE)
@@ -56,8 +48,53 @@ _THREE_PLACES = Decimal("0.001")
 # How the ids of Sage's zero rates end, by which they are told from what is exempt or outside of the tax.
 _ZERO_RATED = "_ZERO"
 
+_VOID = "VOID"
+
 Rates = Mapping[str, Decimal]
 """Id of a tax rate -> its percentage, in the order in which Sage lists them."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """What orders are in Sage, in Sage's names: the list and the key of a body, the lines, the number and the last day.
+
+    What `is_booked`, an invoice, is part of the accounts. It is never deleted but made void, which is the same for an
+    order. It is not written to only because it has no reference: its own number is the order's then. And Sage's file
+    asks neither for the day on which it is due nor for the quantities of its lines: without one it is due on its date,
+    and a line is of one.
+    """
+
+    collection: str
+    key: str
+    lines: str
+    number: str
+    until: str
+    is_booked: bool = False
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What a list must ask for. It may name the lines and not say what is in them: only a single read can ask that."""
+        names = ["contact", self.number, "date", self.until, "reference", "notes", "shipping_net_amount"]
+        names += ["shipping_tax_rate", self.lines, "created_at", "updated_at", *(["status"] if self.is_booked else [])]
+        return {"attributes": ",".join(names)}
+
+    @property
+    def asked_of_one(self) -> dict[str, str]:
+        """What a single read must ask for."""
+        return {**self.asked, "nested_attributes": "all"}
+
+    @property
+    def days(self) -> dict[str, str]:
+        """Our days -> Sage's."""
+        return {"ordered_on": "date", "valid_until": self.until}
+
+    def is_void(self, item: Mapping[str, Any]) -> bool:
+        """Whether a document is none any more, though Sage still shows it."""
+        return self.is_booked and part_of(item, "status").get("id") == _VOID
+
+
+QUOTES = Document("sales_quotes", "sales_quote", "quote_lines", "quote_number", "expiry_date")
+INVOICES = Document("sales_invoices", "sales_invoice", "invoice_lines", "invoice_number", "due_date", is_booked=True)
 
 
 # --- what a business has ----------------------------------------------------------------------------------------------
@@ -94,51 +131,65 @@ def sales_account_of(items: Iterable[Mapping[str, Any]]) -> str:
 # --- from Sage --------------------------------------------------------------------------------------------------------
 
 
-def has_its_lines(quote: Mapping[str, Any]) -> bool:
-    """Whether an answer says what is in the lines of a quote, and not only that there are some."""
-    return all("quantity" in line for line in objects.objects_of(quote, "quote_lines"))
+def has_its_lines(document: Document, item: Mapping[str, Any]) -> bool:
+    """Whether an answer says what is in the lines of a document, and not only that there are some."""
+    return all("quantity" in line for line in objects.objects_of(item, document.lines))
 
 
-def remote_order(quote: Mapping[str, Any], rates: Rates) -> RemoteRecord:
-    """A quote with its lines, read with ASKED_OF_ONE, in our words.
+def remote_order(document: Document, item: Mapping[str, Any], rates: Rates) -> RemoteRecord:
+    """A document with its lines, read with `asked_of_one`, in our words. Whether it is void is asked before.
 
     Raises NotUnderstood where it has no id, time, contact or day, and for lines that no order here can have.
     """
-    sage_id = objects.id_of(quote)
-    contact_id = next(iter(objects.ids_of(part_of(quote, "contact"))), "")
+    sage_id = objects.id_of(item)
+    contact_id = next(iter(objects.ids_of(part_of(item, "contact"))), "")
     if not contact_id:
-        raise NotUnderstood(sage_id, "a quote of no contact")
-    lines = objects.objects_of(quote, "quote_lines")
+        raise NotUnderstood(sage_id, "a document of no contact")
+    lines = objects.objects_of(item, document.lines)
+    texts = objects.texts_of(sage_id, item, _TEXTS)
+    number = tidy(objects.text_of(sage_id, item, document.number))
+    until = "date" if document.is_booked and item.get(document.until) is None else document.until
     fields = {
-        **objects.texts_of(sage_id, quote, _TEXTS),
-        **{ours: _day(sage_id, quote, sage) for ours, sage in _DAYS.items()},
-        "shipping": f"{rounded(_amount(sage_id, quote, 'shipping_net_amount')):.2f}",
-        "lines": lines_text([_line(sage_id, line, rates) for line in lines]),
+        **texts,
+        "number": tidy(texts["number"]) or (number if document.is_booked else ""),
+        "ordered_on": _day(sage_id, item, "date"),
+        "valid_until": _day(sage_id, item, until),
+        "shipping": f"{rounded(_amount(sage_id, item, 'shipping_net_amount')):.2f}",
+        "lines": lines_text([_line(document, sage_id, line, rates) for line in lines]),
     }
     return RemoteRecord(
         id=sage_id,
-        number=tidy(objects.text_of(sage_id, quote, "quote_number")),
-        updated_at=objects.updated_at(sage_id, (quote,)),
+        number=number,
+        updated_at=objects.updated_at(sage_id, (item,)),
         fields=tidied(fields, ORDER_FIELDS),
         parent=contact_id,
         rest={
-            **kept(quote, {"contact": "contact_id", "shipping_tax_rate": "shipping_tax_rate_id"}),
-            "quote_lines": [_as_sent(sage_id, line) for line in lines],
+            **kept(item, {"contact": "contact_id", "shipping_tax_rate": "shipping_tax_rate_id"}),
+            "reference": texts["number"],
+            "lines": [_as_sent(sage_id, line) for line in lines],
         },
     )
 
 
-def completed(answer: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+def tombstone_of_void(item: Mapping[str, Any]) -> Tombstone:
+    """What a void document is for an order; it was made void when it changed last. Raises NotUnderstood."""
+    sage_id = objects.id_of(item)
+    return Tombstone(sage_id, objects.updated_at(sage_id, (item,)))
+
+
+def completed(document: Document, answer: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to a write of `body`, with what was sent where it leaves something out, such as what is in lines."""
-    sent = part_of(body, "sales_quote")
+    sent = part_of(body, document.key)
     whole = {**objects.as_read(sent), **answer}
-    if "quote_lines" not in answer or not has_its_lines(answer):
-        whole["quote_lines"] = [objects.as_read(line) for line in objects.objects_of(sent, "quote_lines")]
+    if document.lines not in answer or not has_its_lines(document, answer):
+        whole[document.lines] = [objects.as_read(line) for line in objects.objects_of(sent, document.lines)]
     return whole
 
 
-def _line(sage_id: str, line: Mapping[str, Any], rates: Rates) -> LineValues:
+def _line(document: Document, sage_id: str, line: Mapping[str, Any], rates: Rates) -> LineValues:
     quantity = _amount(sage_id, line, "quantity").quantize(_THREE_PLACES, ROUND_HALF_UP)
+    if document.is_booked and "quantity" in line and line["quantity"] is None:
+        quantity = Decimal(1)
     price, discount = _amount(sage_id, line, "unit_price"), _amount(sage_id, line, "discount_amount")
     if quantity <= 0 or price < 0 or discount < 0:
         raise NotUnderstood(sage_id, "a line with a negative amount, or with no quantity")
@@ -165,9 +216,9 @@ def _as_sent(sage_id: str, line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _day(sage_id: str, quote: Mapping[str, Any], key: str) -> str:
+def _day(sage_id: str, item: Mapping[str, Any], key: str) -> str:
     try:
-        return date.fromisoformat(str(quote.get(key))[:10]).isoformat()
+        return date.fromisoformat(str(item.get(key))[:10]).isoformat()
     except ValueError as error:
         raise NotUnderstood(sage_id, f"{key} is no day") from error
 
@@ -197,47 +248,55 @@ def _decimal(value: object) -> Decimal | None:
 # --- to Sage ----------------------------------------------------------------------------------------------------------
 
 
-def create_body(fields: Fields, idempotency_key: str, contact_id: str, account_id: str, rates: Rates) -> dict[str, Any]:
-    """The body of POST /sales_quotes for a contact, its lines on a ledger account.
+def create_body(
+    document: Document, fields: Fields, idempotency_key: str, contact_id: str, account_id: str, rates: Rates
+) -> dict[str, Any]:
+    """The body of the POST that makes a document of a contact, its lines on a ledger account.
 
-    Raises Rejected where Sage would refuse it, and for a percentage of tax that Sage does not have.
+    An invoice is issued with it: no draft. Raises Rejected where Sage would refuse it, and for a percentage of tax that
+    Sage does not have.
     """
     ours, lines, shipping = checked(fields)
-    quote: dict[str, Any] = {
+    item: dict[str, Any] = {
         "idempotency_id": idempotency_key,
         "contact_id": contact_id,
-        **{sage: ours[name] for name, sage in _DAYS.items()},
+        **{sage: ours[name] for name, sage in document.days.items()},
         **objects.filled_of(ours, _TEXTS),
-        "quote_lines": [{"ledger_account_id": account_id, **_translated(line, rates)} for line in lines],
+        document.lines: [{"ledger_account_id": account_id, **_translated(line, rates)} for line in lines],
     }
     if shipping:
-        quote |= {
+        item |= {
             "shipping_net_amount": _number(shipping),
             "shipping_tax_rate_id": _rate(rates, Decimal(0), "shipping"),
         }
-    return {"sales_quote": quote}
+    return {document.key: item}
 
 
-def update_body(fields: Fields, remote: RemoteRecord, account_id: str, rates: Rates) -> dict[str, Any]:
-    """The body of PUT /sales_quotes/{id}, with all lines, as Sage asks for. An empty text empties a field.
+def update_body(
+    document: Document, fields: Fields, remote: RemoteRecord, account_id: str, rates: Rates
+) -> dict[str, Any]:
+    """The body of the PUT that changes a document, with all lines, as Sage asks for. An empty text empties a field.
 
     A line that is as Sage has it goes back letter by letter; one that keeps its description keeps its ledger account,
-    its product, and its tax rate while the percentage is the same. Raises Rejected as `create_body`.
+    its product, and its tax rate while the percentage is the same. A number that is as Sage has it leaves the reference
+    as it is. Raises Rejected as `create_body`.
     """
     ours, lines, shipping = checked(fields)
-    known = list(zip(read_lines(remote.fields["lines"]), remote.rest["quote_lines"], strict=True))
-    quote: dict[str, Any] = {
+    known = list(zip(read_lines(remote.fields["lines"]), remote.rest["lines"], strict=True))
+    item: dict[str, Any] = {
         "contact_id": remote.rest["contact_id"],
-        **{sage: ours[name] for name, sage in _DAYS.items()},
+        **{sage: ours[name] for name, sage in document.days.items()},
         **objects.all_of(ours, _TEXTS),
         "shipping_net_amount": _number(shipping),
-        "quote_lines": [_updated(line, known, account_id, rates) for line in lines],
+        document.lines: [_updated(line, known, account_id, rates) for line in lines],
     }
+    if ours["number"] == remote.fields["number"]:
+        item["reference"] = remote.rest["reference"]
     if "shipping_tax_rate_id" in remote.rest:
-        quote["shipping_tax_rate_id"] = remote.rest["shipping_tax_rate_id"]
+        item["shipping_tax_rate_id"] = remote.rest["shipping_tax_rate_id"]
     elif shipping:
-        quote["shipping_tax_rate_id"] = _rate(rates, Decimal(0), "shipping")
-    return {"sales_quote": quote}
+        item["shipping_tax_rate_id"] = _rate(rates, Decimal(0), "shipping")
+    return {document.key: item}
 
 
 def checked(fields: Fields) -> tuple[dict[str, str], list[LineValues], Decimal]:
@@ -260,15 +319,16 @@ def checked(fields: Fields) -> tuple[dict[str, str], list[LineValues], Decimal]:
     return ours, lines, rounded(shipping)
 
 
-def refusal(complaints: Sequence[Complaint], body: Mapping[str, Any]) -> dict[str, Any]:
+def refusal(document: Document, complaints: Sequence[Complaint], body: Mapping[str, Any]) -> dict[str, Any]:
     """The detail that tells a person what to mend when Sage refused `body`: see objects.refusal.
 
     A complaint about the contact is about the company: it may be no customer any more, or made unrecognisable.
     """
-    if any(one.source.removeprefix("sales_quote.") in ("contact_id", "contact") for one in complaints):
+    if any(one.source.removeprefix(f"{document.key}.") in ("contact_id", "contact") for one in complaints):
         return {"code": "company_refused"}
-    number = str(part_of(body, "sales_quote").get("reference", ""))
-    return objects.refusal(complaints, "sales_quote", _FIELD_OF, LIMITS, {"number": number})
+    number = str(part_of(body, document.key).get("reference", ""))
+    field_of = {**_FIELD_OF, **{sage: ours for ours, sage in document.days.items()}, document.lines: "lines"}
+    return objects.refusal(complaints, document.key, field_of, LIMITS, {"number": number})
 
 
 def _updated(
