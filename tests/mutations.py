@@ -90,6 +90,20 @@ MUTATIONS = (
         f"{ATTACKS}test_what_gave_way_is_kept_though_the_process_dies_after_the_write",
     ),
     Mutation(
+        "what an unanswered create made is forgotten where its record is in doubt",
+        "workers/engine/pull.py",
+        "_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.POSSIBLE_DUPLICATE)",
+        "_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN,)",
+        f"{ATTACKS}test_what_an_unanswered_create_made_is_what_its_record_is_linked_to",
+    ),
+    Mutation(
+        "two are made one though Sage may have made one of its own",
+        "webapp/sync/views.py",
+        "if any(may_have_been_made(work.session, one) for one in two):",
+        "if False:",
+        "tests/integration/test_duplicates.py::test_they_stay_two_while_sage_may_have_made_one_of_its_own",
+    ),
+    Mutation(
         "green without comparing",
         "workers/engine/push.py",
         "        elif equal:\n            detail",

@@ -71,6 +71,18 @@ STATUS_OF: dict[Reason, Status] = {
     Reason.UNLINKED: Status.NOT_SYNCHRONISED,
 }
 
+# What a record must have been for these reasons to follow; the others can follow upon any. Green is what was compared, or
+# was read from Sage just now; what a try ended with was in hand; and only what Sage no longer has is unlinked.
+COMES_FROM: dict[Reason, tuple[Reason, ...]] = {
+    Reason.IN_STEP: (Reason.RUNNING, Reason.IN_STEP, Reason.NEVER_SENT),
+    Reason.RUNNING: (Reason.QUEUED, Reason.RETRYING, Reason.WAITING_FOR_SAGE, Reason.RUNNING),
+    Reason.RETRYING: (Reason.RUNNING,),
+    Reason.GAVE_UP: (Reason.RUNNING,),
+    Reason.CONFLICT: (Reason.RUNNING,),
+    Reason.OUTCOME_UNKNOWN: (Reason.RUNNING,),
+    Reason.UNLINKED: (Reason.DELETED_IN_SAGE,),
+}
+
 FILTER_TEXT: dict[Status, str] = {
     Status.SYNCHRONISED: "Synchronised",
     Status.PENDING: "Pending synchronisation",

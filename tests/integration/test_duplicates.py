@@ -13,6 +13,7 @@ from webapp.companies.models import Company
 from webapp.contacts.models import Contact
 from webapp.services import Services
 from webapp.status import Reason
+from webapp.sync.models import WriteIntent
 
 
 @pytest.fixture
@@ -84,6 +85,19 @@ def test_two_of_ours_cannot_become_one(admin: FlaskClient, engine: Engine, doubt
         post(admin, f"/companies/{first}/same", {"other": other})
     assert names(engine) == before
     assert "There is no doubt about these two any more." in admin.get("/companies").text
+
+
+def test_they_stay_two_while_sage_may_have_made_one_of_its_own(
+    admin: FlaskClient, engine: Engine, doubt: tuple[int, int, int]
+) -> None:
+    first, _, added = doubt
+    intent = {"connection_id": engine.connection_id, "kind": "company", "record_id": first, "operation": "create"}
+    with engine.services.database.unit_of_work() as work:
+        work.session.add(WriteIntent(**intent, idempotency_key="k", fields={}, body={}, body_hash=""))
+        work.commit()
+    post(admin, f"/companies/{added}/same", {"other": str(first)})
+    assert "Sage has not said yet" in admin.get(f"/companies/{added}").text
+    assert len(names(engine)) == 3
 
 
 def test_twice_is_once(admin: FlaskClient, engine: Engine, doubt: tuple[int, int, int]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import selectinload
 
 from tests.fake_sage import FakeSage
@@ -23,7 +25,7 @@ from webapp.orders.amounts import LineValues, read_lines
 from webapp.orders.changes import confirm_order, create_order, edit_order
 from webapp.orders.models import Order
 from webapp.services import Services
-from webapp.status import Reason, Status
+from webapp.status import COMES_FROM, Reason, Status
 from webapp.sync.conflicts import choose, open_conflicts
 from webapp.sync.models import SyncCursor, SyncEvent, SyncRun, WriteIntent
 from webapp.sync.resync import UnknownKeyError, restore, resync, unlink
@@ -965,6 +967,19 @@ def last_run(engine: Engine) -> tuple[int, int]:
     with engine.services.database.unit_of_work() as work:
         run = work.session.scalars(select(SyncRun).order_by(SyncRun.id.desc()).limit(1)).one()
         return run.compared, run.drifted
+
+
+def test_the_schema_knows_what_can_follow_upon_what(engine: Engine) -> None:
+    possible = set()
+    with engine.services.database.engine.connect() as connection:
+        for before, after in product(Reason, Reason):
+            event = {"kind": "company", "record_id": 1, "detail": {}, "cause": "worker"}
+            with suppress(IntegrityError), connection.begin_nested():
+                connection.execute(insert(SyncEvent).values(from_reason=before, to_reason=after, **event))
+                possible.add((before, after))
+    assert possible == {
+        (before, after) for before, after in product(Reason, Reason) if before in COMES_FROM.get(after, Reason)
+    }
 
 
 def told_of_drift(engine: Engine) -> Sequence[tuple[str, Status, int]]:

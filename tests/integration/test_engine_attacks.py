@@ -21,6 +21,7 @@ from webapp.status import Reason
 from webapp.sync.conflicts import lost_values, open_conflicts
 from webapp.sync.models import Conflict, SyncCursor, SyncRun
 from webapp.sync.resync import resync, unlink
+from webapp.sync.sending import may_have_been_made
 from workers import jobs
 from workers.engine import pull as pull_module
 from workers.engine import push as push_module
@@ -448,7 +449,7 @@ def test_a_pull_that_links_a_record_while_it_is_about_to_be_created_makes_no_sec
 
 def test_a_customer_that_resembles_an_unanswered_create_is_for_a_person(engine: Engine) -> None:
     company_id = engine.add(code="")
-    engine.sage.will_lose_the_answer("customers.create", applied=True)
+    engine.sage.will_lose_the_answer("customers.create", applied=False)
     engine.push()
     engine.sage.customers.add(**{**GERMAN, "code": ""})
     engine.pull()
@@ -462,6 +463,41 @@ def test_a_customer_that_resembles_an_unanswered_create_is_for_a_person(engine: 
     assert company.sync_reason == Reason.IN_STEP
     assert company.sage_id is not None
     assert engine.sage.customers.by_id[company.sage_id].origin, "it belongs to the customer that was made for it"
+
+
+@pytest.mark.parametrize("is_read_before", [True, False])
+def test_what_an_unanswered_create_made_is_what_its_record_is_linked_to(engine: Engine, is_read_before: bool) -> None:
+    company_id = engine.add(code="", email="office@alfki.example")
+    engine.add(code="", email="office@alfki.example", name="Another Kiste")
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
+    engine.push()
+    if is_read_before:
+        engine.pull()
+    # Where it is not, the stranger comes first.
+    customers = engine.sage.customers.by_id
+    stranger = engine.sage.customers.add(name="Stranger", email="office@alfki.example")
+    engine.sage.customers.by_id = {stranger.id: customers.pop(stranger.id), **customers}
+    engine.pull()
+    engine.let_time_pass()
+    engine.pull()
+    engine.push()
+    company = engine.company(company_id)
+    assert company.sync_reason == Reason.IN_STEP
+    assert company.sage_id in engine.sage.made
+
+
+@pytest.mark.parametrize("minutes", [0, 10])
+def test_two_are_made_one_only_where_sage_has_not_made_one_of_its_own(engine: Engine, minutes: int) -> None:
+    company_id = engine.add(code="")
+    engine.sage.will_lose_the_answer("customers.create", applied=False)
+    engine.push()
+    engine.sage.customers.add(**{**GERMAN, "code": ""})
+    engine.pull()
+    assert engine.company(company_id).sync_reason == Reason.POSSIBLE_DUPLICATE
+    engine.sql(f"UPDATE company SET last_attempt_at = now() - interval '{minutes} min'")
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        assert may_have_been_made(work.session, work.session.get_one(Company, company_id)) == (minutes == 0)
 
 
 # What a person decided stays decided.

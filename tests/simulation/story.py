@@ -45,12 +45,13 @@ from webapp.sync.duplicates import can_be_one, candidates, make_one
 from webapp.sync.models import Conflict, Synced, SyncEvent, WriteIntent
 from webapp.sync.records import find_record
 from webapp.sync.resync import restore, resync, unlink
-from webapp.sync.sending import have_sent, is_in_sage
+from webapp.sync.sending import have_sent, is_in_sage, may_have_been_made
 from webapp.users.models import ADMIN, User
 from workers.engine import pull as pull_module
 from workers.engine import push as push_module
 from workers.engine.kinds import KINDS, fields_of
 from workers.engine.lease import Lease
+from workers.engine.outcome import RETRY_SECONDS
 from workers.sage.connector import OutcomeUnknown, Rejected, Transient
 
 STEPS = 18
@@ -458,6 +459,8 @@ class Story:
             others = [one for one in candidates(work.session, now) if can_be_one(now, one)] if now else []
             if now is None or not others or others[0].sync_reason != Reason.POSSIBLE_DUPLICATE:
                 return
+            if any(may_have_been_made(work.session, one) for one in (now, others[0])):
+                return
             key, other_key = now.key, others[0].key
             stays = make_one(work, now, others[0], connection, self.admin).key
             work.commit()
@@ -527,6 +530,14 @@ class Story:
             number = self.chance.choice(["", f"Q-{self.numbers}"])
             sage.orders.add(self.chance.choice(parents), number=number, lines=self.value("lines"), **days)
 
+    def add_doubtful_in_sage(self) -> None:
+        """Somebody in Sage adds a customer that may be either of two that were added here just now."""
+        email = self.value("email")
+        for _ in range(2):
+            self.add(email=email, type="customer", country="DE")
+        self.engine.sage.customers.add(name=self.value("name"), email=email)
+        self.pull()
+
     def delete_in_sage(self) -> None:
         there: FakeCollection = getattr(self.engine.sage, self.chance.choice(COLLECTIONS))
         if there.by_id:
@@ -583,6 +594,17 @@ class Story:
         for call in CALLS:
             if call.endswith(sort):
                 self.engine.sage.will_fail_next(call, error, times=times, applied=applied)
+
+    def sage_fails_for_long(self) -> None:
+        """What is edited now fails until its tries are used up."""
+        applied = self.chance.random() < 0.5
+        error = self.chance.choice((Transient("503", {"status": "503"}), OutcomeUnknown("no answer")))
+        self.edit()
+        for name in WRITES:
+            self.engine.sage.will_fail_next(name, error, times=len(RETRY_SECONDS) + 1, applied=applied)
+        for _ in range(len(RETRY_SECONDS) + 1):
+            self.push()
+            self.engine.let_time_pass()
 
     def sage_is_away(self) -> None:
         self.engine.sage.go_away()
@@ -686,6 +708,7 @@ class Story:
 
     def time_passes(self) -> None:
         self.engine.let_time_pass()
+        self.engine.sql("UPDATE company SET last_attempt_at = last_attempt_at - interval '10 min'")
 
     def step(self) -> None:
         """Chance chooses what happens next."""
@@ -730,9 +753,11 @@ class Story:
         give_the_word: 1,
         edit_in_sage: 6,
         add_in_sage: 3,
+        add_doubtful_in_sage: 2,
         delete_in_sage: 2,
         backup_is_put_back: 2,
         sage_fails: 9,
+        sage_fails_for_long: 1,
         sage_is_away: 1,
         tokens_are_revoked: 1,
         sage_is_back: 5,

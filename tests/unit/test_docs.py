@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutations import MUTATIONS, table
+from webapp.status import COMES_FROM, Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)+)`")
@@ -50,6 +51,15 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_the_page_of_mutations_is_the_list() -> None:
     assert (ROOT / "docs/mutations.md").read_text(encoding="utf-8") == table()
+
+
+def test_the_table_of_what_follows_upon_what_is_true() -> None:
+    told: dict[str, set[str]] = {}
+    for line in (ROOT / "docs/sync.md").read_text(encoding="utf-8").splitlines():
+        cells = [set(re.findall(r"`(\w+)`", cell)) for cell in line.split("|")]
+        if len(cells) == 5 and cells[1] <= set(Reason) and cells[1]:
+            told |= dict.fromkeys(cells[1], cells[2])
+    assert told == {str(reason): set(map(str, COMES_FROM.get(reason, ()))) for reason in Reason}
 
 
 def test_every_mutation_has_its_code_and_its_test() -> None:

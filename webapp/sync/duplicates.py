@@ -35,7 +35,10 @@ def candidates(session: Session, record: Synced) -> Sequence[Synced]:
 
 
 def can_be_one(record: Synced, other: Synced) -> bool:
-    """Whether two records can become one: exactly one of them is in Sage already, and both belong to the same Sage."""
+    """Whether two records can become one: exactly one of them is in Sage already, and both belong to the same Sage.
+
+    Where the other one may have been made there, too (`may_have_been_made`), they cannot yet: Sage would have two.
+    """
     return record.connection_id == other.connection_id and (record.sage_id is None) != (other.sage_id is None)
 
 

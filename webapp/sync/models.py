@@ -10,12 +10,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from webapp.db import Base
-from webapp.status import STATUS_OF, Mark, Reason, Status, mark
+from webapp.status import COMES_FROM, STATUS_OF, Mark, Reason, Status, mark
 
 Json = dict[str, Any]
 Moment = DateTime(timezone=True)
 
 _PAIRS = ", ".join(f"('{status}', '{reason}')" for reason, status in STATUS_OF.items())
+_CHOOSY = ", ".join(f"'{reason}'" for reason in COMES_FROM)
+_MOVES = ", ".join(f"('{before}', '{reason}')" for reason, possible in COMES_FROM.items() for before in possible)
 
 
 class Synced:
@@ -129,6 +131,8 @@ class SyncEvent(Base):
     user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("app_user.id"))
 
     __table_args__ = (
+        # A move writes its event in the same transaction, so that one that cannot be is not made.
+        CheckConstraint(f"to_reason NOT IN ({_CHOOSY}) OR (from_reason, to_reason) IN ({_MOVES})", name="follows"),
         Index("ix_sync_event_record", "kind", "record_id", "id"),
         Index("ix_sync_event_drift", "at", postgresql_where=text("cause = 'drift'")),
     )

@@ -101,13 +101,18 @@ def stays_with_connection(session: Session, company: Company) -> bool:
 
     Another connection would make the customer a second time. The row must be locked by whoever acts on the answer.
     """
+    return company.sage_id is not None or may_have_been_made(session, company)
+
+
+def may_have_been_made(session: Session, record: Synced) -> bool:
+    """Whether a create of a record was begun of which nobody knows what became."""
     begun = exists().where(
-        WriteIntent.kind == Company.kind,
-        WriteIntent.record_id == company.id,
+        WriteIntent.kind == record.kind,
+        WriteIntent.record_id == record.id,
         WriteIntent.operation == "create",
         WriteIntent.state.in_(["open", "unknown"]),
     )
-    return company.sage_id is not None or bool(session.scalar(select(begun)))
+    return bool(session.scalar(select(begun)))
 
 
 def _is_lonely(model: type[Synced]) -> ColumnElement[bool]:

@@ -22,7 +22,7 @@ from webapp.sync.duplicates import can_be_one, make_one
 from webapp.sync.models import Synced
 from webapp.sync.records import OF_MODULE, find_record
 from webapp.sync.resync import restore, resync, unlink
-from webapp.sync.sending import have_sent
+from webapp.sync.sending import have_sent, may_have_been_made
 from webapp.users.access import admin_required, login_required, signed_in_user
 
 blueprint = Blueprint(
@@ -119,6 +119,12 @@ def make_one_of_two(module: str, record_id: int) -> ResponseReturnValue:
         two = [one for one in found if one is not None and one.sync_reason == Reason.POSSIBLE_DUPLICATE]
         if len(two) != 2 or not can_be_one(two[0], two[1]):
             flash(_("There is no doubt about these two any more."), "info")
+            return _back(module, record_id)
+        if any(may_have_been_made(work.session, one) for one in two):
+            flash(
+                _("Sage has not said yet whether it made one of its own for this record. Try again in ten minutes."),
+                "info",
+            )
             return _back(module, record_id)
         stays = make_one(work, two[0], two[1], main_connection(work.session), signed_in_user().id)
         work.commit()

@@ -35,6 +35,7 @@ from sqlalchemy import (
     select,
     true,
     union_all,
+    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -70,6 +71,8 @@ PAGE = 1_000
 _PROGRESS_SECONDS = 1.0
 
 _CANDIDATES_AT_MOST = 50
+# The creates of records that wait for a person so are not tried again.
+_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.POSSIBLE_DUPLICATE)
 _READ_LATER = (Reason.QUEUED, Reason.WAITING_FOR_SAGE, Reason.RETRYING, Reason.WAITING_FOR_PARENT)
 # Written out, because a plan that is made for any reason cannot use the indexes of this one alone.
 _DELETED = literal_column(f"'{Reason.DELETED_IN_SAGE}'", Text)
@@ -279,6 +282,8 @@ def _read(
             newest = min(newest, reading.left)
         # A time in the future would hide all that changes until then.
         _note_moment(work, connection_id, kind.cursor, min(newest, began))
+        if kind.says_origin:
+            _end_creates_in_doubt(work, kind, connection_id, began)
         if whole:
             _note_moment(work, connection_id, _whole(kind), began)
             tally.drifted += _have_missing_compared(work, connection_id, reading)
@@ -302,6 +307,24 @@ def _together(pages: Iterator[list[RemoteRecord]]) -> Iterator[list[RemoteRecord
         yield batch
         raise
     yield batch
+
+
+def _end_creates_in_doubt(work: UnitOfWork, kind: Kind, connection_id: int, began: datetime) -> None:
+    """Note of the creates of possible duplicates that Sage has not applied them, where it has had the time to show that.
+
+    Whatever Sage made and told of since then says by which create, and has been settled (`_settle_create`).
+    """
+    model = kind.model
+    in_doubt = (model.sync_reason == Reason.POSSIBLE_DUPLICATE) & (model.last_attempt_at < began - OVERLAP)
+    work.session.execute(
+        update(WriteIntent)
+        .where(
+            *_is_begun(kind, connection_id),
+            WriteIntent.sage_id.is_(None),
+            WriteIntent.record_id.in_(select(model.id).where(in_doubt)),
+        )
+        .values(state="refused", finished_at=func.clock_timestamp())
+    )
 
 
 def _whole(kind: Kind) -> str:
@@ -583,13 +606,15 @@ def _take_strangers(
         made_by = _create_of(kind, remote, begun)
         if made_by is not None:
             # The answer has not been recorded yet: the push that made it will do so.
-            _settle_create(work, kind, made_by, connection)
+            _settle_create(work, kind, made_by, remote, connection)
         if remote.parent not in company_ids or (made_by is not None and not kind.says_origin):
             reading.leave(remote)
         if remote.parent not in company_ids or made_by is not None:
             continue
         company_id = company_ids[remote.parent]
-        found = match(remote.fields, alike.get(remote.id, {}).items(), kind.keys)
+        made = {one.record_id for one in begun if one.sage_id}
+        free = [(record_id, fields) for record_id, fields in alike.get(remote.id, {}).items() if record_id not in made]
+        found = match(remote.fields, free, kind.keys)
         if not kind.says_origin and {one.record_id for one in begun} & set(found.ids):
             # Whether it is that one is known when its create is settled.
             reading.leave(remote)
@@ -614,14 +639,17 @@ def _take_strangers(
 
 def _begun_creates(work: UnitOfWork, kind: Kind, connection_id: int) -> Sequence[WriteIntent]:
     """Our creates whose outcome is not recorded yet."""
-    return work.session.scalars(
-        select(WriteIntent).where(
-            WriteIntent.connection_id == connection_id,
-            WriteIntent.kind == kind.name,
-            WriteIntent.operation == "create",
-            WriteIntent.state.in_(["open", "unknown"]),
-        )
-    ).all()
+    return work.session.scalars(select(WriteIntent).where(*_is_begun(kind, connection_id))).all()
+
+
+def _is_begun(kind: Kind, connection_id: int) -> list[ColumnElement[bool]]:
+    """Conditions on a create of ours whose outcome is not recorded yet."""
+    return [
+        WriteIntent.connection_id == connection_id,
+        WriteIntent.kind == kind.name,
+        WriteIntent.operation == "create",
+        WriteIntent.state.in_(["open", "unknown"]),
+    ]
 
 
 def _create_of(kind: Kind, remote: RemoteRecord, begun: Sequence[WriteIntent]) -> WriteIntent | None:
@@ -631,10 +659,17 @@ def _create_of(kind: Kind, remote: RemoteRecord, begun: Sequence[WriteIntent]) -
     return next((one for one in begun if match(remote.fields, [(one.record_id, one.fields)], kind.keys).ids), None)
 
 
-def _settle_create(work: UnitOfWork, kind: Kind, intent: WriteIntent, connection: Connection) -> None:
-    """Have a create whose outcome was given up, and which Sage now shows, brought to its end."""
+def _settle_create(
+    work: UnitOfWork, kind: Kind, intent: WriteIntent, remote: RemoteRecord, connection: Connection
+) -> None:
+    """Have a create that nobody goes on with, and that Sage now shows, brought to its end.
+
+    Where Sage says which create it was, that is noted: the record is no stranger's from then on.
+    """
+    if kind.says_origin:
+        intent.sage_id = remote.id
     record = _locked(work, kind, intent.record_id)
-    if record.sync_reason == Reason.OUTCOME_UNKNOWN:
+    if record.sync_reason in _LEFT_TO_PERSONS:
         queue(work, record, connection, cause="sage")
 
 
