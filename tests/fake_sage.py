@@ -74,6 +74,8 @@ class FakeCollection:
         self._sought = sought
         self._owner = owner
         self._keeps_tombstones = keeps_tombstones
+        # The persons of a customer go with it, and leave none.
+        self.tells_deletions = keeps_tombstones and owner is None
         self._by_key: dict[str, tuple[Mapping[str, Any], str]] = {}
         self._before_our_write: dict[str, RemoteRecord] = {}
         self._past: dict[str, list[RemoteRecord]] = {}

@@ -130,17 +130,7 @@ def test_a_choice_stands(admin: FlaskClient, worker: Services, sandbox: SandboxP
 def test_orders_become_what_the_admin_chose_with_the_company(
     admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
 ) -> None:
-    """The life of an order as an invoice: booked, changed in Sage, made void there, made anew."""
-    consent(worker, sandbox, connection_id)
-    choose = f"/connection/{connection_id}/choose"
-    assert re.search(r'name="orders_as" value="quotes" required checked>', admin.get("/connection").text)
-    post(admin, choose, {"business": BUSINESS, "orders_as": "estimates"})
-    assert "Choose what orders become in Sage, then start." in admin.get("/connection").text
-    assert stored(worker).state == CONNECTING
-    post(admin, choose, {"business": BUSINESS, "orders_as": "invoices"})
-    assert "Two-way, as sales invoices, once somebody" in admin.get("/connection").text
-    pull(worker, connection_id, connect)
-
+    """The life of an order as an invoice: confirmed, booked, changed in Sage, made void there, made anew."""
     with worker.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id)
         values = {"name": "Alfreds Futterkiste", "country": "DE"}
@@ -148,10 +138,9 @@ def test_orders_become_what_the_admin_chose_with_the_company(
         days = {"ordered_on": date(2026, 11, 2), "valid_until": date(2026, 12, 2)}
         chai = LineValues("Chai", Decimal(12), Decimal("18.00"), Decimal("5.40"), Decimal(20))
         made = {"company_id": company.id, "shipping": Decimal("7.50"), "notes": "Leave it at the door.", **days}
-        order_id = create_order(work, made, [chai], connection, user_id=None, cause="edit").id
+        order_id = create_order(work, made, [chai], connection, user_id=None, cause="edit", confirmed=True).id
         work.commit()
     page = f"/orders/{order_id}"
-    assert "the order is booked in Sage as a sales invoice" in admin.get(page).text
 
     def order(of: int = order_id) -> Order:
         with worker.database.unit_of_work() as work:
@@ -160,6 +149,18 @@ def test_orders_become_what_the_admin_chose_with_the_company(
     def round_trip() -> None:
         pull(worker, connection_id, connect)
         drain(worker, connection_id, connect)
+
+    consent(worker, sandbox, connection_id)
+    choose = f"/connection/{connection_id}/choose"
+    assert re.search(r'name="orders_as" value="quotes" required checked>', admin.get("/connection").text)
+    post(admin, choose, {"business": BUSINESS, "orders_as": "estimates"})
+    assert "Choose what orders become in Sage, then start." in admin.get("/connection").text
+    assert stored(worker).state == CONNECTING
+    post(admin, choose, {"business": BUSINESS, "orders_as": "invoices"})
+    assert "Two-way, as sales invoices, once somebody" in admin.get("/connection").text
+    round_trip()
+    assert (len(sandbox.contacts()), sandbox.records("sales_invoices")) == (1, []), "nobody has said that it be booked"
+    assert "the order is booked in Sage as a sales invoice" in admin.get(page).text
 
     post(admin, f"{page}/confirm")
     drain(worker, connection_id, connect)

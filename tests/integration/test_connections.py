@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from tests.fake_sage import FakeSage
-from tests.integration.test_engine import Engine
+from tests.integration.test_engine import GERMAN, LINES, Engine
 from tests.people import add_admin
+from webapp.companies.changes import create_company
 from webapp.companies.importing import import_companies
 from webapp.companies.models import PROSPECT, Company
 from webapp.connection.changes import add_connection, choose_business
@@ -21,6 +23,7 @@ from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
 from webapp.contacts.importing import import_contacts
 from webapp.importing.table import ImportRefused
 from webapp.live.states import keys_moved_by, read_states, read_versions
+from webapp.orders.changes import create_order
 from webapp.orders.importing import import_orders
 from webapp.orders.models import Order
 from webapp.overview import read_overview
@@ -302,6 +305,47 @@ def test_an_import_is_about_one_connection(north: Engine, south: Engine, tmp_pat
     assert [tuple(row) for row in numbers] == [("77", north.connection_id), ("77", south.connection_id)]
     with pytest.raises(ImportRefused, match="There is no connection 99"):
         import_companies(services, companies, connection_id=99)
+
+
+def test_nothing_is_booked_that_was_not_confirmed_knowing_it(services: Services, tmp_path: Path) -> None:
+    """Neither what was confirmed before there was a connection or for another one, nor what an import brings."""
+    with services.database.unit_of_work() as work:
+        early = create_company(work, {**GERMAN, "code": "EARLY"}, None, user_id=None, cause="edit")
+        days = {"ordered_on": date(2026, 11, 2), "valid_until": date(2026, 12, 2)}
+        values = {"company_id": early.id, **days}
+        order_id = create_order(work, values, LINES, None, user_id=None, cause="edit", confirmed=True).id
+        work.commit()
+    books = Engine(services, "1" * 32)
+    books.sql(f"UPDATE sage_connection SET orders_as = 'invoices' WHERE id = {books.connection_id}")
+    quotes = Engine(services, "2" * 32)
+    moved = quotes.add(name="Moves", code="MOVES")
+    moved_id = quotes.add_order(moved)
+    quotes.edit(moved, connection_id=books.connection_id)
+    file = tmp_path / "orders.csv"
+    file.write_text(
+        "order number,customer code,date,product name,quantity,unit price\n77,MOVES,2026-11-02,Tea,1,2.50\n"
+    )
+    report = import_orders(services, file)
+    assert (report.created, "an import books none" in report.notes[-1]) == (1, True)
+    assert "an import books none" not in "".join(import_orders(services, file).notes)
+
+    def go_round() -> None:
+        for _ in range(2):
+            books.pull()
+            books.push()
+
+    go_round()
+    quotes.push()
+    assert (books.sage.orders.by_id, quotes.sage.orders.by_id, len(books.sage.customers.by_id)) == ({}, {}, 2)
+    with services.database.unit_of_work() as work:
+        orders = work.session.scalars(select(Order).order_by(Order.id)).all()
+        told = {(one.phase, one.connection_id, one.sync_reason, one.sync_detail["code"]) for one in orders}
+    assert told == {("validated", books.connection_id, "never_sent", "validated")}
+    for one in (order_id, moved_id, orders[-1].id):
+        assert books.confirm_order(one)
+    go_round()
+    assert len(books.sage.orders.by_id) == 3
+    assert {books.order(one.id).sync_reason for one in orders} == {Reason.IN_STEP}
 
 
 def test_reading_leaves_a_worker_to_those_who_wait(north: Engine, south: Engine) -> None:

@@ -252,6 +252,11 @@ def test_a_quote_that_was_deleted_in_sage_is_found_by_its_absence(engine: Engine
     engine.push()
     assert engine.order(gone).sync_reason == Reason.IN_STEP, "all is read once in an hour only"
     engine.sql("UPDATE sync_cursor SET watermark = now() - interval '2 h' WHERE entity = 'orders, whole'")
+    engine.sage.orders.tells_deletions = True
+    engine.pull()
+    engine.push()
+    assert engine.order(gone).sync_reason == Reason.IN_STEP, "not even that where Sage tells what goes, as of invoices"
+    engine.sage.orders.tells_deletions = False
     engine.sage.calls.clear()
     engine.pull()
     engine.push()

@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from workers.sage.accounting.objects import NotUnderstood
 from workers.sage.connector import Rejected, Tombstone
 from workers.sage.http import Complaint, parsed
 
+SPEC = Path(__file__).resolve().parents[3] / "shared/sage/accounting-v3.1-swagger.json"
 KEY = "0123456789abcdef0123456789abcdef"
 CONTACT = "c" * 32
 SALES = "s" * 32
@@ -453,6 +455,43 @@ class TestWriting:
         body = create_body(document, FIELDS, KEY, CONTACT, SALES, RATES)
         complaint = Complaint("RecordInvalid", message, source.format(**vars(document)))
         assert documents.refusal(document, [complaint], body) == detail
+
+
+@pytest.mark.skipif(not SPEC.exists(), reason="Sage's Swagger file is not in ../shared")
+def test_all_that_is_asked_and_sent_has_the_names_of_sages_file(document: Document) -> None:
+    spec = json.loads(SPEC.read_text(encoding="utf-8"))
+    paths, shapes = spec["paths"], spec["definitions"]
+
+    def shape_of(method: str, path: str) -> dict[str, Any]:
+        (body,) = [one for one in paths[path][method]["parameters"] if one["in"] == "body"]
+        found: dict[str, Any] = shapes[body["schema"]["$ref"].rpartition("/")[2]]["properties"][document.key]
+        return found
+
+    answered = shapes[
+        paths[f"/{document.collection}/{{key}}"]["get"]["responses"]["200"]["schema"]["$ref"].split("/")[-1]
+    ]
+    assert set(document.asked["attributes"].split(",")) <= answered["properties"].keys()
+    for path, asked in (
+        (f"/{document.collection}", document.asked),
+        (f"/{document.collection}/{{key}}", document.asked_of_one),
+    ):
+        assert asked.keys() <= {one["name"] for one in paths[path]["get"]["parameters"]}
+    # Deletions are told of what is booked, and of nothing else.
+    names = {one["name"] for one in paths[f"/{document.collection}"]["get"]["parameters"]}
+    assert ("deleted_since" in names, "updated_or_created_since" in names) == (document.is_booked, True)
+
+    remote = remote_order(document, item(document), RATES)
+    bodies = {
+        "post": create_body(document, FIELDS, KEY, CONTACT, SALES, RATES),
+        "put": update_body(document, FIELDS, remote, SALES, RATES),
+    }
+    for method, body in bodies.items():
+        shape = shape_of(method, f"/{document.collection}" + ("/{key}" if method == "put" else ""))
+        sent = body[document.key]
+        assert set(shape.get("required", ())) <= sent.keys() <= {*shape["properties"], "idempotency_id"}
+        line = shape["properties"][document.lines]["items"]
+        for one in sent[document.lines]:
+            assert set(line.get("required", ())) <= one.keys() <= line["properties"].keys()
 
 
 AMOUNTS = st.decimals(min_value=0, max_value=999_999_999, places=2)

@@ -10,8 +10,10 @@ from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, CONNECTING, QUOTES, Connection
 from webapp.connection.products import ACCOUNTING
 from webapp.db import UnitOfWork
+from webapp.orders.models import Order
 from webapp.sync.models import READ_WHOLE, SyncCursor, SyncRun, WriteIntent
 from webapp.sync.records import SYNCED
+from webapp.sync.sending import have_confirmed_again
 from webapp.users.accounts import audit
 
 
@@ -47,7 +49,8 @@ def choose_business(
 ) -> bool:
     """Have a connection belong to one of the offered companies in Sage, and begin; commits.
 
-    What orders become there is chosen with it, once: a connection that has its company already keeps what it has.
+    What orders become there is chosen with it, once: a connection that has its company already keeps what it has. Where
+    that books them, somebody has to confirm anew what was confirmed before.
 
     False where it was not offered, where something else was chosen meanwhile, or where another connection has it. The
     caller has Sage read then. Raises IntegrityError where another connection takes it at this moment.
@@ -55,12 +58,16 @@ def choose_business(
     chosen = next((one for one in connection.offered or () if one["id"] == business_id), None)
     if chosen is None or business_id in businesses_of_others(work.session, connection):
         return False
-    if connection.business_id is None:
+    is_new = connection.business_id is None
+    if is_new:
         connection.orders_as = orders_as
     connection.business_id = chosen["id"]
     connection.business_name = chosen["name"]
     connection.offered = None
     audit(work, "business_chosen", connection, by, {"business": chosen["name"], "orders_as": connection.orders_as})
+    if is_new and connection.books_orders:
+        while have_confirmed_again(work, Order.connection_id == connection.id, connection, cause="connection"):
+            work.commit()
     change_state(work, connection, CONNECTED)
     return True
 

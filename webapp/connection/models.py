@@ -74,6 +74,11 @@ class Connection(Base):
     )
 
     @property
+    def books_orders(self) -> bool:
+        """Whether an order that is sent is booked in Sage, so that somebody must say so of each."""
+        return self.orders_as == INVOICES
+
+    @property
     def key(self) -> str:
         """The name of this connection as a live thing, such as `connection:1`."""
         return f"connection:{self.id}"

@@ -74,8 +74,9 @@ PRODUCTS: Mapping[str, Product] = {
             INVOICES: OrderDocument(
                 name=N_("Sales invoices"),
                 means=N_(
-                    "Booked as soon as the order is synchronised. “Valid until” is the day on which it is due. Sage never "
-                    "deletes an invoice: one that is made void there counts as deleted here."
+                    "Booked as soon as the order is synchronised: on orders that are here already, Synchronise with Sage "
+                    "has to be pressed anew. “Valid until” is the day on which it is due. Sage never deletes an invoice: "
+                    "one that is made void there counts as deleted here."
                 ),
                 kept_in_step=N_("Two-way, as sales invoices, once somebody presses Synchronise with Sage."),
                 sent=N_(

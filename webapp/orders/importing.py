@@ -132,6 +132,12 @@ _SEEN = Table(
 )
 
 
+_NOT_BOOKED = (
+    "Orders become invoices in Sage here, and an import books none: open an order and press Synchronise with Sage to "
+    "book it."
+)
+
+
 def import_orders(
     services: Services,
     path: Path,
@@ -145,7 +151,8 @@ def import_orders(
 
     Their lines come from the file `lines`, else from the same file if it has quantities, else from one beside it whose
     name says so. Where the lines name products that are not here, a products.csv beside the file is imported first.
-    Orders come in as confirmed, or as validating where their prices are not valid. Raises ImportRefused.
+    Orders come in as confirmed, or as validating where their prices are not valid; where sending them would book them in
+    Sage, as validated. Raises ImportRefused.
     """
     file = File.open(path)
     columns = columns_of(file, ORDERS, NUMBER)
@@ -166,6 +173,9 @@ def import_orders(
         sage_id, owners = chosen_connection(services, connection_id), people_by_email(connection)
         kind = _Orders(sage_id, notation, owners, table.path.name, has_lines_inside)
         report = import_rows(services, connection, kind, file, columns, dry_run=dry_run, progress=progress)
+        with Session(connection) as session:
+            sage = kind.sage(session)
+            is_booked_one_by_one = sage is not None and sage.books_orders and report.created > 0
         _note_lines(connection, read, report.file)
     report.notes += filter(None, [notation.days])
     if has_lines_inside:
@@ -176,6 +186,8 @@ def import_orders(
     else:
         before.append(read)
     report.before = before
+    if is_booked_one_by_one:
+        report.notes.append(_NOT_BOOKED)
     return report
 
 
@@ -419,7 +431,9 @@ def _change(session: Session, sage: Sage | None) -> list[Moved]:
 def _create(session: Session, sage: Sage | None) -> tuple[int, list[Moved]]:
     """Make orders of the rows that mean none that there is, but for their lines: how many, and who is told."""
     problem = func.coalesce(_ROWS.c.problem, case((_ROWS.c.lines.is_(None), "no_lines")))
-    phase = case((problem.is_(None), CONFIRMED), else_=VALIDATING)
+    # Nobody who imports orders of the past means to book them all.
+    sent = VALIDATED if sage is not None and sage.books_orders else CONFIRMED
+    phase = case((problem.is_(None), sent), else_=VALIDATING)
     shipping = func.coalesce(_ROWS.c.shipping, 0)
     net, tax = func.coalesce(_ROWS.c.net, 0) + shipping, func.coalesce(_ROWS.c.tax, 0)
     values = {

@@ -14,7 +14,7 @@ from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
 from webapp.orders.amounts import price_problem
-from webapp.orders.models import CONFIRMED, Order
+from webapp.orders.models import CONFIRMED, VALIDATED, Order
 from webapp.status import Reason, Status
 from webapp.sync.models import Conflict, Json, Synced, WriteIntent
 from webapp.sync.transitions import move, move_all, queue, queued_as
@@ -127,8 +127,8 @@ _ANYTHING_LONELY = select(or_(*(exists().where(_is_lonely(model)) for model in (
 def adopt(work: UnitOfWork, connection: Connection) -> None:
     """Have what was saved before there was a connection belong to the first one and be sent; commits as often as needed.
 
-    A company whose code another one of the connection has by now is left to a person. Does nothing where all records
-    belong to a connection.
+    A company whose code another one of the connection has by now is left to a person, and so is each order where sending
+    it would book it: when it was confirmed, nobody knew that. Does nothing where all records belong to a connection.
     """
     if not work.session.scalar(_ANYTHING_LONELY):
         return
@@ -138,12 +138,30 @@ def adopt(work: UnitOfWork, connection: Connection) -> None:
         if model is Company:
             _leave_doubled_codes(work, connection)
         sent = lonely & (model.sync_reason == Reason.NEVER_SENT) & (model.sync_detail["code"].astext == "never_sent")
+        if model is Order and connection.books_orders:
+            while have_confirmed_again(work, sent, connection, cause="connection"):
+                work.commit()
         while move_all(work, model, sent, reason, detail, cause="connection", connection=connection):
             work.commit()
         others = select(model.id).where(lonely).order_by(model.id).limit(_AT_ONCE).with_for_update()
         taken = {"connection_id": connection.id, "sync_version": model.sync_version + 1}
         while work.session.execute(update(model).where(model.id.in_(others)).values(taken).returning(model.id)).first():
             work.commit()
+
+
+def have_confirmed_again(work: UnitOfWork, orders: ColumnElement[bool], connection: Connection, *, cause: str) -> int:
+    """Have the next batch of these orders, which are in no Sage, go back to where somebody has each sent.
+
+    They belong to `connection` then. Returns how many there were.
+    """
+    confirmed = orders & (Order.phase == CONFIRMED)
+    some = select(Order.id).where(confirmed).order_by(Order.id).limit(_AT_ONCE).with_for_update()
+    back = update(Order).where(Order.id.in_(some)).values(phase=VALIDATED).returning(Order.id)
+    ids = work.session.scalars(back, execution_options={"synchronize_session": False}).all()
+    detail = {"code": "validated"}
+    these = Order.id.in_(ids)
+    move_all(work, Order, these, Reason.NEVER_SENT, detail, cause=cause, connection=connection, limit=_AT_ONCE)
+    return len(ids)
 
 
 def _leave_doubled_codes(work: UnitOfWork, connection: Connection) -> None:
@@ -165,6 +183,7 @@ def connection_changed(work: UnitOfWork, company: Company, *, user_id: int | Non
     customer. So it begins anew, and what was doubtful about it there is no more. Whoever has a record of it in hand
     finds its claim gone and writes nothing.
     """
+    connection = work.session.get(Connection, company.connection_id) if company.connection_id else None
     nowhere = {"sage_id": None, "sage_number": None, "sage_updated_at": None, "agreed": None}
     for model in (Contact, Order):
         belongs = model.company_id == company.id
@@ -190,6 +209,10 @@ def connection_changed(work: UnitOfWork, company: Company, *, user_id: int | Non
                 **nowhere,
             )
         )
+        if model is Order and connection is not None and connection.books_orders:
+            # What was confirmed was meant for another company's books, or for none.
+            while have_confirmed_again(work, belongs, connection, cause="edit"):
+                pass
         begun = model.sync_status.in_([Status.SYNCHRONISED, Status.PENDING, Status.REVIEW])
         detail = waiting_for_parent(company)
         while move_all(

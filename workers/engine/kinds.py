@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from sqlalchemy import ColumnElement, SQLColumnExpression, func
 from sqlalchemy.exc import DBAPIError
@@ -70,8 +69,6 @@ class Kind:
     `in_sage` is what a record is here because Sage has it.
     `company_id` is the column of its company, None for companies themselves.
     `in_columns` says that each field is a column of the same name, so that many records can be stored in one statement.
-    `whole_every` is how often all of it is read, to find what went without a tombstone and what the readings of changes
-    have missed.
     """
 
     model: type[Synced]
@@ -89,7 +86,6 @@ class Kind:
     loads: tuple[ORMOption, ...] = ()
     company_id: SQLColumnExpression[int] | None = None
     in_columns: bool = True
-    whole_every: timedelta = timedelta(days=1)
 
     @property
     def name(self) -> str:
@@ -132,7 +128,6 @@ CONTACTS = Kind(
     ),
     sought=("email", "name"),
     company_id=Contact.company_id,
-    whole_every=timedelta(hours=1),
 )
 ORDERS = Kind(
     model=Order,
@@ -149,7 +144,6 @@ ORDERS = Kind(
     loads=(selectinload(Order.lines),),
     company_id=Order.company_id,
     in_columns=False,
-    whole_every=timedelta(hours=1),
 )
 # Parents first.
 KINDS = (COMPANIES, CONTACTS, ORDERS)

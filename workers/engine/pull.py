@@ -63,6 +63,9 @@ log = structlog.get_logger()
 OVERLAP = timedelta(minutes=5)
 # Of the very first read nothing is known about Sage's clock but that it is not a day behind.
 BEFORE_FIRST = timedelta(days=1)
+# So often all of a kind is read, to find what the readings of changes have missed; and where Sage does not tell of all that
+# goes, to find that.
+WHOLE_EVERY, WHOLE_OFTEN = timedelta(days=1), timedelta(hours=1)
 # A pull of a connection keeps others from it for this long after its last page.
 _ALONE_SECONDS = 120
 # So many records are taken over in one transaction.
@@ -263,9 +266,10 @@ def _read(
     began = datetime.now(UTC)
     watermark = read_until.get(kind.cursor)
     read_whole_at = read_until.get(_whole(kind))
-    whole = watermark is None or read_whole_at is None or read_whole_at < began - kind.whole_every
-    reading = Reading(kind, whole, began, watermark and watermark - OVERLAP)
     there = kind.collection(sage)
+    every = WHOLE_EVERY if there.tells_deletions else WHOLE_OFTEN
+    whole = watermark is None or read_whole_at is None or read_whole_at < began - every
+    reading = Reading(kind, whole, began, watermark and watermark - OVERLAP)
     # Deletions first: a record that was deleted and made anew must not be taken for a second one.
     if watermark is not None:
         for tombstones in there.deleted(watermark - OVERLAP):

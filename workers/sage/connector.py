@@ -151,7 +151,12 @@ class Collection(Protocol):
     and OutcomeUnknown, and whatever `before_write` raised: a connector is opened with that function and calls it right
     before each request that writes, so that it can be stopped there.
     A collection repeats nothing by itself, except a call that Sage refused because the access token had run out.
+
+    `tells_deletions` says whether Sage tells of each of these that goes. Where it does not, all have to be read often to
+    find that out: quotes go without a trace, and so do persons with their customer.
     """
+
+    tells_deletions: bool
 
     def read(self, sage_id: str) -> RemoteRecord:
         """One record as Sage holds it now.

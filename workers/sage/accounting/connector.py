@@ -156,6 +156,7 @@ class Persons(Records):
 
     name = "contact_persons"
     asked = persons.ASKED
+    tells_deletions = False
 
     def __init__(self, api: Api, addresses: _Addresses) -> None:
         super().__init__(api)
@@ -221,7 +222,7 @@ class Orders(Records):
         self.name = document.collection
         self.asked = document.asked
         self.asked_of_one = document.asked_of_one
-        self.leaves_tombstones = document.is_booked
+        self.leaves_tombstones = self.tells_deletions = document.is_booked
 
     def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
         """See Collection. What was made void is found among what has changed."""

@@ -55,6 +55,7 @@ class Records(ABC):
     """What a list must ask for, and a single read as well if nothing else is said."""
     asked_of_one: Mapping[str, str] | None = None
     leaves_tombstones = True
+    tells_deletions = True
 
     def __init__(self, api: Api) -> None:
         self._api = api
