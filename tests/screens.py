@@ -18,12 +18,12 @@ from redis import Redis
 from sqlalchemy import URL
 
 from tests.people import PASSWORD, add_admin
+from tests.statuses import give_status
 from tests.web_processes import WebProcesses, own_settings
 from webapp.connection.models import CONNECTED, Connection
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.records import find_record
-from webapp.sync.transitions import move
 
 LONG_ENOUGH = 30_000  # ms; many things may share the machine with the browser
 
@@ -40,7 +40,7 @@ class Web:
         with self.services.database.unit_of_work() as work:
             record = find_record(work.session, key, lock=True)
             assert record is not None
-            move(work, record, reason, detail, cause="worker")
+            give_status(work, record, reason, detail)
             work.commit()
             return record.sync_version
 

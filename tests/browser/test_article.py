@@ -16,11 +16,11 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from sqlalchemy import URL
 
 from tests.screens import LONG_ENOUGH, Web, be_live, connected, running_web
+from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.contacts.changes import create_contact
 from webapp.services import Services
 from webapp.status import FILTER_TEXT, Reason, Status
-from webapp.sync.transitions import move
 
 FINE, WRONG, WAITING, OUT = "Fine Foods", "Wrong Wines", "Waiting Wares", "Outside Olives"
 STATUSES = {
@@ -64,7 +64,7 @@ def _fill(services: Services) -> dict[str, str]:
             contact = create_contact(work, values, connection, user_id=None, cause="import")
             for record, noun in ((company, "companies"), (contact, "contacts")):
                 record.last_synchronised_at = connection.last_synchronised_at
-                move(work, record, reason, detail, cause="worker")
+                give_status(work, record, reason, detail)
                 addresses[record.name] = f"/{noun}/{record.id}"
         work.commit()
     return addresses

@@ -17,11 +17,11 @@ from sqlalchemy import URL
 
 from tests.accessibility import faults
 from tests.screens import LONG_ENOUGH, Web, be_live, connected, fits, running_web
+from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.services import Services
 from webapp.status import Reason
-from webapp.sync.transitions import move
 
 CITIES = ["Århus", "Berlin", "Łódź", "Malmö", "São Paulo"]
 
@@ -84,10 +84,10 @@ def _seventy(services: Services) -> dict[str, int]:
             }
             company = create_company(work, values, connection, user_id=None, cause="import")
             company.last_synchronised_at = now - timedelta(minutes=number)
-            move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+            give_status(work, company, Reason.IN_STEP, {"code": "in_step"})
             made[company.name] = company.id
         for name, (reason, detail) in STATUSES.items():
-            move(work, work.session.get_one(Company, made[name]), reason, detail, cause="worker")
+            give_status(work, work.session.get_one(Company, made[name]), reason, detail)
         work.commit()
     return made
 

@@ -12,12 +12,12 @@ from sqlalchemy import URL
 
 from tests.accessibility import faults
 from tests.screens import Web, be_live, connected, fits, running_web
+from tests.statuses import give_status
 from webapp.companies.changes import create_company, edit_company
 from webapp.companies.models import Company
 from webapp.contacts.changes import create_contact
 from webapp.services import Services
 from webapp.status import Reason
-from webapp.sync.transitions import move
 
 IN_STEP = {"code": "in_step"}
 
@@ -42,7 +42,7 @@ def _fill(services: Services) -> tuple[int, int, list[int]]:
             for name in ("Alfreds Futterkiste", "Blauer See Delikatessen mit einem langen Namen")
         )
         there.sage_id = "a" * 32
-        move(work, there, Reason.IN_STEP, IN_STEP, cause="worker")
+        give_status(work, there, Reason.IN_STEP, IN_STEP)
         contacts = []
         for number in range(12):
             values = {
@@ -52,7 +52,7 @@ def _fill(services: Services) -> tuple[int, int, list[int]]:
                 "email": f"contact.with.a.long.name.{number}@example.com",
             }
             contact = create_contact(work, values, connection, user_id=None, cause="import")
-            move(work, contact, Reason.IN_STEP, IN_STEP, cause="worker")
+            give_status(work, contact, Reason.IN_STEP, IN_STEP)
             contacts.append(contact.id)
         work.commit()
     return there.id, waiting.id, contacts

@@ -14,6 +14,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, WebSocketRoute, e
 from sqlalchemy import URL, delete
 
 from tests.people import add_person, sign_in
+from tests.statuses import give_status
 from tests.web_processes import OwnRedis, WebProcesses, own_settings
 from webapp.companies.models import Company
 from webapp.config import Settings
@@ -21,7 +22,6 @@ from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, UNREACHABLE, Connection
 from webapp.services import Services
 from webapp.status import Reason
-from webapp.sync.transitions import move
 
 LONG_ENOUGH = 30_000  # ms; many things may share the machine with the browser
 
@@ -93,7 +93,7 @@ def change(services: Services) -> Callable[..., int]:
             record = work.session.get_one(Company, company.id)
             for name, value in columns.items():
                 setattr(record, name, value)
-            move(work, record, reason, {"code": str(reason)}, cause="worker")
+            give_status(work, record, reason, {"code": str(reason)})
             work.commit()
             return record.version
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from tests.accessibility import faults
 from tests.screens import Web, be_live, connected, fits, running_web
+from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, lines_text
@@ -25,7 +26,6 @@ from webapp.orders.queries import find_order
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import Conflict
-from webapp.sync.transitions import move
 
 CHAI = LineValues("Chai", Decimal(12), Decimal("18.00"), tax_rate=Decimal(20))
 CHEESE = LineValues("Queso Cabrales with the words that a long description has", Decimal("10.5"), Decimal("1210.00"))
@@ -54,7 +54,7 @@ def _fill(services: Services) -> tuple[int, int, int]:
         )
         company = create_company(work, {"name": "Alfreds Futterkiste"}, connection, user_id=None, cause="import")
         company.sage_id = "a" * 32
-        move(work, company, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+        give_status(work, company, Reason.IN_STEP, {"code": "in_step"})
         work.session.add(Contact(company_id=company.id, name="Maria Anders"))
         values: dict[str, Any] = {"company_id": company.id, "ordered_on": date(2026, 11, 22)}
         values |= {"valid_until": date(2026, 12, 22), "notes": "Rear entrance", "internal_notes": ""}
@@ -62,8 +62,8 @@ def _fill(services: Services) -> tuple[int, int, int]:
         for order in made[1:]:
             confirm_order(work, order, connection, user_id=None)
             order.sage_id = f"quote {order.id}"
-        move(work, made[1], Reason.IN_STEP, {"code": "in_step"}, cause="worker")
-        move(work, made[2], Reason.CONFLICT, {"code": "conflict", "fields": ["lines"]}, cause="worker")
+        give_status(work, made[1], Reason.IN_STEP, {"code": "in_step"})
+        give_status(work, made[2], Reason.CONFLICT, {"code": "conflict", "fields": ["lines"]})
         both = {"ours": lines_text([CHAI, CHEESE]), "theirs": lines_text([CHAI])}
         work.session.add(Conflict(kind="order", record_id=made[2].id, field="lines", base=None, **both))
         work.commit()

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.people import csrf_token, post
+from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.forms import FIELDS
 from webapp.companies.models import Company
@@ -28,7 +29,6 @@ from webapp.queue import Jobs
 from webapp.services import Services
 from webapp.status import FILTER_TEXT, Reason
 from webapp.sync.models import SyncEvent
-from webapp.sync.transitions import move
 from webapp.users.models import User
 
 RAW = {"code": "RecordInvalid", "message": "country_id can't be blank <b>", "request_id": "req-81"}
@@ -48,7 +48,7 @@ def add(services: Services, connection: Connection | None = None, **values: Any)
 
 def put(services: Services, company: Company, reason: Reason, detail: dict[str, Any]) -> None:
     with services.database.unit_of_work() as work:
-        move(work, work.session.get_one(Company, company.id), reason, detail, cause="worker")
+        give_status(work, work.session.get_one(Company, company.id), reason, detail)
         work.commit()
 
 

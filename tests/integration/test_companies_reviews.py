@@ -7,13 +7,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from tests.people import add_admin, add_person, post, sign_in
+from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, Connection
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import Conflict, SyncEvent
-from webapp.sync.transitions import move
 
 AGREED = {"name": "Before", "city": "Berlin"}
 
@@ -26,7 +26,7 @@ def company_in(services: Services, reason: Reason, detail: dict[str, object]) ->
         work.session.flush()
         company = create_company(work, {"name": "Ours", "country": "DE"}, connection, user_id=None, cause="edit")
         company.sage_id, company.agreed = "a" * 32, AGREED
-        move(work, company, reason, detail, cause="worker")
+        give_status(work, company, reason, detail)
         work.commit()
         return company.id
 

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tests.people import post
+from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.connection.models import Connection
@@ -23,7 +24,6 @@ from webapp.orders.models import Order
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import Conflict, WriteIntent
-from webapp.sync.transitions import move
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def add_company(services: Services, connection: Connection, *, in_sage: bool = T
         made = create_company(work, values, connection, user_id=None, cause="import")
         if in_sage:
             made.sage_id = f"{made.id:032x}"
-            move(work, made, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+            give_status(work, made, Reason.IN_STEP, {"code": "in_step"})
         work.commit()
     return made
 
@@ -59,7 +59,7 @@ def put(services: Services, contact: Contact, reason: Reason, detail: dict[str, 
         record = work.session.get_one(Contact, contact.id)
         for name, value in values.items():
             setattr(record, name, value)
-        move(work, record, reason, detail, cause="worker")
+        give_status(work, record, reason, detail)
         work.commit()
 
 

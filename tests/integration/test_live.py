@@ -19,6 +19,7 @@ from sqlalchemy import URL, text
 from tests.live_client import LiveClient
 from tests.people import add_admin, add_person, post, sign_in
 from tests.sandbox_process import free_port
+from tests.statuses import give_status
 from tests.web_processes import OwnRedis, WebProcesses, own_settings
 from webapp.companies.models import Company
 from webapp.config import Settings
@@ -26,7 +27,6 @@ from webapp.connection.models import Connection
 from webapp.live.publish import CHANNEL
 from webapp.services import Services
 from webapp.status import Reason
-from webapp.sync.transitions import move
 from webapp.users import accounts
 from webapp.users.models import User
 
@@ -96,7 +96,7 @@ def change(services: Services) -> Callable[..., int]:
     def move_one(company: Company, reason: Reason = Reason.IN_STEP, detail: dict[str, Any] | None = None) -> int:
         with services.database.unit_of_work() as work:
             record = work.session.get_one(Company, company.id)
-            move(work, record, reason, detail or {"code": str(reason)}, cause="worker")
+            give_status(work, record, reason, detail or {"code": str(reason)})
             work.commit()
             return record.version
 

@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from werkzeug.test import TestResponse
 
 from tests.people import csrf_token
+from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.connection.models import Connection
@@ -30,7 +31,6 @@ from webapp.orders.queries import find_order
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import Conflict
-from webapp.sync.transitions import move
 from webapp.users.models import User
 
 CHAI = LineValues("Chai", Decimal(2), Decimal(18), tax_rate=Decimal(20))
@@ -77,7 +77,7 @@ def add_company(services: Services, connection: Connection, name: str) -> Compan
     with services.database.unit_of_work() as work:
         made = create_company(work, {"name": name}, connection, user_id=None, cause="import")
         made.sage_id = f"id of {name}"
-        move(work, made, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+        give_status(work, made, Reason.IN_STEP, {"code": "in_step"})
         work.commit()
     return made
 
@@ -102,7 +102,7 @@ def put(services: Services, order: Order, reason: Reason, sage_id: str | None = 
     with services.database.unit_of_work() as work:
         found = work.session.get_one(Order, order.id)
         found.phase, found.sage_id = "confirmed", sage_id
-        move(work, found, reason, {"code": str(reason), **detail}, cause="worker")
+        give_status(work, found, reason, {"code": str(reason), **detail})
         work.commit()
 
 

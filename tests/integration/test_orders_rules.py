@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, Connection
@@ -19,7 +20,6 @@ from webapp.orders.changes import confirm_order, create_order, edit_order, is_cl
 from webapp.orders.models import Order, OrderLine, Product
 from webapp.status import Reason
 from webapp.sync.models import SyncEvent
-from webapp.sync.transitions import move
 
 CHAI = LineValues("Chai", Decimal(2), Decimal(18), tax_rate=Decimal(20))
 FREE = LineValues("Free sample", Decimal(1), Decimal(0))
@@ -37,7 +37,7 @@ def connection(work: UnitOfWork) -> Connection:
 def company(work: UnitOfWork, connection: Connection) -> Company:
     made = create_company(work, {"name": "Alfreds Futterkiste"}, connection, user_id=None, cause="edit")
     made.sage_id = "c1"
-    move(work, made, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+    give_status(work, made, Reason.IN_STEP, {"code": "in_step"})
     work.session.flush()
     work.pushes.clear()
     return made
@@ -145,7 +145,7 @@ def test_nothing_is_sent_before_somebody_says_so_and_twice_is_once(
     assert confirm_order(work, order, connection, user_id=None)
     assert state(order) == ("confirmed", "queued", "queued")
     assert work.pushes == {connection.id}
-    move(work, order, Reason.IN_STEP, {"code": "in_step"}, cause="worker")
+    give_status(work, order, Reason.IN_STEP, {"code": "in_step"})
     assert not confirm_order(work, order, connection, user_id=None)
     assert state(order) == ("confirmed", "in_step", "in_step")
     assert events(work, order).count("confirm") == 1
@@ -170,10 +170,10 @@ def test_an_order_that_is_not_in_sage_yet_can_be_mended(
 ) -> None:
     order = make(work, company, connection, CHAI)
     confirm_order(work, order, connection, user_id=None)
-    move(work, order, reason, {"code": "refused"}, cause="worker")
+    give_status(work, order, reason, {"code": "refused"})
     edit(work, order, CHAI, notes="Rear entrance")
     assert state(order) == ("confirmed", "queued", "queued"), "it stays on its way"
-    move(work, order, reason, {"code": "refused"}, cause="worker")
+    give_status(work, order, reason, {"code": "refused"})
     edit(work, order, FREE)
     assert state(order) == ("validating", "never_sent", "no_price"), "it falls back"
     edit(work, order, CHAI)
@@ -183,7 +183,7 @@ def test_an_order_that_is_not_in_sage_yet_can_be_mended(
 def test_saving_is_the_remedy_of_an_error(work: UnitOfWork, company: Company, connection: Connection) -> None:
     order = make(work, company, connection, CHAI)
     confirm_order(work, order, connection, user_id=None)
-    move(work, order, Reason.REJECTED, {"code": "refused"}, cause="worker")
+    give_status(work, order, Reason.REJECTED, {"code": "refused"})
     assert edit(work, order, CHAI) == []
     assert order.sync_reason == "queued"
 
@@ -191,7 +191,7 @@ def test_saving_is_the_remedy_of_an_error(work: UnitOfWork, company: Company, co
 def test_what_stays_here_is_not_sent(work: UnitOfWork, company: Company, connection: Connection) -> None:
     order = make(work, company, connection, CHAI)
     confirm_order(work, order, connection, user_id=None)
-    move(work, order, Reason.RETRYING, {"code": "queued"}, cause="worker")
+    give_status(work, order, Reason.RETRYING, {"code": "queued"})
     assert edit(work, order, CHAI, internal_notes="Pays late") == ["internal_notes"]
     assert order.sync_reason == "retrying"
 
@@ -204,7 +204,7 @@ def test_what_sage_has_or_is_getting_is_closed(
     confirm_order(work, order, connection, user_id=None)
     if reason not in (Reason.RUNNING, Reason.OUTCOME_UNKNOWN):
         order.sage_id = "q1"
-    move(work, order, reason, {"code": "in_step"}, cause="worker")
+    give_status(work, order, reason, {"code": "in_step"})
     work.session.flush()
     work.pushes.clear()
     work.touched.clear()
@@ -220,7 +220,7 @@ def test_what_sage_has_or_is_getting_is_closed(
 def test_an_unlinked_order_is_not_sent_by_saving(work: UnitOfWork, company: Company, connection: Connection) -> None:
     order = make(work, company, connection, CHAI)
     confirm_order(work, order, connection, user_id=None)
-    move(work, order, Reason.UNLINKED, {"code": "unlinked"}, cause="unlink")
+    give_status(work, order, Reason.UNLINKED, {"code": "unlinked"}, cause="unlink")
     edit(work, order, CHAI, CHAI)
     assert state(order) == ("confirmed", "unlinked", "unlinked")
 
