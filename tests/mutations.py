@@ -385,6 +385,27 @@ MUTATIONS = (
         '_finish_intent(services, claimed, intent_id, "refused")\n        raise',
         "tests/integration/test_faults_while_editing.py::test_each_fault_in_turn_while_people_edit",
     ),
+    Mutation(
+        "a void invoice is taken for an order",
+        "workers/sage/accounting/documents.py",
+        'return self.is_booked and part_of(item, "status").get("id") == _VOID',
+        "return False",
+        "tests/integration/test_connecting.py::test_orders_become_what_the_admin_chose_with_the_company",
+    ),
+    Mutation(
+        "an invoice without a reference is given one",
+        "workers/sage/accounting/documents.py",
+        '(number if document.is_booked else "")',
+        '""',
+        "tests/integration/test_connecting.py::test_orders_become_what_the_admin_chose_with_the_company",
+    ),
+    Mutation(
+        "what was confirmed before anybody chose invoices is booked",
+        "webapp/sync/sending.py",
+        "confirmed = orders & (Order.phase == CONFIRMED)",
+        'confirmed = orders & (Order.phase == "")',
+        "tests/integration/test_connections.py::test_nothing_is_booked_that_was_not_confirmed_knowing_it",
+    ),
 )
 
 

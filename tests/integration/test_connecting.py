@@ -162,7 +162,9 @@ def test_orders_become_what_the_admin_chose_with_the_company(
     assert (len(sandbox.contacts()), sandbox.records("sales_invoices")) == (1, []), "nobody has said that it be booked"
     assert "the order is booked in Sage as a sales invoice" in admin.get(page).text
 
-    post(admin, f"{page}/confirm")
+    post(admin, f"{page}/confirm", {"orders_as": ""})
+    assert order().phase == "validated", "that page was drawn before it was clear that it would be booked"
+    post(admin, f"{page}/confirm", {"orders_as": "invoices"})
     drain(worker, connection_id, connect)
     (invoice,) = sandbox.records("sales_invoices")
     assert (order().sync_reason, order().sage_id, order().sage_number) == ("in_step", invoice["id"], "SI-1")

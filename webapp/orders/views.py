@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.companies.queries import company_names, named_companies, owner_names, search_companies
-from webapp.connection.models import Connection
+from webapp.connection.models import INVOICES, Connection
 from webapp.connection.products import PRODUCTS
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
@@ -29,7 +29,7 @@ from webapp.modules import ORDERS
 from webapp.orders import forms
 from webapp.orders.amounts import amount_text, line_amounts, number_text, read_lines
 from webapp.orders.changes import confirm_order, create_order, edit_order, is_closed
-from webapp.orders.models import CONFIRMED, Order
+from webapp.orders.models import CONFIRMED, VALIDATED, Order
 from webapp.orders.phases import STEPS, step
 from webapp.orders.queries import (
     ListRow,
@@ -116,14 +116,15 @@ def record_page(record_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         order = _order(work.session, record_id)
         screen = record_screen(work.session, ORDERS, order, () if is_closed(order) else forms.FIELDS, order.company)
-        sent_as = _sent_as(work.session, order)
+        connection = _goes_to(work.session, order)
     return render_template(
         "orders/record.html",
         **screen,
         steps=STEPS,
         step=step(order.phase, Reason(order.sync_reason)),
         closed=_why_closed(order),
-        sent_as=sent_as,
+        sent_as=_sent_as(connection),
+        orders_as=connection.orders_as if connection else "",
         lines=_shown_lines(order.lines),
         lines_of=lambda text: _shown_lines(read_lines(text)),
     )
@@ -157,21 +158,31 @@ def _why_closed(order: Order) -> str:
     return _(_CLOSED_WHILE.get(Reason(order.sync_reason), _CLOSED))
 
 
-def _sent_as(session: Session, order: Order) -> str:
-    """What becomes of an order that somebody has sent: which document, as soon as an admin has chosen that."""
+def _goes_to(session: Session, order: Order) -> Connection | None:
+    """The connection by which an order goes to Sage; None while no admin has chosen the company there."""
     connection = session.get(Connection, order.connection_id) if order.connection_id else main_connection(session)
-    if connection is None or connection.business_id is None:
-        return _(_SENT)
-    return _(PRODUCTS[connection.product].documents[connection.orders_as].sent)
+    return connection if connection and connection.business_id else None
+
+
+def _sent_as(connection: Connection | None) -> str:
+    """What becomes of an order that somebody has sent: which document, as soon as an admin has chosen that."""
+    return _(PRODUCTS[connection.product].documents[connection.orders_as].sent if connection else _SENT)
 
 
 @blueprint.post(f"{_ONE}/confirm")
 @login_required
 def confirm(record_id: int) -> ResponseReturnValue:
-    """Synchronise with Sage: have an order sent whose prices are validated. Pressing twice is harmless."""
+    """Synchronise with Sage: have an order sent whose prices are validated. Pressing twice is harmless.
+
+    `orders_as` is what the page said that it becomes: whoever was not told that it is booked is told first.
+    """
     with services().database.unit_of_work() as work:
         order = _order(work.session, record_id, lock=True)
-        if confirm_order(work, order, main_connection(work.session), user_id=signed_in_user().id):
+        connection = _goes_to(work.session, order)
+        books = connection is not None and connection.books_orders
+        if books and order.phase == VALIDATED and request.form.get("orders_as") != INVOICES:
+            flash(_sent_as(connection), "info")
+        elif confirm_order(work, order, main_connection(work.session), user_id=signed_in_user().id):
             work.commit()
             flash(_("It is sent to Sage now. This page shows the result by itself."), "ok")
         elif order.phase == CONFIRMED:
