@@ -1,7 +1,7 @@
 """The engine and the connector on a sandbox, with each of its faults in turn, while people edit on both sides.
 
 Nobody edits the same field on both sides here, so in the end both must be equal and nobody is asked. `EDITS=5000` in the
-environment tells a longer story, `SEED=2` another one.
+environment tells a longer story, `SEED=2` another one, `ORDERS_AS=invoices` one of invoices instead of quotes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from workers.sandbox import faults
 
 EDITS, SEED = int(os.environ.get("EDITS", "500")), int(os.environ.get("SEED", "1"))
 AT_A_TIME = 12
-LISTS = {"company": "contacts", "contact": "contact_persons", "order": "sales_quotes"}
+ORDERS_AS = {"quotes": documents.QUOTES, "invoices": documents.INVOICES}[os.environ.get("ORDERS_AS", "quotes")]
+LISTS = {"company": "contacts", "contact": "contact_persons", "order": ORDERS_AS.collection}
 # What each fault is switched on with, some in several ways. It stays on while its share of the edits is made.
 FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("offline", {}),
@@ -96,7 +97,7 @@ class Story(Engine):
             before_write()
             self.in_hand.add(sum(one.sync_reason == Reason.RUNNING for one in self.records()))
 
-        with accounting(self.sandbox.base_url, self.token, before_write=before) as connector:
+        with accounting(self.sandbox.base_url, self.token, before_write=before, document=ORDERS_AS) as connector:
             yield connector
 
     def push(self) -> None:
@@ -149,8 +150,7 @@ class Story(Engine):
             if not persons.is_main(one)
         ]
         found += [
-            documents.remote_order(documents.QUOTES, one, self.rates)
-            for one in self.sandbox.records("sales_quotes", BUSINESS)
+            documents.remote_order(ORDERS_AS, one, self.rates) for one in self.sandbox.records(LISTS["order"], BUSINESS)
         ]
         return {one.id: one for one in found}
 
