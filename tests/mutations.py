@@ -92,8 +92,8 @@ MUTATIONS = (
     Mutation(
         "what an unanswered create made is forgotten where its record is in doubt",
         "workers/engine/pull.py",
-        "_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.POSSIBLE_DUPLICATE)",
-        "_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN,)",
+        "_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.GAVE_UP, Reason.POSSIBLE_DUPLICATE)",
+        "_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.GAVE_UP)",
         f"{ATTACKS}test_what_an_unanswered_create_made_is_what_its_record_is_linked_to",
     ),
     Mutation(

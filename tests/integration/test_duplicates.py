@@ -13,6 +13,7 @@ from webapp.companies.models import Company
 from webapp.contacts.models import Contact
 from webapp.services import Services
 from webapp.status import Reason
+from webapp.sync.conflicts import lost_values
 from webapp.sync.models import WriteIntent
 
 
@@ -98,6 +99,18 @@ def test_they_stay_two_while_sage_may_have_made_one_of_its_own(
     post(admin, f"/companies/{added}/same", {"other": str(first)})
     assert "Sage has not said yet" in admin.get(f"/companies/{added}").text
     assert len(names(engine)) == 3
+
+
+def test_what_was_edited_of_the_one_that_goes_can_be_taken_back(
+    admin: FlaskClient, engine: Engine, doubt: tuple[int, int, int]
+) -> None:
+    first, _, added = doubt
+    engine.edit(added, city="Typed here")
+    post(admin, f"/companies/{added}/same", {"other": str(first)})
+    engine.push()
+    with engine.services.database.unit_of_work() as work:
+        lost = lost_values(work.session, work.session.get_one(Company, first))
+    assert [(one.field, value) for one, value in lost] == [("city", "Typed here")]
 
 
 def test_twice_is_once(admin: FlaskClient, engine: Engine, doubt: tuple[int, int, int]) -> None:

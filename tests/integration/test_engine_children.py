@@ -22,6 +22,7 @@ from webapp.sync.records import find_record
 from webapp.sync.resync import restore, resync
 from workers import jobs
 from workers.engine import push as push_module
+from workers.engine.outcome import RETRY_SECONDS
 from workers.sage.connector import Rejected, Transient
 
 QUOTE = {"number": "SO-1", "ordered_on": "2026-11-02", "valid_until": "2026-12-02", "shipping": "0.00"}
@@ -470,6 +471,22 @@ def test_an_old_unanswered_create_is_looked_up_and_never_repeated(engine: Engine
         ask_to_resync(engine, f"{kind}:{record_id}")
         engine.push()
         assert child(engine, kind, record_id).sync_reason == Reason.IN_STEP
+    assert len(collection(engine, kind).by_id) == 1
+
+
+@both_kinds
+def test_a_create_that_was_given_up_is_gone_on_with_where_sage_shows_what_it_made(engine: Engine, kind: str) -> None:
+    company_id, _ = company_in_sage(engine)
+    record_id = add_child(engine, kind, company_id)
+    engine.sage.will_lose_the_answer(CALLS[kind], applied=True)
+    engine.sage.will_fail_next(CALLS[kind], Transient("503"), times=len(RETRY_SECONDS))
+    for _ in range(len(RETRY_SECONDS) + 1):
+        engine.push()
+        engine.let_time_pass()
+    assert child(engine, kind, record_id).sync_reason == Reason.GAVE_UP
+    engine.pull()
+    engine.push()
+    assert child(engine, kind, record_id).sync_reason == Reason.IN_STEP
     assert len(collection(engine, kind).by_id) == 1
 
 

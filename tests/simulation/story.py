@@ -597,8 +597,8 @@ class Story:
 
     def sage_fails_for_long(self) -> None:
         """What is edited now fails until its tries are used up."""
-        applied = self.chance.random() < 0.5
         error = self.chance.choice((Transient("503", {"status": "503"}), OutcomeUnknown("no answer")))
+        applied = isinstance(error, OutcomeUnknown) and self.chance.random() < 0.5
         self.edit()
         for name in WRITES:
             self.engine.sage.will_fail_next(name, error, times=len(RETRY_SECONDS) + 1, applied=applied)

@@ -51,6 +51,23 @@ def lost_values(session: Session, record: Synced) -> list[tuple[Conflict, str]]:
     return list(lost.values())
 
 
+def keep_lost(work: UnitOfWork, record: Synced, field: str, *, base: str, ours: str, theirs: str, user_id: int) -> None:
+    """Keep `ours`, a value that gives way to `theirs` by a person's choice, so that it can be taken back."""
+    work.session.add(
+        Conflict(
+            kind=record.kind,
+            record_id=record.id,
+            field=field,
+            base=base,
+            ours=ours,
+            theirs=theirs,
+            resolved_at=datetime.now(UTC),
+            taken="theirs",
+            user_id=user_id,
+        )
+    )
+
+
 def close_others(work: UnitOfWork, record: Synced, fields: Sequence[str]) -> None:
     """End the open conflicts of a record in other fields than these: they healed without a choice."""
     work.session.execute(

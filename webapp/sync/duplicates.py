@@ -13,6 +13,7 @@ from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
 from webapp.orders.models import Order
 from webapp.status import Reason
+from webapp.sync.conflicts import keep_lost
 from webapp.sync.models import Synced
 from webapp.sync.sending import have_sent
 from webapp.sync.transitions import queue
@@ -46,8 +47,8 @@ def make_one(work: UnitOfWork, record: Synced, other: Synced, connection: Connec
     """Have two records be one. Returns the one that stays: ours, with all that people know of it.
 
     It is linked to what the other one is in Sage and compared with that: where both have a value and they differ, a
-    person is asked. The contacts and orders of the other one go over to it, and whoever was in the same doubt is out of
-    it. Both rows must be locked, and `can_be_one`.
+    person is asked. What was edited here of the one that goes can be taken back. The contacts and orders of the other one
+    go over to it, and whoever was in the same doubt is out of it. Both rows must be locked, and `can_be_one`.
     """
     stays, goes = (record, other) if record.sage_id is None else (other, record)
     assert goes.sage_id is not None
@@ -58,6 +59,10 @@ def make_one(work: UnitOfWork, record: Synced, other: Synced, connection: Connec
                 .where(child.company_id == goes.id)
                 .values(company_id=stays.id, sync_version=child.sync_version + 1)
             )
+    for name, agreed in (goes.agreed or {}).items():
+        edited, kept = goes.shared(name), stays.shared(name)
+        if edited not in (agreed, kept):
+            keep_lost(work, stays, name, base=agreed, ours=edited, theirs=kept, user_id=user_id)
     others = [one for one in candidates(work.session, goes) if one.id != stays.id]
     sage_id, number, updated_at = goes.sage_id, goes.sage_number, goes.sage_updated_at
     work.session.delete(goes)

@@ -75,7 +75,7 @@ _PROGRESS_SECONDS = 1.0
 
 _CANDIDATES_AT_MOST = 50
 # The creates of records that wait for a person so are not tried again.
-_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.POSSIBLE_DUPLICATE)
+_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.GAVE_UP, Reason.POSSIBLE_DUPLICATE)
 _READ_LATER = (Reason.QUEUED, Reason.WAITING_FOR_SAGE, Reason.RETRYING, Reason.WAITING_FOR_PARENT)
 # Written out, because a plan that is made for any reason cannot use the indexes of this one alone.
 _DELETED = literal_column(f"'{Reason.DELETED_IN_SAGE}'", Text)
