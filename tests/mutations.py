@@ -91,7 +91,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what an unanswered create made is forgotten where its record is in doubt",
-        "workers/engine/pull.py",
+        "workers/engine/strangers.py",
         "_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.GAVE_UP, Reason.POSSIBLE_DUPLICATE)",
         "_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.GAVE_UP)",
         f"{ATTACKS}test_what_an_unanswered_create_made_is_what_its_record_is_linked_to",
@@ -161,7 +161,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a record of ours that two strangers resemble is linked to both",
-        "workers/engine/pull.py",
+        "workers/engine/strangers.py",
         "others.pop(found.sure, None)",
         "others.get(found.sure)",
         f"{ATTACKS}test_two_strangers_that_resemble_one_record_are_not_both_it",

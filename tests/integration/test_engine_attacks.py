@@ -25,6 +25,7 @@ from webapp.sync.sending import may_have_been_made
 from workers import jobs
 from workers.engine import pull as pull_module
 from workers.engine import push as push_module
+from workers.engine import strangers
 from workers.engine.lease import Lease
 from workers.engine.match import match
 from workers.engine.outcome import RETRY_SECONDS
@@ -648,7 +649,7 @@ def test_doubtful_records_that_are_edited_beside_the_pull(engine: Engine, monkey
         engine.edit(twins[0], phone="030 1")
         return found
 
-    monkeypatch.setattr(pull_module, "match", edited_meanwhile)
+    monkeypatch.setattr(strangers, "match", edited_meanwhile)
     engine.pull()
     assert len(companies(engine)) == 3
     assert engine.company(twins[0]).phone == "030 1"

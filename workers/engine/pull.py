@@ -7,54 +7,40 @@ push, which reads that one record anew and decides.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from time import monotonic
-from typing import Any
 
 import structlog
 from redis import RedisError
 from redis.exceptions import LockError
 from redis.lock import Lock
 from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    CompoundSelect,
-    Select,
     Text,
     any_,
     bindparam,
-    column,
     func,
-    inspect,
-    literal,
-    literal_column,
     select,
-    true,
-    union_all,
-    update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from webapp.companies.models import CUSTOMER, Company
+from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason, Status
-from webapp.sync.models import READ_WHOLE, Json, Moment, SyncCursor, Synced, SyncEvent, SyncRun, WriteIntent
+from webapp.sync.models import READ_WHOLE, Json, SyncCursor, Synced, SyncRun
 from webapp.sync.sending import adopt
-from webapp.sync.transitions import DRIFT, Moved, move, move_all, queue, queued_as
+from webapp.sync.transitions import DRIFT, move, move_all, queue, queued_as
 from workers.engine.decide import Action, RemoteState, decide
 from workers.engine.due import hold_children
-from workers.engine.kinds import KINDS, Kind, fields_of, new_record, not_stored, take_link
-from workers.engine.match import match
+from workers.engine.kinds import KINDS, Kind, fields_of, new_record, not_stored
 from workers.engine.push import Connect, believable, connection_failed
+from workers.engine.strangers import companies_of, end_creates_in_doubt, locked, take_strangers
 from workers.sage.connector import AuthoriseAgain, Connector, RemoteRecord, SageError, Tombstone, Transient, Unreachable
 
 log = structlog.get_logger()
@@ -73,12 +59,7 @@ PAGE = 1_000
 # How often a pull says how far it has come.
 _PROGRESS_SECONDS = 1.0
 
-_CANDIDATES_AT_MOST = 50
-# The creates of records that wait for a person so are not tried again.
-_LEFT_TO_PERSONS = (Reason.OUTCOME_UNKNOWN, Reason.GAVE_UP, Reason.POSSIBLE_DUPLICATE)
 _READ_LATER = (Reason.QUEUED, Reason.WAITING_FOR_SAGE, Reason.RETRYING, Reason.WAITING_FOR_PARENT)
-# Written out, because a plan that is made for any reason cannot use the indexes of this one alone.
-_DELETED = literal_column(f"'{Reason.DELETED_IN_SAGE}'", Text)
 # Statements that name records do so for this many.
 _AT_ONCE = 2_000
 
@@ -287,7 +268,7 @@ def _read(
         # A time in the future would hide all that changes until then.
         _note_moment(work, connection_id, kind.cursor, min(newest, began))
         if kind.says_origin:
-            _end_creates_in_doubt(work, kind, connection_id, began)
+            end_creates_in_doubt(work, kind, connection_id, began - OVERLAP)
         if whole:
             _note_moment(work, connection_id, _whole(kind), began)
             tally.drifted += _have_missing_compared(work, connection_id, reading)
@@ -311,24 +292,6 @@ def _together(pages: Iterator[list[RemoteRecord]]) -> Iterator[list[RemoteRecord
         yield batch
         raise
     yield batch
-
-
-def _end_creates_in_doubt(work: UnitOfWork, kind: Kind, connection_id: int, began: datetime) -> None:
-    """Note of the creates of possible duplicates that Sage has not applied them, where it has had the time to show that.
-
-    Whatever Sage made and told of since then says by which create, and has been settled (`_settle_create`).
-    """
-    model = kind.model
-    in_doubt = (model.sync_reason == Reason.POSSIBLE_DUPLICATE) & (model.last_attempt_at < began - OVERLAP)
-    work.session.execute(
-        update(WriteIntent)
-        .where(
-            *_is_begun(kind, connection_id),
-            WriteIntent.sage_id.is_(None),
-            WriteIntent.record_id.in_(select(model.id).where(in_doubt)),
-        )
-        .values(state="refused", finished_at=func.clock_timestamp())
-    )
 
 
 def _whole(kind: Kind) -> str:
@@ -450,7 +413,7 @@ def _show_not_stored(services: Services, connection_id: int, kind: Kind, remote:
             select(model).where(model.connection_id == connection_id, model.sage_id == remote.id).with_for_update()
         )
         if record is None:
-            company_ids = _companies_of(work, connection_id, kind, [remote])
+            company_ids = companies_of(work, connection_id, kind, [remote])
             if kind.unique is None or detail["code"] != kind.unique.code or remote.parent not in company_ids:
                 return
             connection = work.session.get_one(Connection, connection_id)
@@ -462,22 +425,6 @@ def _show_not_stored(services: Services, connection_id: int, kind: Kind, remote:
         record.sage_updated_at = remote.updated_at
         move(work, record, Reason.REJECTED, detail, cause="sage")
         work.commit()
-
-
-def _companies_of(
-    work: UnitOfWork, connection_id: int, kind: Kind, page: Sequence[RemoteRecord]
-) -> dict[str, int | None]:
-    """The company of each record of Sage whose company is known here, by the id of the customer; companies have none."""
-    if kind.company_id is None:
-        return {"": None}
-    found = work.session.execute(
-        select(Company.sage_id, Company.id).where(
-            Company.connection_id == connection_id,
-            Company.type == CUSTOMER,
-            Company.sage_id.in_({remote.parent for remote in page}),
-        )
-    )
-    return {str(sage_id): company_id for sage_id, company_id in found}
 
 
 def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], tally: Tally, reading: Reading) -> None:
@@ -501,8 +448,10 @@ def _take(services: Services, connection_id: int, page: Sequence[RemoteRecord], 
             changed += _take_change(work, reading, record_id, remote, connection)
         strangers = [remote for remote in page if remote.id not in linked]
         if strangers:
-            created, newly_linked = _take_strangers(work, reading, strangers, connection)
-            changed += newly_linked
+            taken = take_strangers(work, kind, strangers, connection)
+            created, changed = taken.added, changed + taken.linked
+            for remote in taken.left:
+                reading.leave(remote)
         work.commit()
     tally.seen += len(page)
     tally.created += created
@@ -549,15 +498,6 @@ def _is_news(record: Synced, remote: RemoteRecord) -> bool:
     return record.agreed != remote.fields
 
 
-def _locked(work: UnitOfWork, kind: Kind, record_id: int) -> Synced:
-    """A record as it is now, which nobody else changes until the commit.
-
-    Session.get would raise StaleDataError where it was edited since this session read it.
-    """
-    wanted = select(kind.model).where(kind.model.id == record_id).options(*kind.loads).with_for_update()
-    return work.session.scalars(wanted, execution_options={"populate_existing": True}).one()
-
-
 def _take_change(
     work: UnitOfWork, reading: Reading, record_id: int, remote: RemoteRecord, connection: Connection
 ) -> int:
@@ -566,7 +506,7 @@ def _take_change(
     Returns how many records changed here.
     """
     kind = reading.kind
-    record = _locked(work, kind, record_id)
+    record = locked(work, kind, record_id)
     has_drifted = _has_drifted(record, remote, reading)
     if not has_drifted and not _is_news(record, remote):
         return 0
@@ -590,269 +530,3 @@ def _take_change(
         record.sage_updated_at = remote.updated_at
         queue(work, record, connection, cause=DRIFT if has_drifted else "sage")
     return 0
-
-
-def _take_strangers(
-    work: UnitOfWork, reading: Reading, strangers: Sequence[RemoteRecord], connection: Connection
-) -> tuple[int, int]:
-    """Records of Sage that none here is linked to: link the one that each is, else add one.
-
-    A person or an order of a customer that no company is linked to is left for later, and so is one that an unanswered
-    create of ours may have made. Returns how many were added and how many linked.
-    """
-    kind = reading.kind
-    new: list[tuple[RemoteRecord, int | None]] = []
-    doubtful = linked = 0
-    begun = _begun_creates(work, kind, connection.id)
-    company_ids = _companies_of(work, connection.id, kind, strangers)
-    alike = _alike(work, kind, strangers, company_ids, connection)
-    for remote in strangers:
-        made_by = _create_of(kind, remote, begun)
-        if made_by is not None:
-            # The answer has not been recorded yet: the push that made it will do so.
-            _settle_create(work, kind, made_by, remote, connection)
-        if remote.parent not in company_ids or (made_by is not None and not kind.says_origin):
-            reading.leave(remote)
-        if remote.parent not in company_ids or made_by is not None:
-            continue
-        company_id = company_ids[remote.parent]
-        made = {one.record_id for one in begun if one.sage_id}
-        free = [(record_id, fields) for record_id, fields in alike.get(remote.id, {}).items() if record_id not in made]
-        found = match(remote.fields, free, kind.keys)
-        if not kind.says_origin and {one.record_id for one in begun} & set(found.ids):
-            # Whether it is that one is known when its create is settled.
-            reading.leave(remote)
-            continue
-        if found.sure is not None and not _may_be_made(found.sure, remote, begun):
-            linked += _link(work, kind, found.sure, remote, connection)
-            # It is spoken for, and the next stranger that resembles it is another one.
-            for others in alike.values():
-                others.pop(found.sure, None)
-        elif found.ids:
-            _add_doubtful(work, kind, remote, connection, company_id, found.ids)
-            doubtful += 1
-        else:
-            new.append((remote, company_id))
-    if new and kind.in_columns:
-        _add_all(work, kind, new, connection)
-    else:
-        for remote, company_id in new:
-            _add(work, kind, remote, connection, company_id)
-    return doubtful + len(new), linked
-
-
-def _begun_creates(work: UnitOfWork, kind: Kind, connection_id: int) -> Sequence[WriteIntent]:
-    """Our creates whose outcome is not recorded yet."""
-    return work.session.scalars(select(WriteIntent).where(*_is_begun(kind, connection_id))).all()
-
-
-def _is_begun(kind: Kind, connection_id: int) -> list[ColumnElement[bool]]:
-    """Conditions on a create of ours whose outcome is not recorded yet."""
-    return [
-        WriteIntent.connection_id == connection_id,
-        WriteIntent.kind == kind.name,
-        WriteIntent.operation == "create",
-        WriteIntent.state.in_(["open", "unknown"]),
-    ]
-
-
-def _create_of(kind: Kind, remote: RemoteRecord, begun: Sequence[WriteIntent]) -> WriteIntent | None:
-    """The create of ours that made a record in Sage: surely where Sage says so, else by what the create said."""
-    if kind.says_origin:
-        return next((one for one in begun if one.idempotency_key == remote.origin), None)
-    return next((one for one in begun if match(remote.fields, [(one.record_id, one.fields)], kind.keys).ids), None)
-
-
-def _settle_create(
-    work: UnitOfWork, kind: Kind, intent: WriteIntent, remote: RemoteRecord, connection: Connection
-) -> None:
-    """Have a create that nobody goes on with, and that Sage now shows, brought to its end.
-
-    Where Sage says which create it was, that is noted: the record is no stranger's from then on.
-    """
-    if kind.says_origin:
-        intent.sage_id = remote.id
-    record = _locked(work, kind, intent.record_id)
-    if record.sync_reason in _LEFT_TO_PERSONS:
-        queue(work, record, connection, cause="sage")
-
-
-def _may_be_made(company_id: int, remote: RemoteRecord, begun: Sequence[WriteIntent]) -> bool:
-    """Whether a create that was begun for a company could have made it another customer than `remote`.
-
-    Codes are unique in Sage: where another customer has the code that the create said, the create was not applied.
-    """
-    intent = next((one for one in begun if one.record_id == company_id), None)
-    return intent is not None and (not remote.fields["code"] or intent.fields["code"] != remote.fields["code"])
-
-
-def _alike(
-    work: UnitOfWork,
-    kind: Kind,
-    strangers: Sequence[RemoteRecord],
-    company_ids: Mapping[str, int | None],
-    connection: Connection,
-) -> dict[str, dict[int, dict[str, str]]]:
-    """Records that each stranger could be, by the stranger's id: those of its company, or for a company of its
-    connection, that are not linked, or linked to one that was deleted, and that show a sign of being it.
-
-    The database finds what may fit, by the columns that are indexed for it; match decides.
-    """
-    told = [
-        {"id": one.id, "company_id": company_ids[one.parent]}
-        | {sign.field: one.fields[sign.field] for sign in kind.alike}
-        for one in strangers
-        if one.parent in company_ids
-    ]
-    found_pairs = work.session.execute(_alike_of(kind), {"strangers": told, "connection": connection.id})
-    pairs = {(sage_id, record_id) for sage_id, record_id in found_pairs}
-    ids = {record_id for _, record_id in pairs}
-    if not ids:
-        return {}
-    records = work.session.scalars(select(kind.model).where(kind.model.id.in_(ids)).options(*kind.loads))
-    fields = {record.id: fields_of(record) for record in records}
-    found: dict[str, dict[int, dict[str, str]]] = defaultdict(dict)
-    for sage_id, record_id in sorted(pairs):
-        found[sage_id][record_id] = fields[record_id]
-    return found
-
-
-@cache
-def _alike_of(kind: Kind) -> CompoundSelect[str, int]:
-    """The statement that pairs `strangers` (their id, company_id, and the fields that are signs) with ids of records.
-
-    This statement and the next one are made once, because making one takes longer than running it.
-    """
-    model = kind.model
-    fields = [column(sign.field, Text) for sign in kind.alike]
-    told = func.jsonb_to_recordset(bindparam("strangers", type_=JSONB))
-    stranger = told.table_valued(column("id", Text), column("company_id", BigInteger), *fields).render_derived(
-        with_types=True
-    )
-    pairs = []
-    for sign in kind.alike:
-        value = stranger.c[sign.field]
-        free = select(model.id).where(
-            sign.column == sign.of(value),
-            model.connection_id == bindparam("connection", type_=BigInteger),
-            model.sage_id.is_(None) | (model.sync_reason == _DELETED),
-        )
-        if kind.company_id is not None:
-            free = free.where(kind.company_id == stranger.c.company_id)
-        # The limit has it look up each stranger by itself; to join all with all records takes ever longer.
-        record = free.limit(_CANDIDATES_AT_MOST).lateral()
-        pairs.append(select(stranger.c.id, record.c.id).join_from(stranger, record, true()).where(value != ""))
-    return union_all(*pairs)
-
-
-def _link(work: UnitOfWork, kind: Kind, record_id: int, remote: RemoteRecord, connection: Connection) -> int:
-    """Link a record to the one in Sage that it is, and have the push compare the two. Returns how many were linked."""
-    record = _locked(work, kind, record_id)
-    if record.sync_reason == Reason.UNLINKED:
-        # A person took it out of synchronisation, and only a person brings it back.
-        return 0
-    if record.sage_id is not None and record.sync_reason != Reason.DELETED_IN_SAGE:
-        return 0
-    take_link(kind, record, remote, connection)
-    record.agreed = None
-    queue(work, record, connection, cause="sage")
-    return 1
-
-
-def _add_all(
-    work: UnitOfWork, kind: Kind, new: Sequence[tuple[RemoteRecord, int | None]], connection: Connection
-) -> None:
-    """Add the records that many of Sage are, in one statement, as equal on both sides. Only for kinds `in_columns`."""
-    rows = [
-        {
-            "sage_id": remote.id,
-            "sage_number": remote.number,
-            "sage_updated_at": remote.updated_at.isoformat(),
-            "company_id": company_id,
-            "agreed": remote.fields,
-        }
-        for remote, company_id in new
-    ]
-    values = {"rows": rows, "connection": connection.id, "now": datetime.now(UTC)}
-    first = work.session.execute(_add_all_of(kind), values).scalar_one()
-    # Nobody watches a record that is new, so one of them moves the counters for all.
-    one = Moved(kind.name, kind.model.module, first, connection.id)
-    work.touched[one.key] = one
-
-
-@cache
-def _add_all_of(kind: Kind) -> Select[int]:
-    """The statement that adds `rows` to a `connection`, with their history, and gives the first new id."""
-    names = ["sage_id", "sage_number", "sage_updated_at", "agreed"]
-    names += [] if kind.company_id is None else ["company_id"]
-    types = inspect(kind.model).local_table.c
-    given = func.jsonb_to_recordset(bindparam("rows", type_=JSONB))
-    row = given.table_valued(*(column(name, types[name].type) for name in names)).render_derived(with_types=True)
-    status = literal({"code": "in_step"}, JSONB)
-    columns: dict[str, ColumnElement[Any]] = {
-        **{name: row.c[name] for name in names},
-        **{name: row.c.agreed[name].astext for name in kind.names},
-        **{name: literal(value) for name, value in kind.in_sage.items()},
-        "connection_id": bindparam("connection", type_=BigInteger),
-        "sync_status": literal(str(Status.SYNCHRONISED)),
-        "sync_reason": literal(str(Reason.IN_STEP)),
-        "sync_detail": status,
-        "sync_version": literal(1),
-        "last_synchronised_at": bindparam("now", type_=Moment),
-    }
-    added = (
-        insert(kind.model).from_select(list(columns), select(*columns.values())).returning(kind.model.id).cte("added")
-    )
-    event = {
-        "kind": literal(kind.name),
-        "record_id": added.c.id,
-        "from_reason": literal(str(Reason.NEVER_SENT)),
-        "to_reason": literal(str(Reason.IN_STEP)),
-        "detail": status,
-        "cause": literal("sage"),
-    }
-    noted = insert(SyncEvent).from_select(list(event), select(*event.values())).cte("noted")
-    return select(func.min(added.c.id)).add_cte(noted)
-
-
-def _add(work: UnitOfWork, kind: Kind, remote: RemoteRecord, connection: Connection, company_id: int | None) -> None:
-    """Add the record that one of Sage is. Where it has something here that Sage lacks, such as a number, that is sent."""
-    record = new_record(kind, remote, connection, company_id)
-    record.agreed = dict(remote.fields)
-    work.session.add(record)
-    work.session.flush()
-    if fields_of(record) != remote.fields:
-        queue(work, record, connection, cause="sage")
-        return
-    record.last_synchronised_at = datetime.now(UTC)
-    move(work, record, Reason.IN_STEP, {"code": "in_step"}, cause="sage")
-
-
-def _add_doubtful(
-    work: UnitOfWork,
-    kind: Kind,
-    remote: RemoteRecord,
-    connection: Connection,
-    company_id: int | None,
-    alike: Sequence[int],
-) -> None:
-    """Add a record of Sage that may be one of several of ours, and hold those back for a person."""
-    model = kind.model
-    records = work.session.scalars(
-        select(model)
-        .where(model.id.in_(alike))
-        .order_by(model.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).all()
-    names = [record.shared(kind.title) for record in records]
-    added = new_record(kind, remote, connection, company_id)
-    added.agreed = dict(remote.fields)
-    work.session.add(added)
-    work.session.flush()
-    detail = {"code": "possible_duplicate", "names": names, "ids": list(alike)}
-    move(work, added, Reason.POSSIBLE_DUPLICATE, detail, cause="sage")
-    for record in records:
-        if record.sync_reason not in (Reason.EXCLUDED, Reason.UNLINKED):
-            detail = {"code": "possible_duplicate", "names": [remote.fields[kind.title]], "ids": [added.id]}
-            move(work, record, Reason.POSSIBLE_DUPLICATE, detail, cause="sage")
