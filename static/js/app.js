@@ -107,6 +107,13 @@
     for (const view of document.querySelectorAll(`[data-key="${state.key}"]`)) view.dataset.state = state.state;
   });
 
+  // ---- Counters ---------------------------------------------------------------------------------------------------
+
+  // A counter that the phone shows in part is no sight for whoever comes to it by keyboard.
+  document.addEventListener("focusin", (event) => {
+    event.target.closest(".counter")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
+
   // ---- Swaps ------------------------------------------------------------------------------------------------------
 
   const inPage = (path) => path.split(/[?#]/)[0];

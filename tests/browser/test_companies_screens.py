@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 from sqlalchemy import URL
 
-from tests.accessibility import faults
+from tests.accessibility import faults, keyboard_faults
 from tests.screens import LONG_ENOUGH, Web, be_live, connected, fits, running_web
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
@@ -747,6 +747,33 @@ def test_axe_finds_nothing(desk: Page, product: Product) -> None:
     desk.locator("[data-role=connection]").click()
     found["pop-up"] = faults(desk)
     assert {address: report for address, report in found.items() if report} == {}
+
+
+@pytest.mark.parametrize("width", [1440, 375])
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(desk: Page, product: Product, width: int) -> None:
+    desk.set_viewport_size({"width": width, "height": 800})
+    found = []
+    for address in (
+        "/companies?status=pending",
+        *(f"/companies/{product.ids[name]}" for name in ("Company 003", "Company 004", "Company 005")),
+        f"/companies/{product.ids['Company 003']}/edit",
+        "/connection",
+        "/highlighted/companies",
+    ):
+        desk.goto(f"{product.url}{address}")
+        be_live(desk)
+        found += [f"{address}: {fault}" for fault in keyboard_faults(desk)]
+    assert found == []
+
+
+def test_a_live_change_leaves_the_focus_where_it_is(desk: Page, product: Product) -> None:
+    product.set_status("Company 006", Reason.QUEUED, {"code": "queued"})
+    desk.goto(product.page_of("Company 006"))
+    be_live(desk)
+    desk.locator("#history [data-role=moment]").first.focus()
+    product.set_status("Company 006", Reason.REJECTED, {"code": "missing", "field": "country"})
+    expect(desk.locator("#history li[data-reason=rejected]")).to_have_count(1)
+    assert desk.evaluate("document.activeElement.dataset.role") == "moment"
 
 
 def test_the_first_visit_is_light_and_asks_nobody_else(browser: Browser, product: Product) -> None:

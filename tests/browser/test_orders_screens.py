@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from sqlalchemy import URL
 from sqlalchemy.orm import Session
 
-from tests.accessibility import faults
+from tests.accessibility import faults, keyboard_faults
 from tests.screens import Web, be_live, connected, fits, running_web
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
@@ -228,6 +228,7 @@ def test_orders_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, shop: Sho
         phone.goto(f"{shop.web.url}{address}")
         be_live(phone)
         assert fits(phone), address
+        found |= {f"{address} by keyboard": fault for fault in keyboard_faults(phone)}
         found |= {f"{address} {look}": report for look, report in faults(phone).items()}
     context.close()
     assert found == {}
