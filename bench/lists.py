@@ -29,10 +29,10 @@ from tests.people import add_person, sign_in
 from webapp import create_app
 from webapp.companies import views
 from webapp.companies.countries import country_choices
-from webapp.companies.forms import NOBODY, CompanyQuery, read_query
+from webapp.companies.forms import CompanyQuery, read_query
 from webapp.companies.models import Company
 from webapp.companies.queries import ListRow, filter_choices, list_companies
-from webapp.listing.pages import Page
+from webapp.listing.pages import Page, owned_by
 from webapp.listing.query import PAGE
 from webapp.services import Services
 
@@ -47,6 +47,12 @@ VARIANTS = {
     "one status": ["status=pending", "status=review", "status=synchronised"],
     "several statuses": ["status=pending&status=review", "status=pending&status=review&status=not_synchronised"],
     "type, owner or country": ["type=prospect", "owner=3", "owner=none", "country=DE", "country=VE"],
+    "several owners or countries, a city": [
+        "owner=3&owner=4&owner=none",
+        "country=DE&country=VE",
+        "city=lodz",
+        "city=Nowhere",
+    ],
     "search": ["q=zu", "q=lodz+tea", "q=office4711", "q=C0815", "q=nobody+has+this"],
     "search with filters": ["status=review&q=gmbh", "status=pending&status=review&country=DE&q=ember"],
 }
@@ -184,11 +190,13 @@ def _usual_limits(query: CompanyQuery) -> list[ColumnElement[bool]]:
     if query.statuses:
         limits.append(Company.sync_status.in_(query.statuses))
     if query.type:
-        limits.append(Company.type == query.type)
+        limits.append(Company.type.in_(query.type))
     if query.owner:
-        limits.append(Company.owner_id.is_(None) if query.owner == NOBODY else Company.owner_id == int(query.owner))
+        limits.append(owned_by(query.owner, Company.__table__))
     if query.country:
-        limits.append(Company.country == query.country)
+        limits.append(Company.country.in_(query.country))
+    if query.city:
+        limits.append(func.lower(Company.city) == query.city.lower())
     searched = (Company.name, Company.code, Company.city, Company.email, Company.tax_number)
     for word in query.words:
         limits.append(func.concat_ws(" ", *searched).ilike(f"%{word}%"))

@@ -5,12 +5,15 @@ Each function gives what the templates under templates/records need; a module ad
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from flask import render_template, request, url_for
+from flask import Response, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from sqlalchemy.orm import Session
@@ -20,6 +23,7 @@ from webapp.forms import Difference, Field, Form, Groups, by_name
 from webapp.highlighted.models import highlighted_fields
 from webapp.languages import gettext as _
 from webapp.languages import listed
+from webapp.listing.counts import count_texts
 from webapp.listing.pages import Page
 from webapp.listing.query import ListQuery, status_choices
 from webapp.live.protocol import shown
@@ -81,10 +85,6 @@ def live_row(module: Module, row: SyncedRow, reader: Glance) -> dict[str, Any]:
 def list_screen(module: Module, query: ListQuery, page: Page[Any], around: Surroundings) -> dict[str, Any]:
     """What the page of a module shows, but for its rows and its own filters."""
 
-    def address(of: ListQuery) -> str:
-        pairs = of.pairs()
-        return f"/{module.name}" + (f"?{urlencode(pairs)}" if pairs else "")
-
     return {
         "module": module,
         "query": query,
@@ -92,11 +92,40 @@ def list_screen(module: Module, query: ListQuery, page: Page[Any], around: Surro
         "around": around,
         "statuses": status_choices(),
         "matching": _matching(query, around.module["counts"], page),
-        "address": address,
+        "address": partial(list_address, module),
         "saved": filters_of(signed_in_user().saved_filters, module),
         "synced_days": [day(date.fromisoformat(one)) if one else "" for one in (query.synced_from, query.synced_to)],
         "own_query": urlencode(query.changed().pairs()),
     }
+
+
+def plainly(query: ListQuery, module: Module) -> str | None:
+    """The address of a list as every reader understands it, where a range was typed in one reader's way; else None.
+
+    1,250 is more than a thousand to one and less than two to another: an address may be sent to either.
+    """
+    ends = [name for one in query.RANGES for name in (one.first, one.last)]
+    is_plain = all(request.args.get(name, "") in ("", getattr(query, name)) for name in ends)
+    return None if is_plain or query.problems else list_address(module, query)
+
+
+def list_address(module: Module, query: ListQuery) -> str:
+    """The address of a list that shows this."""
+    pairs = query.pairs()
+    return f"/{module.name}" + (f"?{urlencode(pairs)}" if pairs else "")
+
+
+def counts_answer(
+    counters: Mapping[tuple[int, str], int], bounded: Mapping[str, int], exact: Mapping[str, int] = MappingProxyType({})
+) -> Response:
+    """How many records each choice of a list's filters has, as a browser shows it beside the choice: {"owner:3": "17"}.
+
+    `counters` are the module's; what they tell is told in full.
+    """
+    connections: dict[str, int] = defaultdict(int)
+    for (connection, _status), n in counters.items():
+        connections[f"connection:{connection}"] += n
+    return jsonify(count_texts(bounded, {**connections, **exact}))
 
 
 def _matching(query: ListQuery, counts: Mapping[str, int], page: Page[Any]) -> int | None:

@@ -50,6 +50,14 @@ class Product:
         """Give a company a status, as a worker does. Returns its version after that."""
         return self.web.set_status(f"company:{self.ids[name]}", reason, detail)
 
+    def move_to_country(self, name: str, country: str) -> None:
+        """Have somebody move a company to another country, which is sent to Sage."""
+        with self.web.services.database.unit_of_work() as work:
+            work.session.get_one(Company, self.ids[name]).country = country
+            work.commit()
+        self.set_status(name, Reason.QUEUED, {"code": "queued"})
+        self.set_status(name, Reason.IN_STEP, {"code": "in_step"})
+
     def page_of(self, name: str) -> str:
         """The address of a company."""
         return f"{self.url}/companies/{self.ids[name]}"
@@ -187,17 +195,48 @@ def test_filters_are_the_address_and_back_undoes_them(desk: Page) -> None:
     desk.get_by_role("checkbox", name="Pending review").check()
     expect(rows(desk)).to_have_count(3)
     assert path(desk) == "/companies?status=review"
-    desk.get_by_role("combobox", name="Type").select_option("prospect")
+    desk.get_by_role("checkbox", name="Prospect").check()
     expect(desk.locator("[data-role=nothing-matches]")).to_be_visible()
     assert path(desk) == "/companies?status=review&type=prospect"
     desk.go_back()
     expect(rows(desk)).to_have_count(3)
-    expect(desk.get_by_role("combobox", name="Type")).to_have_value("")
+    expect(desk.get_by_role("checkbox", name="Prospect")).not_to_be_checked()
     desk.locator(".chip", has_text="Pending review").click()
     expect(rows(desk)).to_have_count(50)
     expect(desk.get_by_role("checkbox", name="Pending review")).not_to_be_checked()
     assert path(desk) == "/companies"
     assert never_reloaded(desk)
+
+
+def test_choices_have_live_counts_and_cities_are_suggested(desk: Page, product: Product) -> None:
+    germany, sweden = desk.locator('[data-choice="country:DE"]'), desk.get_by_role("checkbox", name="Sweden")
+    expect(germany).to_have_text("70")
+    expect(desk.locator('[data-choice="owner:none"]')).to_have_text("70")
+    expect(desk.locator('[data-choice="type:prospect"]')).to_have_text("0")
+    try:
+        product.move_to_country("Company 010", "SE")
+        city = desk.get_by_role("combobox", name="City")
+        city.press_sequentially("LO")
+        expect(desk.locator("#cities option")).to_have_count(1)
+        assert desk.locator("#cities option").get_attribute("value") == "Łódź"
+        city.fill("lodz")
+        city.press("Enter")
+        expect(rows(desk)).to_have_count(14)
+        assert path(desk) == "/companies?city=lodz"
+        expect(desk.locator(".chip")).to_have_text(re.compile("^City: lodz"))
+        desk.locator(".chip").click()
+        expect(rows(desk)).to_have_count(50)
+        expect(city).to_have_value("")
+        sweden.check()
+        expect(rows(desk)).to_have_count(1)
+        desk.get_by_role("checkbox", name="Germany").check()
+        expect(rows(desk)).to_have_count(50)
+        assert path(desk) == "/companies?country=DE&country=SE"
+        expect(germany).to_have_text("69")
+    finally:
+        product.move_to_country("Company 010", "DE")
+    # Nobody has drawn the page anew.
+    expect(germany).to_have_text("70")
 
 
 def test_a_counter_is_a_link_to_its_records(desk: Page) -> None:
@@ -652,11 +691,15 @@ def test_the_sheet_of_filters_on_a_phone(phone: Page, product: Product) -> None:
     expect(sheet).to_contain_text("Add filters")
     expect(sheet).to_contain_text("Synchronisation status")
     sheet.get_by_label("Pending review").check()
+    expect(sheet.locator('[data-choice="country:DE"]')).to_have_text("70")
+    sheet.get_by_label("Germany").check()
+    sheet.get_by_label("Nobody").check()
+    assert fits(phone)
     sheet.get_by_role("button", name="Done").tap()
     expect(sheet).to_be_hidden()
     expect(rows(phone)).to_have_count(3)
-    expect(phone.locator("#funnel-count")).to_have_text("1")
-    assert path(phone) == "/companies?status=review"
+    expect(phone.locator("#funnel-count")).to_have_text("3")
+    assert path(phone) == "/companies?status=review&owner=none&country=DE"
 
 
 def test_the_connection_on_a_phone_is_a_sheet(phone: Page, product: Product) -> None:

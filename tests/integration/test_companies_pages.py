@@ -19,7 +19,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from tests.people import csrf_token, post
+from tests.people import add_person, csrf_token, post
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.forms import FIELDS
@@ -294,13 +294,85 @@ def test_companies_without_a_value_come_last(
     assert rows(browser_of_sam.get("/companies?sort=-country").text) == ["A", "D", "C", "B"]
 
 
-def test_owner_and_nobody_are_filters(
+def test_filters_take_several_values(
     browser_of_sam: FlaskClient, services: Services, connection: Connection, sam: User
 ) -> None:
-    add(services, connection, name="Owned", owner_id=sam.id)
-    add(services, connection, name="Free")
-    assert rows(browser_of_sam.get(f"/companies?owner={sam.id}").text) == ["Owned"]
-    assert rows(browser_of_sam.get("/companies?owner=none").text) == ["Free"]
+    mara = add_person(services, email="mara@example.com", name="Mara Owen")
+    add(services, connection, name="A", owner_id=sam.id, country="DE", city="Köln")
+    add(services, connection, name="B", owner_id=mara.id, country="SE", city="Malmö")
+    add(services, connection, name="C", country="DK", city="Århus", type="prospect")
+    for address, found in (
+        (f"owner={sam.id}", ["A"]),
+        ("owner=none", ["C"]),
+        (f"owner={sam.id}&owner=none", ["A", "C"]),
+        (f"owner={sam.id}&owner={mara.id}&owner=none", ["A", "B", "C"]),
+        ("country=DE&country=SE", ["A", "B"]),
+        ("country=DE&country=SE&owner=none", []),
+        ("type=prospect", ["C"]),
+        ("type=prospect&type=customer&sort=-city", ["B", "A", "C"]),
+        ("city=KOLN", ["A"]),
+        ("city=köln&country=DE&sort=city", ["A"]),
+        ("city=köln&country=SE&sort=city", []),
+        ("city=Köl", []),
+        ("country=SE&country=Atlantis", ["B"]),
+    ):
+        page = browser_of_sam.get(f"/companies?{address}").text
+        assert rows(page) == found, address
+        assert ("has no choice “Atlantis”" in page) == ("Atlantis" in address)
+    page = browser_of_sam.get(f"/companies?owner=none&owner={mara.id}&country=SE&country=DK&city=x&type=prospect").text
+    chips = re.findall(r'class="chip" href="[^"]*">([^<]+)', page)
+    assert chips == ["Prospect", "Owner: nobody", "Owner: Mara Owen", "City: x", "Denmark", "Sweden"]
+    assert set(re.findall(r'name="(?:owner|country|type)" value="([^"]+)" checked', page)) == {
+        "none",
+        str(mara.id),
+        "SE",
+        "DK",
+        "prospect",
+    }
+    browser_of_sam.set_cookie("language", "de")
+    chips = re.findall(
+        r'class="chip" href="[^"]*">([^<]+)', browser_of_sam.get("/companies?country=DK&owner=none").text
+    )
+    assert chips == ["Zuständig: niemand", "Dänemark"]
+
+
+def test_each_choice_of_a_filter_has_its_count(
+    browser_of_sam: FlaskClient, services: Services, connection: Connection, sam: User
+) -> None:
+    assert browser_of_sam.get("/companies/counts").json == {
+        "type:customer": "0",
+        "type:prospect": "0",
+        "owner:none": "0",
+        f"owner:{sam.id}": "0",
+    }
+    add(services, connection, name="A", owner_id=sam.id, country="DE")
+    add(services, connection, name="B", country="DE", type="prospect")
+    add(services, name="C", country="SE", owner_id=sam.id)
+    assert browser_of_sam.get("/companies/counts").json == {
+        "type:customer": "2",
+        "type:prospect": "1",
+        "owner:none": "1",
+        f"owner:{sam.id}": "2",
+        "country:DE": "2",
+        "country:SE": "1",
+        f"connection:{connection.id}": "2",
+        "connection:0": "1",
+    }
+
+
+def test_cities_are_suggested_by_their_beginning(
+    browser_of_sam: FlaskClient, services: Services, connection: Connection
+) -> None:
+    assert browser_of_sam.get("/companies/cities?begin=").json == []
+    for number, city in enumerate(("Łódź", "Lodève", "London", "", "Århus", "LONDON", "Lo%")):
+        add(services, connection, name=f"Company {number}", city=city)
+    assert browser_of_sam.get("/companies/cities?begin=").json == ["Århus", "Lo%", "Lodève", "Łódź", "London"]
+    assert browser_of_sam.get("/companies/cities?begin=+LOD+").json == ["Lodève", "Łódź"]
+    assert browser_of_sam.get("/companies/cities?begin=lo%25").json == ["Lo%"]
+    assert browser_of_sam.get("/companies/cities?begin=x").json == []
+    for number in range(20):
+        add(services, connection, name=f"More {number}", city=f"Many {number:02}")
+    assert browser_of_sam.get("/companies/cities?begin=many").json == [f"Many {number:02}" for number in range(12)]
 
 
 @pytest.mark.parametrize(

@@ -23,18 +23,22 @@ from bench.seed import seed_companies, seed_contacts_and_orders
 from webapp.companies.countries import country_choices
 from webapp.companies.forms import SORTS, read_query
 from webapp.companies.models import Company
-from webapp.companies.queries import filter_choices, list_companies
+from webapp.companies.queries import cities, filter_choices, list_companies
+from webapp.companies.queries import count_choices as company_counts
 from webapp.contacts import forms as contacts
 from webapp.contacts.queries import list_contacts
 from webapp.db import Database
+from webapp.listing.counts import MOST, count_texts
 from webapp.listing.pages import PLANNED
 from webapp.listing.query import PAGE
 from webapp.orders import forms as orders
+from webapp.orders.queries import count_choices as order_counts
 from webapp.orders.queries import list_orders
 from webapp.sync.queries import read_surroundings
 from webapp.zone import Glance
 
 COMPANIES = 20_000
+PEOPLE = {number: f"Person {number - 1}" for number in range(1, 13)}
 
 FILTERS = (
     "",
@@ -46,7 +50,13 @@ FILTERS = (
     "type=prospect",
     "owner=1",
     "owner=none",
+    "owner=1&owner=2&owner=none",
     "country=DE",
+    "country=DE&country=VE",
+    "type=customer&type=prospect",
+    "city=lodz",
+    "city=LODZ&country=PL",
+    "city=nowhere",
     "q=zu",
     "q=lodz+tea",
     "q=de000012345",
@@ -60,6 +70,7 @@ FILTERS_OF_CONTACTS = (
     "status=synchronised",
     "status=pending&status=review",
     "company=17",
+    "company=17&company=18",
     "company=17&status=review&q=person",
     "q=zu",
     "q=owner+lodz",
@@ -78,7 +89,15 @@ FILTERS_OF_ORDERS = (
     "phase=synchronised&status=pending",
     "owner=1",
     "owner=none",
+    "owner=1&owner=2&owner=none",
+    "phase=validating&phase=validated",
+    "phase=validated&phase=synchronising",
+    "phase=validating&phase=synchronised",
+    "total_from=4999.5",
+    "total_from=100&total_to=101",
+    "total_to=4000&owner=1",
     "company=17",
+    "company=17&company=18",
     "company=17&status=review&q=train",
     "ordered_from=2021-03-01&ordered_to=2021-03-02",
     "ordered_to=2020-01-02&owner=none",
@@ -169,7 +188,7 @@ def test_what_many_companies_have_is_met_along_the_order(
 @pytest.mark.parametrize("filters", FILTERS_OF_CONTACTS)
 def test_a_page_of_contacts_scans_no_table(session: Session, plans: list[dict[str, Any]], filters: str) -> None:
     for sort, sign in product(contacts.SORTS, ("", "-")):
-        query = contacts.read_query(MultiDict(parse_qsl(f"{filters}&sort={sign}{sort}")), {"17"})
+        query = contacts.read_query(MultiDict(parse_qsl(f"{filters}&sort={sign}{sort}")), {"17", "18"})
         assert not query.problems
         page = list_contacts(session, query)
         if page.next:
@@ -181,7 +200,7 @@ def test_a_page_of_contacts_scans_no_table(session: Session, plans: list[dict[st
 @pytest.mark.parametrize("filters", FILTERS_OF_ORDERS)
 def test_a_page_of_orders_scans_no_table(session: Session, plans: list[dict[str, Any]], filters: str) -> None:
     for sort, sign in product(orders.SORTS, ("", "-")):
-        query = orders.read_query(MultiDict(parse_qsl(f"{filters}&sort={sign}{sort}")), {1: "Person 0"}, {"17"})
+        query = orders.read_query(MultiDict(parse_qsl(f"{filters}&sort={sign}{sort}")), PEOPLE, {"17", "18"})
         assert not query.problems
         page = list_orders(session, query)
         if page.next:
@@ -193,13 +212,45 @@ def test_a_page_of_orders_scans_no_table(session: Session, plans: list[dict[str,
         plans.clear()
 
 
-def read(plan: dict[str, Any]) -> int:
-    """How many rows of orders a statement looked at."""
+def read(plan: dict[str, Any], table: str = "sales_order") -> int:
+    """How many rows of a table a statement looked at."""
     return sum(
         int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
         for node in nodes(plan)
-        if node.get("Relation Name") == "sales_order"
+        if node.get("Relation Name") == table
     )
+
+
+def test_counts_beside_the_choices_are_bounded(session: Session, plans: list[dict[str, Any]]) -> None:
+    """However many records there are: of each choice no more than a thousand are counted."""
+    for table, counted in (("company", company_counts(session, COMPANIES)), ("sales_order", order_counts(session))):
+        assert scanned(plans) == set()
+        assert sum(read(plan, table) for plan in plans) < (len(counted) + 2) * (MOST + 2)
+        plans.clear()
+        told = count_texts(counted, {})
+        owned = f"SELECT 'owner:' || coalesce(owner_id::text, 'none'), count(*) FROM {table} GROUP BY 1"
+        exact = dict(session.execute(text(owned)).all())
+        plans.clear()
+        for choice, n in exact.items():
+            assert told[choice] == (f"{n:,}" if n <= MOST else "1,000+")
+    assert told["phase:validating"] == str(
+        session.scalar(text("SELECT count(*) FROM sales_order WHERE phase = 'validating'"))
+    )
+
+
+def test_customers_are_counted_beside_few_prospects_and_not_beside_many(session: Session) -> None:
+    prospects = session.scalar(text("SELECT count(*) FROM company WHERE type = 'prospect'"))
+    assert prospects < MOST
+    counts = company_counts(session, COMPANIES)
+    assert (counts["type:prospect"], counts["type:customer"]) == (prospects, MOST + 1)
+    assert company_counts(session, prospects + 5)["type:customer"] == 5
+
+
+def test_cities_are_suggested_from_the_index(session: Session, plans: list[dict[str, Any]]) -> None:
+    assert len(cities(session, "")) == 12
+    assert cities(session, "l") == ["Leeds", "Liège", "Łódź", "London", "Luleå"]
+    assert scanned(plans) == set()
+    assert max(read(plan, "company") for plan in plans) <= 13
 
 
 def test_what_stands_around_the_list_scans_no_table(session: Session, plans: list[dict[str, Any]]) -> None:

@@ -369,12 +369,14 @@ def test_a_second_company_in_sage_beside_the_first(
         company.sage_id = "a" * 32
         work.commit()
     for module in ("companies", "contacts", "orders"):
-        assert 'id="filter-connection"' in admin.get(f"/{module}").text
+        assert admin.get(f"/{module}").text.count('type="checkbox" name="connection"') == 2
+        counts = admin.get(f"/{module}/counts").json
+        assert (counts.get(f"connection:{second_id}", "0") == "1") == (module == "companies")
         for one in (connection_id, second_id):
             listed = admin.get(f"/{module}?connection={one}").text
             assert ("Southern" in listed) == (module == "companies" and one == second_id)
             assert "In Sage: " in listed
-        assert "There is no connection “99”." in admin.get(f"/{module}?connection=99").text
+        assert "The filter “Company in Sage” has no choice “99”." in admin.get(f"/{module}?connection=99").text
     assert f'href="/companies?status=pending&amp;connection={second_id}"' in admin.get(second).text
     form = admin.get(f"{made}/edit").text
     assert "it stays there" in form

@@ -188,7 +188,15 @@ def test_the_list_shows_the_newest_first(
         (f"company={company.id}", ["C-3", "A-1"]),
         (f"owner={sam.id}", ["A-1"]),
         ("owner=none", ["B-2", "C-3"]),
+        (f"owner={sam.id}&owner=none", ["B-2", "C-3", "A-1"]),
+        (f"company={company.id}&company={other.id}", ["B-2", "C-3", "A-1"]),
         ("phase=validating", ["B-2"]),
+        ("phase=validating&phase=synchronised", ["B-2"]),
+        ("phase=validating&phase=validated", ["B-2", "C-3", "A-1"]),
+        ("total_from=43.2", ["C-3", "A-1"]),
+        ("total_from=43.21&sort=total", ["C-3"]),
+        ("total_to=43.2&sort=-total", ["A-1", "B-2"]),
+        ("total_from=1&total_to=50&phase=validated", ["A-1"]),
         ("phase=validated", ["C-3", "A-1"]),
         ("phase=synchronising", []),
         ("ordered_from=2026-02-05", ["B-2", "C-3"]),
@@ -198,17 +206,47 @@ def test_the_list_shows_the_newest_first(
         ("q=rear", ["B-2"]),
         ("q=c-3", ["C-3"]),
     ):
-        page = browser_of_sam.get(f"/orders?{address}").text
+        page = browser_of_sam.get(f"/orders?{address}", follow_redirects=True).text
         assert numbers(page) == found, address
         assert 'data-role="query-problem"' not in page, address
 
 
+def test_a_total_is_typed_as_the_reader_writes_and_addressed_as_everybody_reads(
+    browser_of_sam: FlaskClient, order: Order
+) -> None:
+    browser_of_sam.set_cookie("language", "de")
+    answer = browser_of_sam.get("/orders?total_from=1.250&total_to=2.000,50&owner=none")
+    assert (answer.status_code, answer.location) == (302, "/orders?owner=none&total_from=1250&total_to=2000.50")
+    page = browser_of_sam.get(answer.location).text
+    assert 'name="total_from" value="1250"' in page
+    assert 'name="total_to" value="2000,50"' in page
+    chips = re.findall(r'class="chip" href="[^"]*">([^<]+)', page)
+    assert chips == ["Zuständig: niemand", "Summe ab 1.250,00", "Summe bis 2.000,50"]
+    assert browser_of_sam.get("/orders?total_from=viel").status_code == 200
+
+
+def test_each_choice_of_a_filter_has_its_count(
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection, sam: User
+) -> None:
+    add(services, company, connection, CHAI, number="A-1", owner_id=sam.id)
+    add(services, company, connection, number="B-2")
+    sent = add(services, company, connection, CHAI, number="C-3", owner_id=sam.id)
+    put(services, sent, Reason.QUEUED)
+    told = {f"owner:{sam.id}": "2", "owner:none": "1", f"connection:{connection.id}": "3"}
+    phases = {"phase:validating": "1", "phase:validated": "1", "phase:synchronising": "1", "phase:synchronised": "0"}
+    assert browser_of_sam.get("/orders/counts").json == told | phases
+    put(services, sent, Reason.IN_STEP)
+    phases |= {"phase:synchronising": "0", "phase:synchronised": "1"}
+    assert browser_of_sam.get("/orders/counts").json == told | phases
+
+
 def test_an_impossible_address_is_a_message_and_not_an_error(browser_of_sam: FlaskClient, order: Order) -> None:
     for address, words in (
-        ("phase=done", "There is no phase “done”."),
-        ("owner=77", "There is no owner “77”."),
-        ("company=99", "There is no company “99”."),
-        ("company=x", "There is no company “x”."),
+        ("phase=done", "The filter “Phase” has no choice “done”."),
+        ("owner=77", "The filter “Owner” has no choice “77”."),
+        ("company=99", "The filter “Company” has no choice “99”."),
+        ("company=x", "The filter “Company” has no choice “x”."),
+        ("total_from=much", "The lowest total cannot be read"),
         ("ordered_from=soon", "The first day cannot be read"),
         ("sort=weight", "It is sorted by: Date."),
         ("after=nonsense", "does not exist"),

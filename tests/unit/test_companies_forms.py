@@ -31,12 +31,39 @@ def test_an_empty_address_is_everything_by_name() -> None:
 
 
 def test_an_address_is_read_in_full() -> None:
-    query = read("status=review&status=pending&type=customer&owner=2&country=GB&q=+futter++kiste&sort=-city")
+    query = read(
+        "status=review&status=pending&type=customer&owner=2&country=GB&city=+A++Coruña&q=+futter++kiste&sort=-city"
+    )
     assert query.statuses == (Status.PENDING, Status.REVIEW)
-    assert (query.type, query.owner, query.country, query.search) == ("customer", "2", "GB", "futter kiste")
+    assert (query.type, query.owner, query.country) == (("customer",), ("2",), ("GB",))
+    assert (query.city, query.search) == ("A Coruña", "futter kiste")
     assert (query.sort, query.descending) == ("city", True)
-    assert query.filters == 5
+    assert query.filters == 6
     assert not query.problems
+
+
+def test_a_filter_takes_several_values_each_once_and_gives_one_away() -> None:
+    query = read("country=SE&owner=none&country=DE&owner=2&country=SE&type=prospect&type=customer&country=")
+    assert not query.problems
+    assert (query.country, query.owner, query.type) == (("DE", "SE"), ("2", "none"), ("customer", "prospect"))
+    assert query.filters == 6
+    assert query.without("country", "SE").pairs() == [
+        ("type", "customer"),
+        ("type", "prospect"),
+        ("owner", "2"),
+        ("owner", "none"),
+        ("country", "DE"),
+    ]
+    assert query.cleared.pairs() == []
+
+
+def test_of_several_values_those_stand_that_can_be() -> None:
+    query = read("country=DE&country=Atlantis&country=SE&owner=77")
+    assert query.country == ("DE", "SE")
+    assert query.problems == (
+        "The filter “Owner” has no choice “77”. The list is shown without it.",
+        "The filter “Country” has no choice “Atlantis”. The list is shown without it.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +111,8 @@ def test_every_change_begins_at_the_first_page() -> None:
     assert query.cursor is not None
     assert query.toggled(Status.PENDING).cursor is None
     assert query.sorted_by("city").cursor is None
-    assert query.changed(type="customer").cursor is None
+    assert query.changed(type=("customer",)).cursor is None
+    assert query.without("type", "customer").cursor is None
 
 
 @pytest.mark.parametrize(
@@ -113,6 +141,10 @@ def test_a_cursor_must_name_a_possible_company(id_: object) -> None:
     assert query.problems
 
 
+def _some(*values: str) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.sets(st.sampled_from(values)).map(lambda chosen: tuple(sorted(chosen)))
+
+
 _cursors = st.builds(
     Cursor,
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
@@ -122,9 +154,10 @@ _cursors = st.builds(
 _queries = st.builds(
     CompanyQuery,
     statuses=st.sets(st.sampled_from(Status)).map(lambda chosen: tuple(one for one in Status if one in chosen)),
-    type=st.sampled_from(["", "customer", "prospect"]),
-    owner=st.sampled_from(["", "none", "1", "2"]),
-    country=st.sampled_from(["", *COUNTRIES]),
+    type=_some("customer", "prospect"),
+    owner=_some("none", "1", "2"),
+    country=_some(*COUNTRIES),
+    city=st.text(st.characters(categories=["L", "N", "P"]), max_size=20),
     synced_from=st.just("") | st.dates(max_value=date(2026, 1, 1)).map(str),
     synced_to=st.just("") | st.dates(min_value=date(2026, 1, 1)).map(str),
     search=st.text(st.characters(categories=["L", "N", "P"]), max_size=20),
@@ -141,7 +174,7 @@ def test_an_address_gives_its_query_again(query: CompanyQuery) -> None:
     assert not again.problems
 
 
-NAMES = ("status", "type", "owner", "country", "synced_from", "synced_to", "q", "sort", "after", "before")
+NAMES = ("status", "type", "owner", "country", "city", "synced_from", "synced_to", "q", "sort", "after", "before")
 
 
 @given(

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import pytest
 from werkzeug.datastructures import MultiDict
 
+from webapp.languages import speaking
 from webapp.orders.amounts import LineValues
 from webapp.orders.forms import (
     FIELDS,
@@ -71,9 +72,13 @@ def test_an_empty_address_is_everything_the_newest_first() -> None:
 
 
 def test_an_address_is_read_in_full_and_written_again() -> None:
-    query = read("phase=validated&owner=1&company=42&ordered_from=1/2/2026&ordered_to=2026-02-28&q=tea&sort=total")
+    query = read(
+        "phase=validated&owner=1&company=42&ordered_from=1/2/2026&ordered_to=2026-02-28&total_from=£1,250&total_to=1,250.50"
+        "&q=tea&sort=total"
+    )
     assert not query.problems
-    assert (query.phase, query.owner, query.company) == ("validated", "1", "42")
+    assert (query.phase, query.owner, query.company) == (("validated",), ("1",), ("42",))
+    assert (query.total_from, query.total_to) == ("1250", "1250.50")
     assert (query.ordered_from, query.ordered_to) == ("2026-02-01", "2026-02-28")
     assert read("&".join(f"{name}={value}" for name, value in query.pairs())) == query
 
@@ -84,16 +89,28 @@ def test_an_address_is_read_in_full_and_written_again() -> None:
         ("ordered_from=soon", "The first day cannot be read"),
         ("ordered_to=31/02/2026", "The last day cannot be read"),
         ("ordered_from=2026-02-01&ordered_to=2026-01-01", "ends before it begins"),
-        ("phase=done", "no phase"),
-        ("company=43", "no company"),
+        ("total_from=much", "The lowest total cannot be read"),
+        ("total_to=1000000000000", "The highest total cannot be read"),
+        ("total_from=9.5&total_to=9", "The highest total is below the lowest"),
+        ("phase=done", "“Phase” has no choice “done”"),
+        ("company=43", "“Company” has no choice “43”"),
     ],
 )
 def test_what_cannot_be_is_left_out_and_said(address: str, words: str) -> None:
     query = read(f"{address}&owner=1")
     (problem,) = query.problems
     assert words in problem
-    assert query.owner == "1"
+    assert query.owner == ("1",)
     assert not query.ordered_to
+    assert not query.total_to
+
+
+def test_a_total_is_read_in_the_reader_s_language_and_means_the_same_to_everybody() -> None:
+    with speaking("de"):
+        query = read("total_from=1.250&total_to=1.250,5")
+    assert query.pairs() == [("total_from", "1250"), ("total_to", "1250.50")]
+    with speaking("de"):
+        assert read("total_from=1250&total_to=1250.50") == query == read("total_from=1250&total_to=1250.50")
 
 
 def test_lines_are_read_in_their_columns_even_where_some_are_missing() -> None:

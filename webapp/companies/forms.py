@@ -18,15 +18,12 @@ from webapp.forms import Field, Form, Groups, by_name
 from webapp.forms import read_form as read_any_form
 from webapp.languages import N_
 from webapp.languages import gettext as _
-from webapp.listing.query import TIME, WHOLE, ListQuery, Sort, read_list_query
+from webapp.listing.query import NOBODY, TIME, WHOLE, ListQuery, Sort, read_list_query
 
 TYPE_NAMES = {CUSTOMER: N_("Customer"), PROSPECT: N_("Prospect")}
 
 # The same inside a row, where a style sheet may begin it with a capital letter.
 TYPE_WORDS = {CUSTOMER: N_("customer"), PROSPECT: N_("prospect")}
-
-# The owner of companies that have none, as the address names it.
-NOBODY = "none"
 
 # The orders that the list can have, as the address names them.
 SORTS = {
@@ -39,14 +36,21 @@ SORTS = {
 
 @dataclass(frozen=True)
 class CompanyQuery(ListQuery):
-    """What the list of companies shows; `owner` is a person's id as text or NOBODY."""
+    """What the list of companies shows; `owner` are ids of people as texts, and NOBODY; a city is meant whatever its case."""
 
     SORTS: ClassVar[Mapping[str, Sort]] = SORTS
     SORT: ClassVar[str] = "name"
+    LABELS: ClassVar[Mapping[str, str]] = {
+        **ListQuery.LABELS,
+        "type": N_("Type"),
+        "owner": N_("Owner"),
+        "country": N_("Country"),
+    }
 
-    type: str = ""
-    owner: str = ""
-    country: str = ""
+    type: tuple[str, ...] = ()
+    owner: tuple[str, ...] = ()
+    country: tuple[str, ...] = ()
+    city: str = ""
 
 
 def read_query(

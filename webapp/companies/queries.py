@@ -11,9 +11,10 @@ from sqlalchemy import ColumnElement, FromClause, Row, Table, bindparam, func, s
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
-from webapp.companies.forms import NOBODY, CompanyQuery, read_query
+from webapp.companies.forms import CompanyQuery, read_query
 from webapp.companies.models import PROSPECT, Company
-from webapp.listing.pages import Listing, Page, is_down, last_synchronised_key, read_page
+from webapp.listing.counts import MOST, read_counts
+from webapp.listing.pages import Listing, Page, is_down, last_synchronised_key, owned_by, read_page
 from webapp.users.models import User
 
 _COMPANY: Table = Company.__table__  # type: ignore[assignment]
@@ -39,23 +40,27 @@ class ListRow:
 def _filters(query: CompanyQuery, of: FromClause) -> list[ColumnElement[bool]]:
     limits: list[ColumnElement[bool]] = []
     if query.type:
-        limits.append(of.c.type == query.type)
+        limits.append(of.c.type.in_(query.type))
     if query.owner:
-        limits.append(of.c.owner_id.is_(None) if query.owner == NOBODY else of.c.owner_id == int(query.owner))
+        limits.append(owned_by(query.owner, of))
     if query.country:
-        limits.append(of.c.country == query.country)
+        limits.append(of.c.country.in_(query.country))
+    if query.city:
+        limits.append(of.c.city_key == func.fold(query.city))
     return limits
 
 
 def _beginning(query: CompanyQuery) -> list[ColumnElement[bool]]:
-    if query.country and query.sort == "city":
-        return [_COMPANY.c.country == query.country]
-    if query.country and query.sort == "country":
+    country = query.country[0] if len(query.country) == 1 else ""
+    if query.sort == "city" and (query.city or country):
+        city = [_COMPANY.c.city_key == func.fold(query.city)] if query.city else []
+        return [_COMPANY.c.country == country, *city] if country else city
+    if query.sort == "country" and country:
         # By their cities, because the first of them is the first entry of an index.
-        one = select(_COMPANY.c.country_rank).where(_COMPANY.c.country == query.country).order_by(_COMPANY.c.city_key)
+        one = select(_COMPANY.c.country_rank).where(_COMPANY.c.country == country).order_by(_COMPANY.c.city_key)
         here = one.limit(1).correlate(None).scalar_subquery()
         return [_COMPANY.c.country_rank <= here if is_down(query) else _COMPANY.c.country_rank >= here]
-    if query.type == PROSPECT and query.sort in ("name", "last_synchronised_at"):
+    if query.type == (PROSPECT,) and query.sort in ("name", "last_synchronised_at"):
         return [_COMPANY.c.type == PROSPECT]
     return []
 
@@ -73,6 +78,7 @@ LISTING = Listing(
     # One index for each order would cost every change of a status more.
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
+    looked_at=("city_key",),
     beginning=_beginning,
 )
 
@@ -151,3 +157,68 @@ def filter_choices(session: Session) -> tuple[dict[int, str], set[str]]:
     found = session.execute(_CHOICES).all()
     owners = {row.owner_id: row.name for row in found if row.owner_id is not None}
     return owners, {row.name for row in found if row.owner_id is None}
+
+
+_COUNTS = text(
+    """
+    WITH RECURSIVE used(code) AS (
+        SELECT min(country) FROM company WHERE country > ''
+        UNION ALL
+        SELECT (SELECT min(country) FROM company WHERE country > used.code) FROM used WHERE used.code IS NOT NULL
+    )
+    SELECT 'country:' || used.code AS choice,
+           (SELECT count(*) FROM (SELECT FROM company WHERE country = used.code LIMIT :most) AS few) AS n
+    FROM used WHERE used.code IS NOT NULL
+    UNION ALL
+    SELECT 'owner:' || id, (SELECT count(*) FROM (SELECT FROM company WHERE owner_id = app_user.id LIMIT :most) AS few)
+    FROM app_user
+    UNION ALL
+    SELECT 'owner:none', (SELECT count(*) FROM (SELECT FROM company WHERE owner_id IS NULL LIMIT :most) AS few)
+    UNION ALL
+    SELECT 'type:prospect', (SELECT count(*) FROM (SELECT FROM company WHERE type = 'prospect' LIMIT :most) AS few)
+    UNION ALL
+    SELECT 'type:customer', (SELECT count(*) FROM (
+        SELECT FROM (SELECT type FROM company ORDER BY id DESC LIMIT 20 * :most) AS newest WHERE type = 'customer' LIMIT :most
+    ) AS few)
+    """
+)
+
+
+def count_choices(session: Session, total: int) -> dict[str, int]:
+    """How many companies each choice of the filters has, up to one more than webapp.listing.counts.MOST.
+
+    `total` is how many there are. No index leads to customers: beside few prospects they are the rest, else they are
+    looked for among the newest companies, and left out where that does not tell.
+    """
+    counts = read_counts(session, _COUNTS)
+    customers = counts.pop("type:customer")
+    if counts["type:prospect"] <= MOST:
+        customers = min(max(total - counts["type:prospect"], 0), MOST + 1)
+    elif customers <= MOST and total > 20 * MOST:
+        return counts
+    return counts | {"type:customer": customers}
+
+
+# As many as a list under a field can show.
+_MOST_CITIES = 12
+
+# One look-up for each city, in the index of their order.
+_CITIES = text(
+    """
+    WITH RECURSIVE met(city_key, city, n) AS (
+        (SELECT city_key, city, 1 FROM company WHERE city_key >= fold(:begin) ORDER BY city_key, id LIMIT 1)
+        UNION ALL
+        SELECT next.city_key, next.city, met.n + 1
+        FROM met, LATERAL (
+            SELECT city_key, city FROM company WHERE city_key > met.city_key ORDER BY city_key, id LIMIT 1
+        ) AS next
+        WHERE met.n < :most
+    )
+    SELECT city FROM met WHERE starts_with(city_key, fold(:begin)) AND city <> ''
+    """
+)
+
+
+def cities(session: Session, begin: str) -> Sequence[str]:
+    """The first cities of companies that begin with these letters, whatever their case and accents."""
+    return session.scalars(_CITIES, {"begin": begin, "most": _MOST_CITIES}).all()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from secrets import token_urlsafe
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, flash, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -20,6 +20,8 @@ from webapp.companies.countries import country_choices, country_name
 from webapp.companies.models import Company
 from webapp.companies.queries import (
     ListRow,
+    cities,
+    count_choices,
     filter_choices,
     find_company,
     list_companies,
@@ -30,12 +32,24 @@ from webapp.connection.queries import list_connections, main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
 from webapp.languages import gettext as _
+from webapp.listing.query import owner_choices
 from webapp.modules import COMPANIES
-from webapp.screens import form_page, is_only_redrawn, list_screen, live_row, record_screen, saved_sentence, texts
+from webapp.screens import (
+    counts_answer,
+    form_page,
+    is_only_redrawn,
+    list_screen,
+    live_row,
+    plainly,
+    record_screen,
+    saved_sentence,
+    texts,
+)
 from webapp.services import services
-from webapp.sync.queries import read_surroundings
+from webapp.sync.queries import read_counters, read_surroundings
 from webapp.sync.saving import make_once
 from webapp.sync.sending import stays_with_connection
+from webapp.text import one_line
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
 
@@ -53,17 +67,34 @@ def list_page() -> ResponseReturnValue:
         owners, used = filter_choices(session)
         around = read_surroundings(session, Company.module, reader)
         query = forms.read_query(request.args, owners, dict(country_choices()), around.connection_names, reader.zone)
+        if (address := plainly(query, COMPANIES)) is not None:
+            return redirect(address)
         page = list_companies(session, query)
     return render_template(
         "companies/list.html",
         **list_screen(COMPANIES, query, page, around),
-        owners=owners,
-        countries=[(code, name) for code, name in country_choices() if code in used or code == query.country],
-        country_name=country_name,
-        types=forms.TYPE_NAMES,
-        nobody=forms.NOBODY,
+        owners=owner_choices(owners),
+        countries=[(code, name) for code, name in country_choices() if code in used or code in query.country],
+        types=[(type_, _(name)) for type_, name in forms.TYPE_NAMES.items()],
         rows=[_shown_row(row, owners, reader) for row in page.rows],
     )
+
+
+@blueprint.get("/counts")
+@login_required
+def counts() -> ResponseReturnValue:
+    """How many companies each choice of the filters has; see webapp.screens.counts_answer."""
+    with services().database.reading() as session:
+        counters = read_counters(session, Company.module)
+        return counts_answer(counters, count_choices(session, sum(counters.values())))
+
+
+@blueprint.get("/cities")
+@login_required
+def city_suggestions() -> ResponseReturnValue:
+    """The first cities of companies that begin with `?begin=`, as a JSON list of names."""
+    with services().database.reading() as session:
+        return jsonify(cities(session, one_line(request.args.get("begin", ""))))
 
 
 def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:

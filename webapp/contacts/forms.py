@@ -30,12 +30,13 @@ SORTS = {
 
 @dataclass(frozen=True)
 class ContactQuery(ListQuery):
-    """What the list of contacts shows; `company` is a company's id as text."""
+    """What the list of contacts shows; `company` are ids of companies as texts."""
 
     SORTS: ClassVar[Mapping[str, Sort]] = SORTS
     SORT: ClassVar[str] = "name"
+    LABELS: ClassVar[Mapping[str, str]] = {**ListQuery.LABELS, "company": N_("Company")}
 
-    company: str = ""
+    company: tuple[str, ...] = ()
 
 
 def read_query(
@@ -43,7 +44,7 @@ def read_query(
 ) -> ContactQuery:
     """The query that an address asks for, of somebody in `zone`.
 
-    `companies` has the id of the company that the address names, if there is such a company; `connections` are the ids
+    `companies` has the ids of the companies that the address names, as far as there are such; `connections` are the ids
     of all connections. Never raises: what cannot be is left out and becomes a problem.
     """
     return read_list_query(ContactQuery, args, {"company": companies, "connection": connections}, zone)

@@ -34,11 +34,11 @@ class ListRow:
 
 
 def _filters(query: ContactQuery, of: FromClause) -> list[ColumnElement[bool]]:
-    return [of.c.company_id == int(query.company)] if query.company else []
+    return [of.c.company_id.in_([int(one) for one in query.company])] if query.company else []
 
 
 def _beginning(query: ContactQuery) -> list[ColumnElement[bool]]:
-    return _filters(query, _CONTACT)
+    return [_CONTACT.c.company_id == int(query.company[0])] if len(query.company) == 1 else []
 
 
 LISTING = Listing(

@@ -24,9 +24,19 @@ from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
 from webapp.languages import gettext as _
 from webapp.modules import CONTACTS
-from webapp.screens import form_page, is_only_redrawn, list_screen, live_row, record_screen, saved_sentence, texts
+from webapp.screens import (
+    counts_answer,
+    form_page,
+    is_only_redrawn,
+    list_screen,
+    live_row,
+    plainly,
+    record_screen,
+    saved_sentence,
+    texts,
+)
 from webapp.services import services
-from webapp.sync.queries import read_surroundings
+from webapp.sync.queries import read_counters, read_surroundings
 from webapp.sync.saving import make_once
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
@@ -42,17 +52,27 @@ def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.contacts.forms.read_query."""
     reader = glance()
     with services().database.reading() as session:
-        companies = company_names(session, [request.args.get("company", "").strip()])
+        companies = company_names(session, request.args.getlist("company"))
         around = read_surroundings(session, Contact.module, reader)
         query = forms.read_query(request.args, companies, around.connection_names, reader.zone)
+        if (address := plainly(query, CONTACTS)) is not None:
+            return redirect(address)
         page = list_contacts(session, query)
         theirs = named_companies(session, {row.company_id for row in page.rows})
     return render_template(
         "contacts/list.html",
         **list_screen(CONTACTS, query, page, around),
-        company_name=companies.get(query.company, ""),
+        companies=sorted(companies.items(), key=lambda one: one[1].casefold()),
         rows=[_shown_row(row, theirs[row.company_id], reader) for row in page.rows],
     )
+
+
+@blueprint.get("/counts")
+@login_required
+def counts() -> ResponseReturnValue:
+    """How many contacts each choice of the filters has; see webapp.screens.counts_answer."""
+    with services().database.reading() as session:
+        return counts_answer(read_counters(session, Contact.module), {})
 
 
 def _shown_row(row: ListRow, company: Row[int, str, int], reader: Glance) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     true,
     tuple_,
@@ -37,7 +38,7 @@ from sqlalchemy import (
 from sqlalchemy import table as named_table
 from sqlalchemy.orm import Session
 
-from webapp.listing.query import AMOUNT, DAY, PAGE, TIME, WHOLE, Cursor, ListQuery
+from webapp.listing.query import AMOUNT, DAY, NOBODY, PAGE, TIME, WHOLE, Cursor, ListQuery
 from webapp.status import Status
 
 # Settings of PostgreSQL for connections that read lists: a plan made for any country would walk past all others to find
@@ -335,7 +336,7 @@ def _limits(listing: Listing[Query, Shows], query: Query, of: FromClause) -> lis
     if statuses := _chosen(query):
         limits.append(of.c.sync_status.in_(statuses))
     if query.connection:
-        limits.append(of.c.connection_id == int(query.connection))
+        limits.append(of.c.connection_id.in_([int(one) for one in query.connection]))
     limits += _synchronised_between(query, of)
     limits += listing.filters(query, of)
     return [*limits, *has_words(query.words, of)]
@@ -371,3 +372,10 @@ def has_words(words: tuple[str, ...], of: FromClause) -> list[ColumnElement[bool
         pattern = f"% {escaped}%" if len(word) == 2 else f"%{escaped}%"
         limits.append(of.c.search_text.like(func.fold(pattern)))
     return limits
+
+
+def owned_by(owners: Sequence[str], of: FromClause) -> ColumnElement[bool]:
+    """The condition that one of these people owns a record; NOBODY among them stands for records without an owner."""
+    limits = [of.c.owner_id.is_(None)] if NOBODY in owners else []
+    people = [int(one) for one in owners if one != NOBODY]
+    return or_(*limits, of.c.owner_id.in_(people)) if people else limits[0]

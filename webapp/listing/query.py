@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, tzinfo
 from functools import cache
@@ -25,7 +25,11 @@ from webapp.text import one_line, read_day
 # Rows of one page of a list.
 PAGE = 50
 
+# The owner of records that have none, as the address names it.
+NOBODY = "none"
+
 _LONGEST_SEARCH = 100
+_LONGEST_TEXT = 100
 _LONGEST_KEY = 1_000
 _HIGHEST_ID = 2**63 - 1
 
@@ -40,6 +44,41 @@ class Sort:
     heading: str
     keys: str = TEXT
     highest_first: bool = False
+
+
+@dataclass(frozen=True)
+class Range:
+    """Two filters that are the first and the last value of what is shown, both included.
+
+    `read` makes the value that the address has of what was typed, None where it is none; `value` is what such values are
+    compared by. The three messages say that the first or the last cannot be read, and that the last is below the first.
+    """
+
+    first: str
+    last: str
+    read: Callable[[str], str | None]
+    value: Callable[[str], Any]
+    no_first: str
+    no_last: str
+    crossed: str
+
+
+def _day(typed: str) -> str | None:
+    day = read_day(typed)
+    return day.isoformat() if day else None
+
+
+def days(first: str, last: str) -> Range:
+    """A range of days, in ISO 8601."""
+    return Range(
+        first,
+        last,
+        _day,
+        date.fromisoformat,
+        N_("The first day cannot be read: write it like 31/12/2026. The list is shown without it."),
+        N_("The last day cannot be read: write it like 31/12/2026. The list is shown without it."),
+        N_("The range of days ends before it begins. The list is shown without its end."),
+    )
 
 
 @dataclass(frozen=True)
@@ -62,20 +101,23 @@ class Cursor:
 class ListQuery:
     """What a list shows; an empty value means no limit.
 
-    A module's query is a subclass: each field that it adds is a filter of its own, a text that the address names as the
-    field is named. SORTS are its orders by the names that the address has; SORT is the one that needs no word.
-    RANGES are the pairs of filters that are a first and a last day, in ISO 8601 and both included.
-    `connection` is the id of one as text: only its records are shown. `synced_from` and `synced_to` are the days, in
-    `zone`, in which the last synchronisation was.
+    A module's query is a subclass: each field that it adds is a filter of its own, which the address names as the field
+    is named. A field that is a tuple holds the values that were chosen, in the order of their texts: a record must have
+    one of them. Any other field is a text, two of them at a time the ends of one of the RANGES. LABELS are the filters
+    as people call them. SORTS are the module's orders by the names that the address has; SORT is the one that needs no
+    word.
+    `connection` are ids as texts: only the records of these connections are shown. `synced_from` and `synced_to` are the
+    days, in `zone`, in which the last synchronisation was.
     `problems` are sentences about what the address asked for and cannot be; the rest of the query stands without it.
     """
 
     SORTS: ClassVar[Mapping[str, Sort]]
     SORT: ClassVar[str]
-    RANGES: ClassVar[tuple[tuple[str, str], ...]] = (("synced_from", "synced_to"),)
+    RANGES: ClassVar[tuple[Range, ...]] = (days("synced_from", "synced_to"),)
+    LABELS: ClassVar[Mapping[str, str]] = {"connection": N_("Company in Sage")}
 
     statuses: tuple[Status, ...] = ()
-    connection: str = ""
+    connection: tuple[str, ...] = ()
     synced_from: str = ""
     synced_to: str = ""
     search: str = ""
@@ -97,10 +139,20 @@ class ListQuery:
         own = (one.name for one in fields(cls)[len(fields(ListQuery)) :])
         return (*own, "connection", "synced_from", "synced_to")
 
+    @classmethod
+    @cache
+    def chosen_filters(cls) -> frozenset[str]:
+        """Those of them that take several values."""
+        return frozenset(name for name in cls.filter_names() if cls.__dataclass_fields__[name].default == ())
+
     @property
-    def own_filters(self) -> dict[str, str]:
-        """The module's own filters that are set."""
-        return {name: value for name in self.filter_names() if (value := getattr(self, name))}
+    def own_filters(self) -> list[tuple[str, str]]:
+        """The module's own filters that are set, each with its values."""
+        found: list[tuple[str, str]] = []
+        for name in self.filter_names():
+            value = getattr(self, name)
+            found += [(name, one) for one in value] if isinstance(value, tuple) else [(name, value)] if value else []
+        return found
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -125,7 +177,7 @@ class ListQuery:
     def pairs(self) -> list[tuple[str, str]]:
         """The query as the pairs of an address; reading them gives this query again."""
         pairs = [("status", str(status)) for status in self.statuses]
-        pairs += self.own_filters.items()
+        pairs += self.own_filters
         if self.search:
             pairs.append(("q", self.search))
         if self.sort_name != self.SORT:
@@ -146,7 +198,12 @@ class ListQuery:
     @property
     def cleared(self) -> Self:
         """This query without filters and search, in the same order."""
-        return self.changed(statuses=(), search="", **dict.fromkeys(self.filter_names(), ""))
+        empty = {name: () if name in self.chosen_filters() else "" for name in self.filter_names()}
+        return self.changed(statuses=(), search="", **empty)
+
+    def without(self, name: str, value: str) -> Self:
+        """This query without one of the values that were chosen of a filter."""
+        return self.changed(**{name: tuple(one for one in getattr(self, name) if one != value)})
 
     def toggled(self, status: Status) -> Self:
         """This query with `status` added to the chosen ones, or taken from them."""
@@ -170,31 +227,26 @@ def read_list_query(
 ) -> Query:
     """The query of the module `of` that an address asks for, of somebody in `zone`.
 
-    `choices` holds for each of the filters that are no days all values that there are. Never raises: what cannot be is
-    left out and becomes a problem.
+    `choices` holds for each filter of several values all those that there are. Never raises: what cannot be is left out
+    and becomes a problem.
     """
     problems: list[str] = []
-    chosen = {value.strip() for value in args.getlist("status")} - {""}
+    chosen = _chosen(args, "status")
     statuses = tuple(status for status in Status if status in chosen)
     for value in sorted(chosen - set(Status)):
         problems.append(_("There is no status “%(value)s”. The list is shown without it.", value=_shortened(value)))
     own: dict[str, Any] = {}
-    for first, last in of.RANGES:
-        own |= _read_range(first, last, args, problems)
+    for ends in of.RANGES:
+        own |= _read_range(ends, args, problems)
+    ranged = {name for ends in of.RANGES for name in (ends.first, ends.last)}
     for name in of.filter_names():
-        if any(name in pair for pair in of.RANGES):
-            continue
-        value = args.get(name, "").strip()
-        if value and value not in choices.get(name, ()):
-            problems.append(
-                _(
-                    "There is no %(filter)s “%(value)s”. The list is shown without it.",
-                    filter=name,
-                    value=_shortened(value),
-                )
-            )
-        else:
-            own[name] = value
+        if name in of.chosen_filters():
+            chosen, possible = _chosen(args, name), choices.get(name, ())
+            own[name] = tuple(sorted(value for value in chosen if value in possible))
+            for value in sorted(chosen.difference(own[name])):
+                problems.append(_no_choice(_(of.LABELS[name]), value))
+        elif name not in ranged:
+            own[name] = one_line(args.get(name, ""))[:_LONGEST_TEXT].strip()
     search = one_line(args.get("q", ""))
     if len(search) > _LONGEST_SEARCH:
         problems.append(
@@ -229,23 +281,33 @@ def read_list_query(
     )
 
 
-def _read_range(first: str, last: str, args: MultiDict[str, str], problems: list[str]) -> dict[str, str]:
-    """The days of a range that an address names, as they are written in ISO 8601."""
-    days: dict[str, str] = {}
-    for name, problem in (
-        (first, N_("The first day cannot be read: write it like 31/12/2026. The list is shown without it.")),
-        (last, N_("The last day cannot be read: write it like 31/12/2026. The list is shown without it.")),
-    ):
-        typed = args.get(name, "").strip()
-        read = read_day(typed)
-        if read is not None:
-            days[name] = read.isoformat()
+def _chosen(args: MultiDict[str, str], name: str) -> set[str]:
+    """The values of a filter that an address names, once or several times."""
+    return {value.strip() for value in args.getlist(name)} - {""}
+
+
+def _no_choice(filter_: str, value: str) -> str:
+    return _(
+        "The filter “%(filter)s” has no choice “%(value)s”. The list is shown without it.",
+        filter=filter_,
+        value=_shortened(value),
+    )
+
+
+def _read_range(ends: Range, args: MultiDict[str, str], problems: list[str]) -> dict[str, str]:
+    """The ends of a range that an address names, as every reader understands them."""
+    read: dict[str, str] = {}
+    for name, problem in ((ends.first, ends.no_first), (ends.last, ends.no_last)):
+        typed = one_line(args.get(name, ""))
+        value = ends.read(typed)
+        if value is not None:
+            read[name] = value
         elif typed:
             problems.append(_(problem))
-    if days.get(first, "") > days.get(last, "9999-12-31"):
-        problems.append(_("The range of days ends before it begins. The list is shown without its end."))
-        del days[last]
-    return days
+    if len(read) == 2 and ends.value(read[ends.first]) > ends.value(read[ends.last]):
+        problems.append(_(ends.crossed))
+        del read[ends.last]
+    return read
 
 
 def _read_cursor(token: str, sort: Sort, *, backwards: bool) -> Cursor | None:
@@ -288,3 +350,8 @@ def _shortened(text: str) -> str:
 def status_choices() -> list[tuple[Status, str]]:
     """The statuses as the filter lists them."""
     return list(FILTER_TEXT.items())
+
+
+def owner_choices(owners: Mapping[int, str]) -> list[tuple[str, str]]:
+    """Whom a list can be filtered by, as the filter lists them: nobody first."""
+    return [(NOBODY, _("Nobody")), *((str(id_), name) for id_, name in owners.items())]

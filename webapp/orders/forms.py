@@ -17,17 +17,14 @@ from werkzeug.datastructures import MultiDict
 from webapp.forms import Field, Form, Groups, by_name, read_form
 from webapp.languages import N_
 from webapp.languages import gettext as _
-from webapp.listing.query import AMOUNT, DAY, TIME, ListQuery, Sort, read_list_query
-from webapp.orders.amounts import Line, LineValues, amount_text, line_amounts, plain, totals, typed_number
+from webapp.listing.query import AMOUNT, DAY, NOBODY, TIME, ListQuery, Range, Sort, days, read_list_query
+from webapp.orders.amounts import Line, LineValues, amount_text, line_amounts, plain, rounded, totals, typed_number
 from webapp.orders.changes import EDITABLE, STAYING
 from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines, read_number
 from webapp.orders.models import Order
 from webapp.orders.phases import STEPS
 from webapp.sync.details import day
 from webapp.text import letters, read_day
-
-# The owner of orders that have none, as the address names it.
-NOBODY = "none"
 
 # The phases as the address names them, in the order in which an order goes through them.
 PHASES = dict(zip(("validating", "validated", "synchronising", "synchronised"), STEPS, strict=True))
@@ -42,23 +39,54 @@ SORTS = {
 }
 
 
+# More than any total that the database holds.
+_HIGHEST_TOTAL = Decimal(10) ** 12
+
+
+def _total(typed: str) -> str | None:
+    amount = read_number(typed)
+    if amount is None or abs(amount) >= _HIGHEST_TOTAL:
+        return None
+    return f"{rounded(amount):f}".removesuffix(".00")
+
+
 @dataclass(frozen=True)
 class OrderQuery(ListQuery):
     """What the list of orders shows.
 
-    `phase` is one of PHASES, `owner` a person's id as text or NOBODY, `company` a company's id as text; `ordered_from`
-    and `ordered_to` are days in ISO 8601, both included.
+    `phase` are some of PHASES, `owner` ids of people as texts, and NOBODY, `company` ids of companies as texts;
+    `ordered_from` and `ordered_to` are days in ISO 8601, `total_from` and `total_to` amounts such as 12 and 12.50, all included.
     """
 
     SORTS: ClassVar[Mapping[str, Sort]] = SORTS
     SORT: ClassVar[str] = "-ordered_on"
-    RANGES: ClassVar[tuple[tuple[str, str], ...]] = (("ordered_from", "ordered_to"), *ListQuery.RANGES)
+    RANGES: ClassVar[tuple[Range, ...]] = (
+        days("ordered_from", "ordered_to"),
+        Range(
+            "total_from",
+            "total_to",
+            _total,
+            Decimal,
+            N_("The lowest total cannot be read: write it like 1,234.50. The list is shown without it."),
+            N_("The highest total cannot be read: write it like 1,234.50. The list is shown without it."),
+            N_("The highest total is below the lowest. The list is shown without the highest."),
+        ),
+        *ListQuery.RANGES,
+    )
+    LABELS: ClassVar[Mapping[str, str]] = {
+        **ListQuery.LABELS,
+        "phase": N_("Phase"),
+        "owner": N_("Owner"),
+        "company": N_("Company"),
+    }
 
-    phase: str = ""
-    owner: str = ""
-    company: str = ""
+    phase: tuple[str, ...] = ()
+    owner: tuple[str, ...] = ()
+    company: tuple[str, ...] = ()
     ordered_from: str = ""
     ordered_to: str = ""
+    total_from: str = ""
+    total_to: str = ""
 
 
 def read_query(
@@ -70,8 +98,9 @@ def read_query(
 ) -> OrderQuery:
     """The query that an address asks for, of somebody in `zone`.
 
-    `owners` are the names of all people by id; `companies` has the id of the company that the address names, if there is
-    such a company; `connections` are the ids of all connections. Never raises: what cannot be is left out and becomes a problem.
+    `owners` are the names of all people by id; `companies` has the ids of the companies that the address names, as far
+    as there are such; `connections` are the ids of all connections. Never raises: what cannot be is left out and becomes
+    a problem.
     """
     choices: dict[str, Collection[str]] = {"phase": PHASES, "owner": {NOBODY, *map(str, owners)}}
     choices |= {"company": companies, "connection": connections}

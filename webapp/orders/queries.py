@@ -8,12 +8,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Table, and_, func, or_, select, text
 from sqlalchemy.orm import Session, selectinload
 
 from webapp.contacts.models import Contact
-from webapp.listing.pages import Listing, Page, has_words, last_synchronised_key, read_page
-from webapp.orders.forms import NOBODY, OrderQuery, TypedLine
+from webapp.listing.counts import read_counts
+from webapp.listing.pages import Listing, Page, has_words, last_synchronised_key, owned_by, read_page
+from webapp.orders.forms import OrderQuery, TypedLine
 from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderLine, Product
 from webapp.status import Status
 
@@ -42,22 +43,28 @@ class ListRow:
 
 def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
     limits: list[ColumnElement[bool]] = []
-    match query.phase:
-        case "":
-            pass
-        case "synchronising":
-            # Named one by one, because an index leads to what something is, and not to what it is not.
-            on_the_way = [status for status in Status if status is not Status.SYNCHRONISED]
-            limits += [of.c.sync_status.in_(on_the_way), of.c.phase == CONFIRMED]
-        case "synchronised":
-            limits.append(of.c.sync_status == Status.SYNCHRONISED)
-        case phase:
-            # Nothing of it was sent, so that the index of the unsent ones leads to the few of them.
-            limits += [of.c.sync_status == Status.NOT_SYNCHRONISED, of.c.phase == phase]
+    if query.phase:
+        limits.append(or_(*(_in_phase(phase, of) for phase in query.phase)))
     if query.owner:
-        limits.append(of.c.owner_id.is_(None) if query.owner == NOBODY else of.c.owner_id == int(query.owner))
+        limits.append(owned_by(query.owner, of))
     if query.company:
-        limits.append(of.c.company_id == int(query.company))
+        limits.append(of.c.company_id.in_([int(one) for one in query.company]))
+    return [*limits, *_ordered_between(query, of), *_total_between(query, of)]
+
+
+def _in_phase(phase: str, of: FromClause) -> ColumnElement[bool]:
+    if phase == "synchronising":
+        # Named one by one, because an index leads to what something is, and not to what it is not.
+        on_the_way = [status for status in Status if status is not Status.SYNCHRONISED]
+        return and_(of.c.sync_status.in_(on_the_way), of.c.phase == CONFIRMED)
+    if phase == "synchronised":
+        return of.c.sync_status == Status.SYNCHRONISED
+    # Nothing of it was sent, so that the index of the unsent ones leads to the few of them.
+    return and_(of.c.sync_status == Status.NOT_SYNCHRONISED, of.c.phase == phase)
+
+
+def _ordered_between(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
+    limits: list[ColumnElement[bool]] = []
     if query.ordered_from:
         limits.append(of.c.ordered_on >= date.fromisoformat(query.ordered_from))
     if query.ordered_to:
@@ -65,17 +72,27 @@ def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
     return limits
 
 
+def _total_between(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
+    limits: list[ColumnElement[bool]] = []
+    if query.total_from:
+        limits.append(of.c.total >= Decimal(query.total_from))
+    if query.total_to:
+        limits.append(of.c.total <= Decimal(query.total_to))
+    return limits
+
+
 def _beginning(query: OrderQuery) -> list[ColumnElement[bool]]:
-    if query.phase == "synchronised" and query.sort in _BY_STATUS:
-        return _filters(OrderQuery(phase=query.phase), _ORDER)
+    if query.phase == ("synchronised",) and query.sort in _BY_STATUS:
+        return [_in_phase("synchronised", _ORDER)]
+    if query.sort == "total":
+        return _total_between(query, _ORDER)
     if query.sort != "ordered_on":
         return []
-    if query.company:
-        return [_ORDER.c.company_id == int(query.company)]
-    if query.phase in (VALIDATING, VALIDATED):
-        return _filters(OrderQuery(phase=query.phase), _ORDER)
-    days = OrderQuery(ordered_from=query.ordered_from, ordered_to=query.ordered_to)
-    return _filters(days, _ORDER)
+    if len(query.company) == 1:
+        return [_ORDER.c.company_id == int(query.company[0])]
+    if query.phase in ((VALIDATING,), (VALIDATED,)):
+        return [_in_phase(query.phase[0], _ORDER)]
+    return _ordered_between(query, _ORDER)
 
 
 _BY_STATUS = frozenset({"ordered_on", "last_synchronised_at"})
@@ -101,6 +118,38 @@ LISTING = Listing(
 def list_orders(session: Session, query: OrderQuery) -> Page[ListRow]:
     """One page of the orders that `query` asks for; see webapp.listing.pages.read_page."""
     return read_page(session, LISTING, query)
+
+
+# Of an order that is on its way, the phase is confirmed; of those that were not sent, an index leads to each phase.
+_COUNTS = text(
+    """
+    SELECT 'owner:' || id AS choice,
+           (SELECT count(*) FROM (SELECT FROM sales_order WHERE owner_id = app_user.id LIMIT :most) AS few) AS n
+    FROM app_user
+    UNION ALL
+    SELECT 'owner:none', (SELECT count(*) FROM (SELECT FROM sales_order WHERE owner_id IS NULL LIMIT :most) AS few)
+    UNION ALL
+    SELECT 'phase:' || one, (SELECT count(*) FROM (
+        SELECT FROM sales_order WHERE sync_status = 'not_synchronised' AND phase = one LIMIT :most
+    ) AS few)
+    FROM unnest(ARRAY['validating', 'validated']) AS phases(one)
+    UNION ALL
+    SELECT 'phase:synchronising', (SELECT count(*) FROM (
+        (SELECT FROM sales_order WHERE sync_status = 'not_synchronised' AND phase = 'confirmed' LIMIT :most)
+        UNION ALL
+        (SELECT FROM sales_order WHERE sync_status IN ('pending', 'review') AND phase = 'confirmed' LIMIT :most)
+        LIMIT :most
+    ) AS few)
+    """
+)
+
+
+def count_choices(session: Session) -> dict[str, int]:
+    """How many orders each choice of the filters has, up to one more than webapp.listing.counts.MOST.
+
+    Not of the phase of those that Sage has: the counters by status hold it.
+    """
+    return read_counts(session, _COUNTS)
 
 
 def find_order(session: Session, order_id: int, *, lock: bool = False) -> Order | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from secrets import token_urlsafe
 from typing import Any
 
@@ -25,25 +26,27 @@ from webapp.db import UnitOfWork
 from webapp.forms import Difference, Form, merged
 from webapp.languages import N_
 from webapp.languages import gettext as _
+from webapp.listing.query import owner_choices
 from webapp.modules import ORDERS
 from webapp.orders import forms
-from webapp.orders.amounts import amount_text, line_amounts, number_text, read_lines
+from webapp.orders.amounts import amount_text, line_amounts, number_text, read_lines, typed_number
 from webapp.orders.changes import confirm_order, create_order, edit_order, is_closed
 from webapp.orders.models import CONFIRMED, VALIDATED, Order
 from webapp.orders.phases import STEPS, step
 from webapp.orders.queries import (
     ListRow,
     contact_names,
+    count_choices,
     find_order,
     list_orders,
     products_of,
     search_products,
 )
-from webapp.screens import form_page, list_screen, live_row, record_screen, saved_sentence
+from webapp.screens import counts_answer, form_page, list_screen, live_row, plainly, record_screen, saved_sentence
 from webapp.services import services
-from webapp.status import Reason
+from webapp.status import Reason, Status
 from webapp.sync.details import day
-from webapp.sync.queries import read_surroundings
+from webapp.sync.queries import read_counters, read_surroundings
 from webapp.sync.saving import make_once
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
@@ -82,21 +85,34 @@ def list_page() -> ResponseReturnValue:
     reader = glance()
     with services().database.reading() as session:
         owners = owner_names(session)
-        companies = company_names(session, [request.args.get("company", "").strip()])
+        companies = company_names(session, request.args.getlist("company"))
         around = read_surroundings(session, Order.module, reader)
         query = forms.read_query(request.args, owners, companies, around.connection_names, reader.zone)
+        if (address := plainly(query, ORDERS)) is not None:
+            return redirect(address)
         page = list_orders(session, query)
         theirs = named_companies(session, {row.company_id for row in page.rows})
     return render_template(
         "orders/list.html",
         **list_screen(ORDERS, query, page, around),
-        owners=owners,
-        companies=companies,
-        phases=forms.PHASES,
+        owners=owner_choices(owners),
+        companies=sorted(companies.items(), key=lambda one: one[1].casefold()),
+        phases=[(phase, _(name)) for phase, name in forms.PHASES.items()],
         days=[day(date.fromisoformat(one)) if one else "" for one in (query.ordered_from, query.ordered_to)],
-        nobody=forms.NOBODY,
+        totals=[typed_number(one) for one in (query.total_from, query.total_to)],
+        total_texts=[amount_text(Decimal(one)) if one else "" for one in (query.total_from, query.total_to)],
         rows=[_shown_row(row, theirs[row.company_id], owners, reader) for row in page.rows],
     )
+
+
+@blueprint.get("/counts")
+@login_required
+def counts() -> ResponseReturnValue:
+    """How many orders each choice of the filters has; see webapp.screens.counts_answer."""
+    with services().database.reading() as session:
+        counters = read_counters(session, Order.module)
+        in_sage = sum(n for (_connection, status), n in counters.items() if status == Status.SYNCHRONISED)
+        return counts_answer(counters, count_choices(session), {"phase:synchronised": in_sage})
 
 
 def _shown_row(row: ListRow, company: Row[int, str, int], owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from webapp.live.protocol import shown
 from webapp.live.states import ALL_CONNECTIONS, State, read_counted
 from webapp.status import Reason, Status
-from webapp.sync.models import Synced, SyncEvent
+from webapp.sync.models import StatusCount, Synced, SyncEvent
 from webapp.sync.records import SYNCED
 from webapp.users.models import User
 from webapp.zone import Glance
@@ -54,6 +54,16 @@ def read_surroundings(session: Session, module: str, reader: Glance, connection_
     own = [told(state) for state in states if state is not None]
     indicated = own[0] if len(own) == 1 else told(together) if together and own else None
     return Surroundings(told(counters), indicated, own)
+
+
+def read_counters(session: Session, module: str) -> dict[tuple[int, str], int]:
+    """How many records of `module` each connection has in each status; connection 0 stands for those that belong to none."""
+    counted = (
+        select(StatusCount.connection_id, StatusCount.status, func.sum(StatusCount.n))
+        .where(StatusCount.module == module)
+        .group_by(StatusCount.connection_id, StatusCount.status)
+    )
+    return {(connection, status): int(n) for connection, status, n in session.execute(counted)}
 
 
 def place_in_queue(session: Session, record: Synced) -> int | None:
