@@ -167,11 +167,11 @@
 
   // ---- Changed elsewhere -------------------------------------------------------------------------------------------
 
-  const TEXTS = "input[type=text], input[type=email], input[type=tel], textarea, select";
+  const TEXTS = "input[type=text], input[type=email], input[type=tel], input[type=date], textarea, select";
 
   // What the field has to hold to say `now`, undefined where only the server can tell.
   function valueFor(control, now) {
-    if (!control?.matches?.(TEXTS)) return undefined;
+    if (!control?.matches?.(TEXTS) || control.type === "date") return undefined;
     if (control.tagName !== "SELECT") return now;
     const options = [...control.options].filter((one) => one.value === now || (now && one.text === now));
     return options.length === 1 ? options[0].value : undefined;
@@ -231,8 +231,13 @@
       const now = state.values[was.dataset.live];
       if (now === undefined || now === was.dataset.now) continue;
       delete was.dataset.raw;
-      if (now === was.dataset.shown) delete was.dataset.now;
-      else was.dataset.now = now;
+      if (now === was.dataset.shown) {
+        delete was.dataset.now;
+        continue;
+      }
+      was.dataset.now = now;
+      const day = state.days[was.dataset.live];
+      if (day) was.dataset.raw = day;
     }
     tellElsewhere(form);
   });

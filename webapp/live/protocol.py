@@ -81,6 +81,9 @@ def shown(state: State, zone: tzinfo, now: datetime) -> dict[str, Any]:
             return _shown_record(kind, state, zone, now)
 
 
+_DAYS = ("ordered_on", "valid_until")
+
+
 def _shown_record(kind: str, state: State, zone: tzinfo, now: datetime) -> dict[str, Any]:
     reason = Reason(state["reason"])
     return {
@@ -97,6 +100,8 @@ def _shown_record(kind: str, state: State, zone: tzinfo, now: datetime) -> dict[
         "next_at": state["next_at"],
         "sage_number": state["sage_number"],
         "values": shown_values(kind, state),
+        # As a field for a day holds them.
+        "days": {name: state["values"][name] for name in _DAYS if kind == "order"},
     }
 
 
@@ -108,7 +113,7 @@ def shown_values(kind: str, state: State) -> dict[str, str]:
             type_ = TYPE_WORDS[values["type"]]
             return values | {"country": country_name(values["country"]), "type": gettext(type_)}
         case "order":
-            days = {name: day(date.fromisoformat(values[name])) for name in ("ordered_on", "valid_until")}
+            days = {name: day(date.fromisoformat(values[name])) for name in _DAYS}
             amounts = {
                 name: amount_text(Decimal(values[name])) for name in ("shipping", "net_total", "tax_total", "total")
             }
