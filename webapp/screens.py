@@ -18,6 +18,9 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
+from webapp.connection.models import Connection
+from webapp.connection.products import PRODUCTS
+from webapp.contacts.models import Contact
 from webapp.filters.saved import filters_of
 from webapp.forms import Difference, Field, Form, Groups, by_name
 from webapp.highlighted.models import highlighted_fields
@@ -29,6 +32,7 @@ from webapp.listing.query import ListQuery, status_choices
 from webapp.live.protocol import shown
 from webapp.live.states import read_states
 from webapp.modules import COMPANIES, Module
+from webapp.services import services
 from webapp.status import STATUS_OF, Reason, variant
 from webapp.sync.conflicts import lost_values, open_conflicts
 from webapp.sync.details import FIELD_NAMES, brief, day, field_name
@@ -156,6 +160,7 @@ def record_screen(
         "events": [(event, told(event, who, reader)) for event, who in events[:limit]],
         "has_more": len(events) > limit,
         "remedy": _remedy(module, record, editable, company),
+        "sage_page": _sage_page(session, record, company),
         "conflicts": open_conflicts(session, record) if record.sync_reason == Reason.CONFLICT else (),
         "ahead": place_in_queue(session, record),
         "most_ahead": MOST_COUNTED,
@@ -164,6 +169,15 @@ def record_screen(
         "compared": COMPARED[type(record)],
         "raw": record.sync_detail.get("raw") if signed_in_user().is_admin else None,
     }
+
+
+def _sage_page(session: Session, record: Synced, company: Any) -> str:
+    """Where people see a record in Sage, empty where it is not there. A person stands on the page of the customer."""
+    connection = session.get(Connection, record.connection_id) if record.connection_id else None
+    if connection is None or record.sage_id is None or record.sync_reason == Reason.DELETED_IN_SAGE:
+        return ""
+    address = company.sage_page if isinstance(record, Contact) else record.sage_page
+    return PRODUCTS[connection.product].page_of(address or "", services().settings)
 
 
 def _remedy(module: Module, record: Synced, editable: Collection[str], company: Any) -> dict[str, str] | None:

@@ -6,6 +6,7 @@ Each page is watched from before it happens, and a mark in its window proves at 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -152,6 +153,13 @@ def test_an_edit_in_sage_arrives_on_an_open_page(
     expect_status(page, "synchronised")
     mark(page)
     sage_id = sandbox.customers()["Around the Corner"]["id"]
+    # It came with the status, live, and leads to a page that shows the record.
+    there = page.locator("#sage-page").get_by_role("link", name="Open in Sage")
+    expect(there).to_have_attribute("href", re.compile(f"/customers/{sage_id}$"))
+    with page.expect_popup() as opened:
+        there.click()
+    expect(opened.value.locator("[name=name]")).to_have_value("Around the Corner")
+    opened.value.close()
     sandbox.edit(sage_id, city="Leeds")
     expect(page.locator("[data-value=city]").first).to_have_text("Leeds", timeout=LONG_ENOUGH * 1000)
     assert never_reloaded(page)

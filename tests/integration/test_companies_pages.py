@@ -416,6 +416,35 @@ def test_each_filter_has_a_chip_that_removes_it(browser_of_sam: FlaskClient, com
     ]
 
 
+def test_a_record_in_sage_leads_to_its_page_there(
+    browser_of_sam: FlaskClient, services: Services, company: Company
+) -> None:
+    def links() -> list[str]:
+        page = browser_of_sam.get(f"/companies/{company.id}").text
+        return re.findall(
+            r'<a href="([^"]+)" target="_blank" rel="noopener noreferrer" data-role="open-in-sage">', page
+        )
+
+    def change(**values: str | None) -> None:
+        with services.database.unit_of_work() as work:
+            found = work.session.get_one(Company, company.id)
+            for name, value in values.items():
+                setattr(found, name, value)
+            work.commit()
+
+    address = f"http://127.0.0.1:{services.settings.sandbox_port}/customers/7f3a"
+    change(sage_page=address)
+    assert links() == [], "it is not linked"
+    change(sage_id="7f3a")
+    assert links() == [address, address], "with its status, and in the details of the connection"
+    change(sage_page="https://example.com/customers/7f3a")
+    assert links() == []
+    assert "example.com/customers" not in browser_of_sam.get(f"/companies/{company.id}").text
+    change(sage_page=address)
+    put(services, company, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
+    assert links() == [], "nothing is there any more"
+
+
 def test_the_sorted_column_says_so(browser_of_sam: FlaskClient, company: Company) -> None:
     page = browser_of_sam.get("/companies?sort=-city").text
     assert len(re.findall("aria-sort=", page)) == 1

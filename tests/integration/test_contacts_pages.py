@@ -109,6 +109,20 @@ def test_the_list_shows_and_filters_contacts(
         assert rows(browser_of_sam.get(f"/contacts?{address}").text) == found, address
 
 
+def test_a_person_in_sage_stands_on_the_page_of_the_customer(
+    browser_of_sam: FlaskClient, services: Services, maria: Contact
+) -> None:
+    address = f"http://127.0.0.1:{services.settings.sandbox_port}/customers/7f3a"
+    with services.database.unit_of_work() as work:
+        work.session.get_one(Company, maria.company_id).sage_page = address
+        work.commit()
+    assert address not in browser_of_sam.get(f"/contacts/{maria.id}").text, "the person is not there yet"
+    with services.database.unit_of_work() as work:
+        work.session.get_one(Contact, maria.id).sage_id = "8a"
+        work.commit()
+    assert browser_of_sam.get(f"/contacts/{maria.id}").text.count(f'href="{address}"') == 2
+
+
 def test_the_company_that_is_filtered_by_is_a_chip(browser_of_sam: FlaskClient, maria: Contact) -> None:
     page = browser_of_sam.get(f"/contacts?company={maria.company_id}&status=pending").text
     chips = [unescape(one) for one in re.findall(r'class="chip" href="([^"]+)"', page)]

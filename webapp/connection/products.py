@@ -5,12 +5,21 @@ How workers talk to a product stands in workers/sage, in a package for each; thi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from webapp.config import Settings
 from webapp.connection.models import INVOICES, QUOTES
 from webapp.languages import N_
+
+# Without a user, a port and a sign that browsers read as another one; then there is one way to read the host.
+_PAGE = re.compile(r"https://([a-z0-9-]+(?:\.[a-z0-9-]+)+)(/.*)")
+_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@%?#-]*")
+
+
+def _sandbox(settings: Settings) -> str:
+    return f"http://127.0.0.1:{settings.sandbox_port}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Product:
 
     `kept_in_step` says of each kind of records but orders what it is there and which way it goes. `documents` are what
     orders can become there, the usual one first, by the name that a connection keeps. `consent_page` is where a person
-    agrees, with what it needs beside OAuth's own parameters in `asked`.
+    agrees, with what it needs beside OAuth's own parameters in `asked`. `domains` are those of its pages for people.
     """
 
     name: str
@@ -41,11 +50,22 @@ class Product:
     documents: Mapping[str, OrderDocument]
     consent_page: str
     asked: Mapping[str, str] = field(default_factory=dict)
+    domains: tuple[str, ...] = ()
+
+    def page_of(self, address: str, settings: Settings) -> str:
+        """The page of a record for people, if it is one of this product: an https address of its `domains`, or the
+        sandbox's where that is used. Empty for any other, because what comes from outside may lead anywhere.
+        """
+        if settings.sage_base_url is None and address.startswith(f"{_sandbox(settings)}/"):
+            return address if _PATH.fullmatch(address.removeprefix(_sandbox(settings))) else ""
+        host, path = found.groups() if (found := _PAGE.fullmatch(address)) else ("", "")
+        is_ours = any(host == one or host.endswith(f".{one}") for one in self.domains)
+        return address if is_ours and _PATH.fullmatch(path) else ""
 
     def consent_address(self, settings: Settings) -> str:
         """The page on which a person agrees: Sage's own, or the sandbox's where that is used."""
         if settings.sage_base_url is None:
-            return f"http://127.0.0.1:{settings.sandbox_port}/oauth2/auth/central"
+            return f"{_sandbox(settings)}/oauth2/auth/central"
         return self.consent_page
 
 
@@ -88,5 +108,7 @@ PRODUCTS: Mapping[str, Product] = {
         # Sage Business Cloud Accounting, "Authentication": https://developer.sage.com/accounting/guides/authenticating/
         consent_page="https://www.sageone.com/oauth2/auth/central",
         asked={"filter": "apiv3.1", "scope": "full_access"},
+        # Each country has a host of its own there, such as accounting.na.sageone.com.
+        domains=("sageone.com", "accounting.sage.com"),
     ),
 }

@@ -64,11 +64,12 @@ def make_one(work: UnitOfWork, record: Synced, other: Synced, connection: Connec
         if edited not in (agreed, kept):
             keep_lost(work, stays, name, base=agreed, ours=edited, theirs=kept, user_id=user_id)
     others = [one for one in candidates(work.session, goes) if one.id != stays.id]
-    sage_id, number, updated_at = goes.sage_id, goes.sage_number, goes.sage_updated_at
+    sage_id, number, updated_at, page = goes.sage_id, goes.sage_number, goes.sage_updated_at, goes.sage_page
     work.session.delete(goes)
     # The other row must be gone before: no two records have the same counterpart in Sage.
     work.session.flush()
     stays.sage_id, stays.sage_number, stays.sage_updated_at, stays.agreed = sage_id, number, updated_at, None
+    stays.sage_page = page
     queue(work, stays, connection, cause="choice", user_id=user_id)
     for one in others:
         if one.sync_reason == Reason.POSSIBLE_DUPLICATE and goes.id in one.sync_detail["ids"]:

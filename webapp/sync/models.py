@@ -48,6 +48,8 @@ class Synced:
     claimed_until: Mapped[datetime | None] = mapped_column(Moment)
     sage_id: Mapped[str | None] = mapped_column(Text)
     sage_number: Mapped[str | None] = mapped_column(Text)
+    # As Sage said it: only webapp.connection.products.Product.page_of tells whether it may be shown.
+    sage_page: Mapped[str | None] = mapped_column(Text)
     sage_updated_at: Mapped[datetime | None] = mapped_column(Moment)
     agreed: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(Moment, server_default=text("now()"))

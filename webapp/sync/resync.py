@@ -130,5 +130,6 @@ def unlink(work: UnitOfWork, record: Synced, user_id: int) -> None:
 def _unlink(record: Synced) -> None:
     record.sage_id = None
     record.sage_number = None
+    record.sage_page = None
     record.sage_updated_at = None
     record.agreed = None

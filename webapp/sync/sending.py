@@ -184,7 +184,7 @@ def connection_changed(work: UnitOfWork, company: Company, *, user_id: int | Non
     finds its claim gone and writes nothing.
     """
     connection = work.session.get(Connection, company.connection_id) if company.connection_id else None
-    nowhere = {"sage_id": None, "sage_number": None, "sage_updated_at": None, "agreed": None}
+    nowhere = dict.fromkeys(("sage_id", "sage_number", "sage_page", "sage_updated_at", "agreed"))
     for model in (Contact, Order):
         belongs = model.company_id == company.id
         ids = select(model.id).where(belongs)

@@ -185,6 +185,7 @@ def take_link(kind: Kind, record: Synced, remote: RemoteRecord, connection: Conn
     record.connection_id = connection.id
     record.sage_id = remote.id
     record.sage_number = remote.number
+    record.sage_page = remote.page or None
     record.sage_updated_at = remote.updated_at
     for name, value in kind.in_sage.items():
         setattr(record, name, value)

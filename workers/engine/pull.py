@@ -519,6 +519,7 @@ def _take_change(
             for name in plan.take:
                 record.take(name, remote.fields[name])
             record.sage_number = remote.number
+            record.sage_page = remote.page or record.sage_page
             record.sage_updated_at = remote.updated_at
             record.agreed = dict(remote.fields)
             record.last_synchronised_at = datetime.now(UTC)

@@ -649,6 +649,8 @@ def _take_over(
         _note_overruled(work, claimed, overruled)
         record.sage_id = remote.id
         record.sage_number = remote.number
+        # An answer may leave it out, and the page of a record stays where it is.
+        record.sage_page = remote.page or record.sage_page
         record.sage_updated_at = remote.updated_at
         record.attempts = 0
         _release(record)

@@ -275,6 +275,7 @@ def _add_all(
         {
             "sage_id": remote.id,
             "sage_number": remote.number,
+            "sage_page": remote.page or None,
             "sage_updated_at": remote.updated_at.isoformat(),
             "company_id": company_id,
             "agreed": remote.fields,
@@ -291,7 +292,7 @@ def _add_all(
 @cache
 def _add_all_of(kind: Kind) -> Select[int]:
     """The statement that adds `rows` to a `connection`, with their history, and gives the first new id."""
-    names = ["sage_id", "sage_number", "sage_updated_at", "agreed"]
+    names = ["sage_id", "sage_number", "sage_page", "sage_updated_at", "agreed"]
     names += [] if kind.company_id is None else ["company_id"]
     types = inspect(kind.model).local_table.c
     given = func.jsonb_to_recordset(bindparam("rows", type_=JSONB))

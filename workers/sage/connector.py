@@ -66,6 +66,7 @@ class RemoteRecord:
     `parent` is the id of the customer that a person or an order belongs to, empty for a customer.
     `origin` is the idempotency key of the create that made it, where Sage gives that back (Accounting: source_guid),
     else the empty text: a record that we made is recognised by it even where the answer to the create was lost.
+    `page` is where people see it in Sage, empty where Sage does not say; whoever shows it checks it.
     `rest` is what else an update must send along so that Sage keeps it; only the connector reads it.
     """
 
@@ -75,6 +76,7 @@ class RemoteRecord:
     fields: Fields
     parent: str = ""
     origin: str = ""
+    page: str = ""
     rest: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

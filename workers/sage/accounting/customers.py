@@ -27,7 +27,7 @@ PERSON_NAME = "Main contact"
 # What a list or a single read must ask for. Without nested_attributes=all, address and person come as mere names.
 ASKED = {
     "attributes": "name,reference,tax_number,notes,source_guid,contact_types,created_at,updated_at,"
-    "main_address,delivery_address,main_contact_person",
+    "main_address,delivery_address,main_contact_person,links",
     "nested_attributes": "all",
 }
 
@@ -101,6 +101,7 @@ def remote_customer(contact: Mapping[str, Any]) -> RemoteRecord:
         updated_at=objects.updated_at(sage_id, (contact, address, person)),
         fields=fields,
         origin=_origin(contact.get("source_guid")),
+        page=objects.page_of(contact),
         rest={
             "main_address": kept(address, _KEPT_OF_ADDRESS),
             "delivery_address": _delivery(part_of(contact, "delivery_address")),

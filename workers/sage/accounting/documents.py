@@ -75,7 +75,14 @@ class Document:
     def asked(self) -> dict[str, str]:
         """What a list must ask for. It may name the lines and not say what is in them: only a single read can ask that."""
         names = ["contact", self.number, "date", self.until, "reference", "notes", "shipping_net_amount"]
-        names += ["shipping_tax_rate", self.lines, "created_at", "updated_at", *(["status"] if self.is_booked else [])]
+        names += [
+            "shipping_tax_rate",
+            self.lines,
+            "created_at",
+            "updated_at",
+            "links",
+            *(["status"] if self.is_booked else []),
+        ]
         return {"attributes": ",".join(names)}
 
     @property
@@ -163,6 +170,7 @@ def remote_order(document: Document, item: Mapping[str, Any], rates: Rates) -> R
         updated_at=objects.updated_at(sage_id, (item,)),
         fields=tidied(fields, ORDER_FIELDS),
         parent=contact_id,
+        page=objects.page_of(item),
         rest={
             **kept(item, {"contact": "contact_id", "shipping_tax_rate": "shipping_tax_rate_id"}),
             "reference": texts["number"],

@@ -17,6 +17,7 @@ Names = Mapping[str, tuple[str, int]]
 _SAYS_MISSING = re.compile(r"\b(required|blank|missing|empty)\b", re.IGNORECASE)
 _SAYS_TAKEN = re.compile(r"\b(taken|already|unique|duplicate|in use|exists)\b", re.IGNORECASE)
 _SAYS_LONG = re.compile(r"\b(too long|maximum|at most)\b", re.IGNORECASE)
+_LONGEST_PAGE = 500
 # One address, as people write it: RFC 5322 allows far more, and Sage's own check is not documented.
 _EMAIL = re.compile(r"[^\s@,;:<>()\[\]\\\"]+@[^\s@,;:<>()\[\]\\\".]+(\.[^\s@,;:<>()\[\]\\\".]+)+")
 _ID = re.compile(r"[\x21-\x7e]{1,100}")
@@ -56,6 +57,15 @@ def objects_of(item: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """The objects of a list inside another one; none where it is null or missing."""
     entries = item.get(name)
     return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+
+
+def page_of(item: Mapping[str, Any]) -> str:
+    """Where people see an object, by its link for people; empty where it has none."""
+    for link in objects_of(item, "links"):
+        address = link.get("href")
+        if link.get("rel") == "alternate" and isinstance(address, str) and len(address) <= _LONGEST_PAGE:
+            return "" if "\0" in address else address
+    return ""
 
 
 def text_of(sage_id: str, holder: Mapping[str, Any], key: str) -> str:
