@@ -60,7 +60,7 @@
   const LEAVE_AFTER = 250;
   const hovered = new WeakMap();
   // Where it is a sheet, only a tap opens it.
-  const isSheet = matchMedia("(width < 720px)");
+  const isSheet = matchMedia("(width < 45rem)");
   const box = (event) => (event.target instanceof Element ? event.target.closest('[data-role="connection-box"]') : null);
 
   function close(menu) {

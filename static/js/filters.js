@@ -53,7 +53,7 @@
   });
   // A sheet that opens does not say so to what it stands in.
   document.addEventListener("toggle", (event) => event.target === panel() && event.newState === "open" && count(), true);
-  matchMedia("(width >= 1180px)").addEventListener("change", count);
+  matchMedia("(width >= 73.75rem)").addEventListener("change", count);
   count();
 
   // ---- Suggestions ------------------------------------------------------------------------------------------------

@@ -809,6 +809,26 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(desk: Page, produ
     assert found == []
 
 
+@pytest.mark.parametrize("width", [1440, 375])
+def test_letters_of_twice_the_size_fit(desk: Page, product: Product, width: int) -> None:
+    sizes = desk.context.new_cdp_session(desk)
+    sizes.send("Page.setFontSizes", {"fontSizes": {"standard": 32, "fixed": 26}})
+    desk.set_viewport_size({"width": width, "height": 800})
+    for address in (
+        "/companies",
+        *(f"/companies/{product.ids[name]}" for name in ("Company 000", "Company 003", "Company 004")),
+        f"/companies/{product.ids['Company 003']}/edit",
+        "/connection",
+        "/me",
+    ):
+        desk.goto(f"{product.url}{address}")
+        be_live(desk)
+        assert desk.evaluate("getComputedStyle(document.body).fontSize") == "28px"
+        assert fits(desk), address
+    # As on a page that is enlarged to twice its size: the navigation is narrow, or at the lower edge.
+    assert desk.locator(".frame").bounding_box()["width"] < (200 if width == 1440 else 376)  # type: ignore[index]
+
+
 def test_a_live_change_leaves_the_focus_where_it_is(desk: Page, product: Product) -> None:
     product.set_status("Company 006", Reason.QUEUED, {"code": "queued"})
     desk.goto(product.page_of("Company 006"))
