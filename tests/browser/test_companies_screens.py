@@ -691,13 +691,17 @@ def test_the_sheet_of_filters_on_a_phone(phone: Page, product: Product) -> None:
     expect(sheet).to_contain_text("Add filters")
     expect(sheet).to_contain_text("Synchronisation status")
     sheet.get_by_label("Pending review").check()
-    expect(sheet.locator('[data-choice="country:DE"]')).to_have_text("70")
+    sheet.get_by_role("button", name="Done").tap()
+    expect(sheet).to_be_hidden()
+    expect(rows(phone)).to_have_count(3)
+    expect(phone.locator("#funnel-count")).to_have_text("1")
+    assert path(phone) == "/companies?status=review"
+    phone.get_by_role("button", name="Company filters").tap()
+    expect(sheet.locator('[data-choice="country:DE"]')).to_have_text(re.compile(r"^\d+$"))
     sheet.get_by_label("Germany").check()
     sheet.get_by_label("Nobody").check()
     assert fits(phone)
     sheet.get_by_role("button", name="Done").tap()
-    expect(sheet).to_be_hidden()
-    expect(rows(phone)).to_have_count(3)
     expect(phone.locator("#funnel-count")).to_have_text("3")
     assert path(phone) == "/companies?status=review&owner=none&country=DE"
 

@@ -24,6 +24,24 @@ def save(
     return post(client, "/companies/filters", {"name": name, "query": query, **also})
 
 
+def test_several_values_and_ranges_are_saved_and_shown_again(
+    browser_of_sam: FlaskClient, services: Services, sam: User
+) -> None:
+    query = f"owner=none&owner={sam.id}&ordered_from=2026-01-01&total_from=12.50&total_to=99"
+    answer = post(browser_of_sam, "/orders/filters", {"name": "Ours", "query": f"/orders?{query}&after=W10"})
+    assert (answer.status_code, answer.location) == (303, f"/orders?{query}")
+    page = browser_of_sam.get(answer.location).text
+    for part in (
+        f'value="{sam.id}" checked',
+        'value="none" checked',
+        'value="12.50"',
+        'value="99"',
+        "12.50",
+        "2026-01-01",
+    ):
+        assert part in page
+
+
 def test_a_filter_is_saved_and_stands_in_the_menu(browser_of_sam: FlaskClient, services: Services, sam: User) -> None:
     answer = save(browser_of_sam, "German <reds>")
     assert (answer.status_code, answer.location) == (303, "/companies?status=review&country=DE")
