@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from time import monotonic
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -499,6 +500,32 @@ def test_two_are_made_one_only_where_sage_has_not_made_one_of_its_own(engine: En
     engine.pull()
     with engine.services.database.unit_of_work() as work:
         assert may_have_been_made(work.session, work.session.get_one(Company, company_id)) == (minutes == 0)
+
+
+@pytest.mark.parametrize(("module", "minutes"), [(push_module, -10), (pull_module, 10)])
+def test_a_create_in_flight_stays_in_doubt_whatever_the_clocks_of_the_workers_say(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, module: ModuleType, minutes: int
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(minutes=minutes)
+
+    monkeypatch.setattr(module, "datetime", Clock)
+    company_id = engine.add(code="")
+    create = engine.sage.customers.create
+
+    def read_before_sage_applies_it(body: Any) -> Any:
+        engine.sage.customers.add(**{**GERMAN, "code": ""})
+        engine.pull()
+        return create(body)
+
+    monkeypatch.setattr(engine.sage.customers, "create", read_before_sage_applies_it)
+    engine.sage.will_lose_the_answer("customers.create", applied=True)
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.POSSIBLE_DUPLICATE
+    with engine.services.database.unit_of_work() as work:
+        assert may_have_been_made(work.session, work.session.get_one(Company, company_id))
 
 
 # What a person decided stays decided.

@@ -176,6 +176,8 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
             return
         _end_broken_runs(work, connection_id)
         read_until = _read_until(work, connection_id)
+        # By the database's clock, as the last attempts that it is compared with: those of the machines may differ.
+        began = work.session.execute(select(func.clock_timestamp())).scalar_one()
         run = SyncRun(connection_id=connection_id, operation="pull", user_id=user_id)
         work.session.add(run)
         connection.last_run_at = datetime.now(UTC)
@@ -198,7 +200,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         with connect(services, connection_id, _forbidden) as sage:
             sage.check()
             for kind in KINDS:
-                _read(services, connection_id, sage, kind, read_until, tally, after_page)
+                _read(services, connection_id, sage, kind, began, read_until, tally, after_page)
     except (Unreachable, AuthoriseAgain) as fault:
         error = type(fault).__name__
         connection_failed(services, connection_id, fault)
@@ -239,12 +241,15 @@ def _read(
     connection_id: int,
     sage: Connector,
     kind: Kind,
+    began: datetime,
     read_until: Mapping[str, datetime],
     tally: Tally,
     after_page: Callable[[], None],
 ) -> None:
-    """Take over what changed of one kind, and move its watermark when all of that was committed."""
-    began = datetime.now(UTC)
+    """Take over what changed of one kind, and move its watermark when all of that was committed.
+
+    The pull `began` at this moment.
+    """
     watermark = read_until.get(kind.cursor)
     read_whole_at = read_until.get(_whole(kind))
     there = kind.collection(sage)

@@ -267,7 +267,7 @@ def _claim(work: UnitOfWork, first: First, lease: Lease) -> Claimed | None:
     record.claim = first.claim
     # By the database's clock, as the lease: those of the machines may differ.
     record.claimed_until = func.clock_timestamp() + timedelta(seconds=max(lease.left, 0))
-    record.last_attempt_at = datetime.now(UTC)
+    record.last_attempt_at = func.clock_timestamp()
     move(work, record, Reason.RUNNING, {"code": "running"}, cause="worker", due=record.next_attempt_at)
     work.commit()
     return Claimed(
