@@ -850,12 +850,16 @@ def test_an_edit_goes_before_a_resync_of_everything(engine: Engine) -> None:
     assert len(order) == 5
 
 
+def give_the_word(engine: Engine, **directions: str) -> None:
+    """An admin says which side has the word on these fields of companies."""
+    with engine.services.database.unit_of_work() as work:
+        work.session.get_one(Connection, engine.connection_id).directions = {"company": directions}
+        work.commit()
+
+
 def test_the_side_that_has_the_word_wins_and_the_other_value_is_kept(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
-    with engine.services.database.unit_of_work() as work:
-        connection = work.session.get_one(Connection, engine.connection_id)
-        connection.directions = {"company": {"city": "to_sage", "phone": "from_sage"}}
-        work.commit()
+    give_the_word(engine, city="to_sage", phone="from_sage")
     engine.edit(company_id, city="Ours", phone="1")
     engine.sage.customers.edit(sage_id, city="Theirs", phone="2")
     engine.push()
@@ -875,9 +879,7 @@ def test_the_side_that_has_the_word_wins_and_the_other_value_is_kept(engine: Eng
 
 def test_what_gave_way_is_kept_though_the_process_dies_after_the_write(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
-    with engine.services.database.unit_of_work() as work:
-        work.session.get_one(Connection, engine.connection_id).directions = {"company": {"city": "to_sage"}}
-        work.commit()
+    give_the_word(engine, city="to_sage")
     engine.edit(company_id, phone="1")
     engine.sage.customers.edit(sage_id, city="Theirs")
 
@@ -898,9 +900,7 @@ def test_what_gave_way_is_kept_though_the_process_dies_after_the_write(engine: E
 
 def test_what_gives_way_is_kept_once_though_the_write_is_tried_again(engine: Engine) -> None:
     company_id, sage_id = linked(engine)
-    with engine.services.database.unit_of_work() as work:
-        work.session.get_one(Connection, engine.connection_id).directions = {"company": {"city": "to_sage"}}
-        work.commit()
+    give_the_word(engine, city="to_sage")
     engine.edit(company_id, phone="1")
     engine.sage.customers.edit(sage_id, city="Theirs")
     engine.sage.will_lose_the_answer("customers.update", applied=False)
