@@ -65,8 +65,8 @@ WRITERS = 2
 UNWATCHED = 10_000
 
 _TURNS = (
-    (Reason.CONFLICT, {"code": "conflict", "fields": ["phone"]}),
-    (Reason.IN_STEP, {"code": "in_step"}),
+    (Reason.QUEUED, {"code": "queued"}),
+    (Reason.RUNNING, {"code": "running"}),
 )
 
 

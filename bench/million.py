@@ -380,7 +380,7 @@ def write(url: str, redis: str, folder: str, seed: str) -> None:
     while not stopping:
         model = chance.choice((Company, Contact, Order))
         record_id = chance.randint(1, highest[model])
-        for reason in (Reason.RUNNING, Reason.IN_STEP):
+        for reason in (Reason.QUEUED, Reason.RUNNING, Reason.IN_STEP):
             time.sleep(max(0.0, began + changes * WRITERS / CHANGES_A_SECOND - time.monotonic()))
             _change(services, model, record_id, reason)
             changes += 1
