@@ -69,6 +69,9 @@ SO-1001,"Oat flakes, organic, stone-ground, in bags of twenty-five kilograms",12
 SO-1002,Rye flour,40,1.15,0,0
 SO-1003,Smoked salmon,18,22.40,5,20
 """
+MANY_FILTERS = (
+    "?status=synchronised&status=pending&type=customer&country=GB&country=FR&country=IE&city=%C3%85lesund&q=tea"
+)
 LONG_NAME = (
     "Gebrüder Schnürpflingen-Öttenhausen Gewürz- und Südfrüchteimportgesellschaft mbH & Co. Kommanditgesellschaft"
 )
@@ -84,6 +87,8 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         expect.set_options(timeout=PATIENCE)
         with Stack(Path(folder), SYNCLIGHT_CYCLE_SECONDS="5") as stack:
+            (OUT / "pages").mkdir(exist_ok=True)
+            take_empty(stack, browser)
             fill(stack, browser)
             take(stack, browser)
             take_pages(stack, browser)
@@ -148,8 +153,8 @@ def expect_reason(page: Page, reason: str) -> None:
     expect(page.locator("[data-role=sync-label]")).to_have_attribute("data-reason", reason)
 
 
-def sign_in(stack: Stack, browser: Browser, width: int, theme: str) -> Page:
-    """A page on which an admin is signed in, on the list, live."""
+def sign_in(stack: Stack, browser: Browser, width: int, theme: str, who: str = Stack.admin) -> Page:
+    """A page on which somebody is signed in, on the list, live."""
     phone = width < 720
     context = browser.new_context(
         viewport={"width": width, "height": 812 if phone else 900},
@@ -161,7 +166,7 @@ def sign_in(stack: Stack, browser: Browser, width: int, theme: str) -> Page:
     )
     page = context.new_page()
     page.goto(f"{stack.url}/login")
-    page.fill("[name=email]", stack.admin)
+    page.fill("[name=email]", who)
     page.fill("[name=password]", stack.password)
     page.press("[name=password]", "Enter")
     page.wait_for_url(re.compile("/companies"))
@@ -195,6 +200,16 @@ def take(stack: Stack, browser: Browser) -> None:
         page.context.close()
 
 
+def take_empty(stack: Stack, browser: Browser) -> None:
+    """The lists while there is nothing in them."""
+    lists = {f"{module}-empty": f"/{module}" for module in ("companies", "contacts", "orders")}
+    for width in WIDTHS:
+        for theme in THEMES:
+            page = sign_in(stack, browser, width, theme)
+            shoot_all(stack, page, lists, width, theme)
+            page.context.close()
+
+
 def take_pages(stack: Stack, browser: Browser) -> None:
     """Every page, whole, at each width and in both themes."""
     lines = stack.var / "lines.csv"
@@ -205,15 +220,14 @@ def take_pages(stack: Stack, browser: Browser) -> None:
     add(stack, page, LONG_NAME, "LANG")
     expect(page.locator("[data-role=sync-label]")).to_be_visible()
     page.context.close()
-    (OUT / "pages").mkdir(exist_ok=True)
     for width in WIDTHS:
         for theme in THEMES:
             page = sign_in(stack, browser, width, theme)
-            at = pages(stack, page)
-            for name, address in at.items():
-                page.goto(f"{stack.url}{address}")
-                be_live(page)
-                shoot(page, name, width, theme)
+            shoot_all(stack, page, pages(stack, page), width, theme)
+            page.goto(f"{stack.url}/companies{MANY_FILTERS}")
+            if page.get_by_role("button", name="Company filters").is_visible():
+                page.get_by_role("button", name="Company filters").tap()
+            shoot(page, "filters", width, theme, whole=False)
             page.goto(f"{stack.url}/companies/new")
             page.fill("[name=email]", "nobody@")
             page.locator("[data-role=save]").click()
@@ -224,6 +238,9 @@ def take_pages(stack: Stack, browser: Browser) -> None:
             shoot(page, "sign-in", width, theme)
             page.goto(f"{stack.url}/offline")
             shoot(page, "offline", width, theme)
+            page.context.close()
+            page = sign_in(stack, browser, width, theme, stack.sales)
+            shoot_all(stack, page, {"forbidden": "/users", "connection-of-sales": "/connection"}, width, theme)
             page.context.close()
     page = sign_in(stack, browser, 1440, "light")
     page.goto(f"{stack.url}{pages(stack, page)['record']}")
@@ -247,6 +264,8 @@ def pages(stack: Stack, page: Page) -> dict[str, str]:
         "orders": "/orders",
         "nothing-matches": "/companies?q=nothing+like+this",
         "impossible-filter": "/companies?status=purple",
+        "many-filters": f"/companies{MANY_FILTERS}",
+        "saved-filters": "/filters",
         "record": company,
         "record-long-name": found("companies", "Gebrüder"),
         "record-error": found("companies", "Blauer Salon"),
@@ -265,9 +284,17 @@ def pages(stack: Stack, page: Page) -> dict[str, str]:
     }
 
 
-def shoot(page: Page, name: str, width: int, theme: str) -> None:
-    """Take a whole page."""
-    page.screenshot(path=OUT / "pages" / f"{name}-{width}-{theme}.png", full_page=True)
+def shoot_all(stack: Stack, page: Page, addresses: dict[str, str], width: int, theme: str) -> None:
+    """Take the pages at these addresses, each under its name."""
+    for name, address in addresses.items():
+        page.goto(f"{stack.url}{address}")
+        be_live(page)
+        shoot(page, name, width, theme)
+
+
+def shoot(page: Page, name: str, width: int, theme: str, *, whole: bool = True) -> None:
+    """Take a page, or as much of it as the window shows."""
+    page.screenshot(path=OUT / "pages" / f"{name}-{width}-{theme}.png", full_page=whole)
 
 
 def open_record(page: Page, name: str) -> None:

@@ -95,10 +95,16 @@ def read_form(
     `stored` is what the fields are now, for what the form does not hold: a field that was not sent stays as it is.
     `clean` gives the value of every field, as a text, and the errors. `fixed` maps a field that can no longer be changed
     to the sentence that says why: it stays as it is, and a form that holds another value is refused.
+
+    `now-FIELD` is what the person decided about a change of others that they were told of while they typed: from there on
+    the form begins at what the field is now, which "take" puts into it, too.
     """
     names, fixed = tuple(names), fixed or {}
-    before = {name: _lines(form.get(f"was-{name}", stored[name])) for name in names}
-    taken = frozenset(name for name in names if form.get(f"take-{name}") == "theirs")
+    settled = {name for name in names if f"now-{name}" in form}
+    before = {
+        name: stored[name] if name in settled else _lines(form.get(f"was-{name}", stored[name])) for name in names
+    }
+    taken = frozenset(name for name in names if is_taken(form, name))
     typed = {name: before[name] if name in taken else _lines(form.get(name, stored[name])) for name in names}
     refused = {name: why for name, why in fixed.items() if typed[name] not in (before[name], stored[name])}
     typed |= {name: stored[name] for name in fixed}
@@ -107,6 +113,11 @@ def read_form(
     in_order = {name: errors[name] for name in names if name in errors}
     values = {name: cleaned.values[name] for name in names}
     return Form(typed, values, in_order, before, taken, one_line(form.get("once", ""))[:_LONGEST_MARK])
+
+
+def is_taken(form: Mapping[str, str], name: str) -> bool:
+    """Whether the person takes what others made of a field, as it was when the form was drawn, or as it is now."""
+    return form.get(f"take-{name}") == "theirs" or form.get(f"now-{name}") == "take"
 
 
 def _lines(text: str) -> str:

@@ -122,17 +122,21 @@
 
   // The server draws the form anew with what the draft holds, also where it has more lines than the form has places.
   function restore(form, draft) {
+    drawAnew(form, draft.pairs);
+  }
+
+  function drawAnew(form, held) {
     const again = document.createElement("form");
     again.method = "post";
     again.action = form.getAttribute("action");
     again.hidden = true;
     again.setAttribute("hx-push-url", "false");
-    for (const [name, value] of [...draft.pairs, ["again", "1"], ["csrf_token", form.elements.csrf_token.value]]) {
+    for (const [name, value] of [...held, ["again", "1"], ["csrf_token", form.elements.csrf_token.value]]) {
       const input = document.createElement("input");
       Object.assign(input, { type: "hidden", name, value });
       again.append(input);
     }
-    opened.set(form, typed(form)); // Whoever restores has decided about what is typed here.
+    opened.set(form, typed(form)); // What is typed here is either held, or its person has decided against it.
     restoring = true;
     document.getElementById("page").append(again);
     htmx.process(again);
@@ -169,9 +173,10 @@
 
   const TEXTS = "input[type=text], input[type=email], input[type=tel], input[type=date], textarea, select";
 
-  // What the field has to hold to say `now`, undefined where only the server can tell.
-  function valueFor(control, now) {
-    if (!control?.matches?.(TEXTS) || control.type === "date") return undefined;
+  // What the field has to hold to say `now`, undefined where only the server can tell, which then draws the form anew.
+  function valueFor(control, raw, now) {
+    if (!control?.matches?.(TEXTS)) return undefined;
+    if (raw !== undefined || control.type === "date") return raw;
     if (control.tagName !== "SELECT") return now;
     const options = [...control.options].filter((one) => one.value === now || (now && one.text === now));
     return options.length === 1 ? options[0].value : undefined;
@@ -196,16 +201,18 @@
       words.id = `now-${name}`;
       item.append(words);
       const control = form.elements[name];
-      const value = was.dataset.raw ?? valueFor(control, now);
-      if (value !== undefined && control?.matches?.(TEXTS)) {
-        const actions = document.createElement("span");
-        actions.className = "notice-actions";
-        actions.append(
-          button(texts.takeIt, () => settle(form, was, control, value, true), words.id),
-          button(texts.keepMine, () => settle(form, was, control, value, false), words.id),
-        );
-        item.append(actions);
-      }
+      const value = valueFor(control, was.dataset.raw, now);
+      const decide = (isTaken) =>
+        value === undefined
+          ? drawAnew(form, [...pairs(form), [`now-${name}`, isTaken ? "take" : "keep"]])
+          : settle(form, was, control, value, isTaken);
+      const actions = document.createElement("span");
+      actions.className = "notice-actions";
+      actions.append(
+        button(texts.takeIt, () => decide(true), words.id),
+        button(texts.keepMine, () => decide(false), words.id),
+      );
+      item.append(actions);
       items.push(item);
     }
     notice.querySelector("ul").replaceChildren(...items);

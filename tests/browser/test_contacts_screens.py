@@ -134,7 +134,11 @@ def test_the_search_for_a_company_keeps_what_is_typed(desk: Page, product: Produ
 
 
 def test_who_edits_a_contact_is_told_of_changes_elsewhere(desk: Page, product: Product) -> None:
-    contact = product.contacts[5]
+    # Sage does not know it yet, so that it can go to another company, too.
+    with product.web.services.database.unit_of_work() as work:
+        values = {"name": "Ana Trujillo", "company_id": product.waiting}
+        contact = create_contact(work, values, None, user_id=None, cause="edit").id
+        work.commit()
     desk.goto(f"{product.web.url}/contacts/{contact}/edit")
     be_live(desk)
     expect(desk.locator("[data-role=changed-elsewhere]")).to_be_hidden()
@@ -143,10 +147,22 @@ def test_who_edits_a_contact_is_told_of_changes_elsewhere(desk: Page, product: P
     other.fill("[name=role]", "Owner")
     other.locator("[data-role=save]").click()
     other.wait_for_url(re.compile(r"/contacts/\d+$"))
-    other.close()
     told = desk.locator("[data-role=changed-elsewhere] li")
     expect(told).to_have_count(1)
     expect(told).to_contain_text("Role is now “Owner”.")
+
+    other.goto(f"{product.web.url}/contacts/{contact}/edit")
+    other.fill("#company_id", "Alfreds")
+    other.get_by_label("Alfreds Feinkost").check()
+    other.locator("[data-role=save]").click()
+    other.wait_for_url(re.compile(r"/contacts/\d+$"))
+    other.close()
+    desk.fill("[name=email]", "typed@example.com")
+    told.filter(has_text="Company is now “Alfreds Feinkost”.").get_by_role("button", name="Take it").click()
+    expect(told).to_have_count(1)
+    expect(told).to_contain_text("Role is now “Owner”.")
+    expect(desk.locator("[name=company_id]:checked + span")).to_have_text("Alfreds Feinkost")
+    expect(desk.locator("[name=email]")).to_have_value("typed@example.com")
 
 
 def test_contacts_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, product: Product) -> None:

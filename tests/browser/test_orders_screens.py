@@ -169,6 +169,16 @@ def test_an_order_goes_from_nothing_to_sage_and_the_stepper_moves_live(desk: Pag
     assert made.lines[0].product_id is not None
 
 
+def edit_line(desk: Page, shop: Shop, quantity: str) -> None:
+    """Give the first line another quantity in a second tab."""
+    other = desk.context.new_page()
+    other.goto(f"{shop.page_of(shop.draft)}/edit")
+    other.locator("#quantity-1").fill(quantity)
+    other.locator("[data-role=save]").click()
+    expect(other.locator(".steps")).to_be_visible()
+    other.close()
+
+
 def test_who_edits_the_lines_is_told_that_they_changed_elsewhere(desk: Page, shop: Shop) -> None:
     desk.goto(f"{shop.page_of(shop.draft)}/edit")
     be_live(desk)
@@ -184,12 +194,30 @@ def test_who_edits_the_lines_is_told_that_they_changed_elsewhere(desk: Page, sho
     expect(told.first).to_contain_text("Valid until is now “24 Dec 2026”.")
     told.first.get_by_role("button", name="Take it").click()
     expect(desk.locator("#valid_until")).to_have_value("2026-12-24")
-    expect(told).to_have_text(["Total is now “12,985.80”."])
+    expect(told).to_contain_text(["Total is now “12,985.80”."])
+    desk.locator("#notes").fill("Typed meanwhile")
     desk.locator("#unit_price-2").fill("1000")
+    told.get_by_role("button", name="Keep mine").click()
+    expect(told).to_have_count(0)
+    expect(desk.locator("#quantity-1")).to_have_value("12")
+    expect(desk.locator("#unit_price-2")).to_have_value("1000")
+    expect(desk.locator("#notes")).to_have_value("Typed meanwhile")
+
+    edit_line(desk, shop, "14")
+    told.get_by_role("button", name="Take it").click()
+    expect(told).to_have_count(0)
+    expect(desk.locator("#quantity-1")).to_have_value("14")
+    expect(desk.locator("#unit_price-2")).to_have_value("1210.00")
+    expect(desk.locator("#notes")).to_have_value("Typed meanwhile")
+
+    desk.locator("#unit_price-2").fill("1000")
+    edit_line(desk, shop, "13")
+    expect(told).to_have_count(1)
     desk.locator("[data-role=save]").click()
     desk.get_by_role("radio", name="Theirs").check()
     desk.locator("[data-role=save]").click()
     expect(desk.locator(".steps")).to_be_visible()
+    assert stored(shop, shop.draft).notes == "Typed meanwhile"
     assert [(one.quantity, one.unit_price) for one in stored(shop, shop.draft).lines] == [
         (13, 18),
         (Decimal("10.5"), 1210),

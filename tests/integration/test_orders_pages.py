@@ -290,15 +290,18 @@ def test_the_four_phases(browser_of_sam: FlaskClient, services: Services, order:
     assert re.search(r'aria-current="step">.{1,200}Prices validated', page, re.S)
     assert 'data-role="confirm"' in page
     assert "the order goes to Sage, and from then on" in page, "nobody has chosen yet what it becomes there"
-    for orders_as, words in (
-        ("quotes", "goes to Sage as a sales quote"),
-        ("invoices", "booked in Sage as a sales invoice"),
+    for orders_as, words, last_day in (
+        ("quotes", "goes to Sage as a sales quote", "Valid until"),
+        ("invoices", "booked in Sage as a sales invoice", "Due on"),
     ):
         with services.database.unit_of_work() as work:
             connection = work.session.get_one(Connection, order.connection_id)
             connection.business_id, connection.orders_as = "b" * 32, orders_as
             work.commit()
-        assert words in browser_of_sam.get(address).text
+        page = browser_of_sam.get(address).text
+        assert words in page
+        assert f"<dt>{last_day}</dt>" in page
+        assert f'<label for="valid_until">{last_day}</label>' in browser_of_sam.get(f"{address}/edit").text
     put(services, order, Reason.RUNNING)
     page = browser_of_sam.get(address).text
     assert steps(page) == ["done", "done", "now", "next"]

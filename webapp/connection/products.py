@@ -27,13 +27,15 @@ class OrderDocument:
     """What orders can become in a Sage product.
 
     `means` tells an admin who chooses what follows from it, `kept_in_step` which way they go, and `sent` whoever is about
-    to send an order what will happen.
+    to send an order what will happen. `last_day` is what the last day of an order is called, `last_day_means` what it is.
     """
 
     name: str
     means: str
     kept_in_step: str
     sent: str
+    last_day: str
+    last_day_means: str
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,14 @@ PRODUCTS: Mapping[str, Product] = {
                     "The prices are valid. When you press the button, the order goes to Sage as a sales quote, and from "
                     "then on it is changed there."
                 ),
+                last_day=N_("Valid until"),
+                last_day_means=N_("The last day on which it holds."),
             ),
             INVOICES: OrderDocument(
                 name=N_("Sales invoices"),
                 means=N_(
                     "Booked as soon as the order is synchronised: on orders that are here already, Synchronise with Sage "
-                    "has to be pressed anew. “Valid until” is the day on which it is due. Sage never deletes an invoice: "
+                    "has to be pressed anew. “Due on” takes the place of “Valid until”. Sage never deletes an invoice: "
                     "one that is made void there counts as deleted here."
                 ),
                 kept_in_step=N_("Two-way, as sales invoices, once somebody presses Synchronise with Sage."),
@@ -103,6 +107,8 @@ PRODUCTS: Mapping[str, Product] = {
                     "The prices are valid. When you press the button, the order is booked in Sage as a sales invoice, and "
                     "from then on it is changed there."
                 ),
+                last_day=N_("Due on"),
+                last_day_means=N_("The day by which it is to be paid."),
             ),
         },
         # Sage Business Cloud Accounting, "Authentication": https://developer.sage.com/accounting/guides/authenticating/

@@ -14,7 +14,8 @@ from typing import ClassVar, Protocol, Self
 
 from werkzeug.datastructures import MultiDict
 
-from webapp.forms import Field, Form, Groups, by_name, read_form
+from webapp.connection.products import OrderDocument
+from webapp.forms import Field, Form, Groups, by_name, is_taken, read_form
 from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.listing.query import AMOUNT, DAY, NOBODY, TIME, ListQuery, Range, Sort, days, read_list_query
@@ -158,6 +159,15 @@ GROUPS: Groups = (
     ),
 )
 FIELDS = by_name(GROUPS)
+
+
+def groups_as(document: OrderDocument | None) -> Groups:
+    """The groups of the form of an order that is, or becomes, this document in Sage; None while nobody has chosen that."""
+    if document is None:
+        return GROUPS
+    last_day = replace(FIELDS["valid_until"], label=document.last_day, hint=document.last_day_means)
+    return tuple((title, tuple(last_day if one.name == last_day.name else one for one in of)) for title, of in GROUPS)
+
 
 # Why another company cannot be chosen later.
 STAYS_WITH_COMPANY = N_("An order stays with its company.")
@@ -319,7 +329,7 @@ def read_order_form(
     Of an order that `is_closed`, what Sage has stays as it is.
     """
     # What is not in the form stays: a closed order's has no lines.
-    kept = form.get("take-lines") == "theirs" or "lines" not in form
+    kept = is_taken(form, "lines") or "lines" not in form
     cleaned = CleanedLines([], [], {}) if kept else clean_order_lines(lines, _amount(form.get("shipping", "")))
     typed_as = {} if kept else {"lines": lines_value(cleaned.lines)}
     sent = {name: text for name, text in form.items() if name != "lines"} | typed_as
@@ -344,7 +354,8 @@ def read_order_form(
     read = read_form(FIELDS, sent, stored, clean, {"company_id": STAYS_WITH_COMPANY} if stored["company_id"] else None)
     if is_closed:
         return _without_what_sage_has(read, lines, stored)
-    return OrderForm(read, lines, cleaned.errors)
+    shown = typed_lines(read_lines_value(stored["lines"])) if form.get("now-lines") == "take" else lines
+    return OrderForm(read, shown, cleaned.errors)
 
 
 def _without_what_sage_has(read: Form, lines: list[TypedLine], stored: Mapping[str, str]) -> OrderForm:
@@ -374,6 +385,11 @@ def texts(order: Order) -> dict[str, str]:
     names = ("company_id", *EDITABLE)
     found = {name: "" if (value := getattr(order, name)) is None else str(value) for name in names}
     return found | {"shipping": f"{order.shipping:.2f}", "lines": lines_value(order.lines)}
+
+
+def total_text(fields: Mapping[str, str]) -> str:
+    """The total of an order as a page shows it, of the fields as `texts` gives them; empty where they hold no lines."""
+    return amount_text(totals(read_lines_value(fields["lines"]), _amount(fields["shipping"])).total) if fields else ""
 
 
 def words_of(*fields: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:

@@ -20,10 +20,10 @@ from sqlalchemy.orm import Session
 
 from webapp.companies.queries import company_names, named_companies, owner_names, search_companies
 from webapp.connection.models import INVOICES, Connection
-from webapp.connection.products import PRODUCTS
+from webapp.connection.products import PRODUCTS, OrderDocument
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
-from webapp.forms import Difference, Form, merged
+from webapp.forms import Difference, Form, by_name, merged
 from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.listing.query import owner_choices
@@ -133,6 +133,9 @@ def record_page(record_id: int) -> ResponseReturnValue:
         order = _order(work.session, record_id)
         screen = record_screen(work.session, ORDERS, order, () if is_closed(order) else forms.FIELDS, order.company)
         connection = _goes_to(work.session, order)
+        last_day = by_name(forms.groups_as(_document(connection)))["valid_until"].label
+    if "valid_until" in screen["highlighted"]:
+        screen["highlighted"] |= {"valid_until": last_day}
     return render_template(
         "orders/record.html",
         **screen,
@@ -141,6 +144,7 @@ def record_page(record_id: int) -> ResponseReturnValue:
         closed=_why_closed(order),
         sent_as=_sent_as(connection),
         orders_as=connection.orders_as if connection else "",
+        last_day=last_day,
         lines=_shown_lines(order.lines),
         lines_of=lambda text: _shown_lines(read_lines(text)),
     )
@@ -176,13 +180,21 @@ def _why_closed(order: Order) -> str:
 
 def _goes_to(session: Session, order: Order) -> Connection | None:
     """The connection by which an order goes to Sage; None while no admin has chosen the company there."""
-    connection = session.get(Connection, order.connection_id) if order.connection_id else main_connection(session)
+    return _chosen(session.get(Connection, order.connection_id) if order.connection_id else main_connection(session))
+
+
+def _chosen(connection: Connection | None) -> Connection | None:
     return connection if connection and connection.business_id else None
 
 
+def _document(connection: Connection | None) -> OrderDocument | None:
+    """What an order is, or becomes, by this connection, as soon as an admin has chosen that."""
+    return PRODUCTS[connection.product].documents[connection.orders_as] if connection else None
+
+
 def _sent_as(connection: Connection | None) -> str:
-    """What becomes of an order that somebody has sent: which document, as soon as an admin has chosen that."""
-    return _(PRODUCTS[connection.product].documents[connection.orders_as].sent if connection else _SENT)
+    """What becomes of an order that somebody has sent."""
+    return _(document.sent if (document := _document(connection)) else _SENT)
 
 
 @blueprint.post(f"{_ONE}/confirm")
@@ -288,7 +300,9 @@ def edit(record_id: int) -> ResponseReturnValue:
         except IntegrityError:
             work.session.rollback()
             order = _order(work.session, record_id)
-            return _form_page(work.session, order, fields.typed, form.lines, form=_number_taken(form))
+            return _form_page(
+                work.session, order, fields.typed, form.lines, form=_number_taken(form), before=fields.before
+            )
     flash(saved_sentence(theirs, forms.FIELDS), "ok")
     return redirect(url_for("orders.record_page", record_id=record_id), 303)
 
@@ -338,10 +352,12 @@ def _form_page(
     lines = lines or [forms.blank_line()]
     stored = forms.texts(order) if order else {}
     before = stored if before is None else before
+    goes_to = _goes_to(session, order) if order else _chosen(main_connection(session))
+    groups = forms.groups_as(_document(goes_to))
     answer = form_page(
         ORDERS,
         order,
-        forms.STAYING_GROUPS if why_closed else forms.GROUPS,
+        forms.STAYING_GROUPS if why_closed else groups,
         typed,
         {
             "company_id": list(companies.items()),
@@ -363,7 +379,8 @@ def _form_page(
         **({"wrong": len(form.fields.errors) - 1 + len(form.line_errors)} if form and form.line_errors else {}),
         begin_at=len(lines) if "add" in request.form else 0,
         sums=forms.sums(lines, typed["shipping"]),
-        total_before=amount_text(order.total) if order else "",
+        total_before=forms.total_text(before),
+        total_now=forms.total_text(stored),
         catalogue=search_products(session, request.args.get("description", "")),
         shown_lines=lambda text: _shown_lines(forms.read_lines_value(text)),
     )
