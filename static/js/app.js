@@ -147,6 +147,38 @@
     if (moved || !active || active === document.body) document.querySelector("#page h1")?.focus({ preventScroll: true });
   });
 
+  // Where an answer takes its time, the page that is left gives way to the outline of the one that comes. Nothing is taken
+  // out of it: whoever gets no answer is back where they were.
+  const OUTLINE_AFTER = 400;
+  const OUTLINES = { list: /^\/(companies|contacts|orders)$/, record: /^\/(companies|contacts|orders)\/\d+$/ };
+  let awaited;
+
+  document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+    const { sourceElement: link, target: page } = ctx;
+    if (page?.id !== "page" || !link.matches?.("a[href]")) return;
+    const outline = Object.keys(OUTLINES).find((one) => OUTLINES[one].test(link.pathname));
+    if (!outline) return;
+    clearTimeout(awaited?.timer);
+    const timer = setTimeout(() => {
+      Object.assign(awaited, { page, top: scrollY });
+      page.dataset.awaits = outline;
+      page.ariaBusy = "true";
+    }, OUTLINE_AFTER);
+    awaited = { ctx, timer };
+  });
+
+  document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
+    if (awaited?.ctx !== ctx) return;
+    clearTimeout(awaited.timer);
+    const { page, top } = awaited;
+    awaited = undefined;
+    if (!page?.isConnected) return;
+    delete page.dataset.awaits;
+    page.ariaBusy = null;
+    scrollTo({ top, behavior: "instant" });
+    ctx.sourceElement.focus({ preventScroll: true });
+  });
+
   // Asked again for a part of the page when the record that it tells about changes.
   document.addEventListener("synclight:state", ({ detail: state }) => {
     for (const part of document.querySelectorAll(`[data-refresh="${state.key}"]`)) htmx.trigger(part, "refresh");

@@ -614,6 +614,30 @@ def test_a_failed_answer_leaves_the_page_and_can_be_tried_again(desk: Page, faul
     assert never_reloaded(desk)
 
 
+def test_a_slow_answer_is_awaited_with_its_outline(desk: Page) -> None:
+    desk.goto(desk.url)
+    be_live(desk)
+    held: list[Route] = []
+    desk.route("**/contacts", lambda route: held.append(route))
+    awaited = desk.locator("#page[data-awaits=list]")
+    to_contacts = desk.get_by_role("navigation", name="Main").get_by_role("link", name="Contacts")
+    to_contacts.click()
+    expect(awaited).to_have_attribute("aria-busy", "true")
+    expect(rows(desk).first).to_be_hidden()
+    held.pop().abort("connectionfailed")
+    expect(rows(desk).first).to_be_visible()
+    expect(awaited).to_have_count(0)
+    expect(to_contacts).to_be_focused()
+    to_contacts.click()
+    expect(awaited).to_be_visible()
+    held.pop().continue_()
+    expect(desk).to_have_title("Contacts · Synclight")
+    expect(awaited).to_have_count(0)
+    desk.unroute("**/contacts")
+    desk.go_back()
+    expect(rows(desk).first).to_be_visible()
+
+
 def test_offline_is_said(desk: Page) -> None:
     desk.context.set_offline(True)
     expect(desk.locator("[data-role=toast]")).to_contain_text("You are offline.")
