@@ -76,7 +76,7 @@ class FakeCollection:
         self._keeps_tombstones = keeps_tombstones
         # The persons of a customer go with it, and leave none.
         self.tells_deletions = keeps_tombstones and owner is None
-        self._by_key: dict[str, tuple[Mapping[str, Any], str]] = {}
+        self._by_key: dict[str, tuple[Mapping[str, Any], RemoteRecord]] = {}
         self._before_our_write: dict[str, RemoteRecord] = {}
         self._past: dict[str, list[RemoteRecord]] = {}
 
@@ -222,13 +222,13 @@ class FakeCollection:
     def _create_once(self, body: Mapping[str, Any]) -> RemoteRecord:
         key = str(body["idempotency_id"])
         if key in self._by_key:
-            known, sage_id = self._by_key[key]
+            known, made = self._by_key[key]
             assert known == body, f"the idempotency key {key} carried another body before"
-            return self._existing(sage_id)
+            return made
         # Of the three, only customers say which create made them.
         origin = "" if self._owner else key
         made = self._create(body["fields"], str(body["parent"]), by="us", origin=origin)
-        self._by_key[key] = (dict(body), made.id)
+        self._by_key[key] = (dict(body), made)
         self._sage.made[made.id] = key
         return made
 
@@ -269,10 +269,10 @@ class FakeSage:
 
     As Sage does: the codes of customers are unique, the references that have our orders' numbers are not, and each order
     has a number of Sage's own as well; persons and orders belong to a customer that exists, an idempotency key gives
-    the same record again, changes since a moment include that moment, deleted customers and persons leave tombstones
-    and deleted orders none, and times are whole seconds. `clock` says what time it is in Sage. `ledger` is what was done
-    to it, `made` the idempotency key of each record that we made, `calls` the names of the methods that talked to it, in
-    order, and `wrong` how often what went wrong.
+    its first answer again, whatever became of the record since, changes since a moment include that moment, deleted
+    customers and persons leave tombstones and deleted orders none, and times are whole seconds. `clock` says what time
+    it is in Sage. `ledger` is what was done to it, `made` the idempotency key of each record that we made, `calls` the
+    names of the methods that talked to it, in order, and `wrong` how often what went wrong.
     """
 
     def __init__(

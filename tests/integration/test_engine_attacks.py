@@ -431,6 +431,38 @@ def test_a_value_that_sage_dropped_from_an_unanswered_create_is_not_lost(engine:
     assert company.sync_reason != Reason.IN_STEP or engine.sage.customers.by_id[made.id].fields["phone"] == "030 555"
 
 
+@pytest.mark.parametrize("kind", ["company", "order"])
+@pytest.mark.parametrize("deed", ["edit", "delete"])
+def test_what_sage_answered_first_is_no_longer_taken_for_what_it_holds(engine: Engine, kind: str, deed: str) -> None:
+    """A create that is sent again gets its first answer. What changed since was read, and read past, in the meantime."""
+    company_id = engine.add()
+    if kind == "order":
+        engine.push()
+    record_id = engine.add_order(company_id) if kind == "order" else company_id
+    collection = engine.sage.orders if kind == "order" else engine.sage.customers
+    engine.sage.will_lose_the_answer(f"{collection.name}.create", applied=True)
+    engine.push()
+    (made,) = collection.by_id.values()
+    later(engine)
+    if deed == "edit":
+        collection.edit(made.id, notes="Theirs")
+    else:
+        collection.delete(made.id)
+    engine.pull()
+    # Half an hour later, when the last reading asks for nothing of that time any more.
+    engine.sql("UPDATE sync_cursor SET watermark = now() + interval '30 minutes'")
+    engine.sql("UPDATE write_intent SET created_at = created_at - interval '30 minutes'")
+    for _ in range(2):
+        engine.let_time_pass()
+        engine.push()
+    record = engine.order(record_id) if kind == "order" else engine.company(record_id)
+    if deed == "edit":
+        assert (record.sync_reason, record.notes) == (Reason.IN_STEP, "Theirs")
+    else:
+        assert (record.sync_reason, record.sage_id) == (Reason.DELETED_IN_SAGE, made.id)
+    assert sum(one.operation == "create" and one.by == "us" for one in engine.sage.ledger) == 1 + (kind == "order")
+
+
 def test_a_pull_that_links_a_record_while_it_is_about_to_be_created_makes_no_second_customer(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ from workers.engine.merge import FieldConflict
 from workers.engine.outcome import RETRY_SECONDS, verdict
 from workers.sage.connector import (
     AuthoriseAgain,
+    Collection,
     Connector,
     Fields,
     NotFound,
@@ -430,9 +431,11 @@ def _create(drain: Drain, claimed: Claimed) -> None:
     """Make the record in Sage, or find out what became of the try before.
 
     The same body with the same key gives the same record and makes no second one, so an unanswered create is simply
-    sent again, as it was then; what has changed here since follows as an update.
+    sent again, as it was then; what has changed here since follows as an update. The answer is the first one, which says
+    nothing of what became of the record in Sage since, so that is read.
     """
     remote: RemoteRecord | None
+    shown = True
     services, there = drain.services, claimed.kind.collection(drain.sage)
     intent_id, body = claimed.intent_id, claimed.intent_body
     if intent_id is not None and claimed.intent_at and claimed.intent_at < datetime.now(UTC) - KEY_REMEMBERED:
@@ -467,10 +470,26 @@ def _create(drain: Drain, claimed: Claimed) -> None:
                 if claimed.intent_id is None or isinstance(error, Rejected | NotFound):
                     _finish_intent(services, claimed, intent_id, "refused")
                 raise
+        else:
+            if claimed.intent_id is not None:
+                remote, shown = _as_shown(drain, there, remote)
     if claimed.intent_fields is None:
         _in_step(services, claimed, remote, intent_id, wrote=claimed.fields)
     else:
-        _in_step(services, claimed, remote, intent_id, sent=claimed.intent_fields)
+        _in_step(services, claimed, remote, intent_id, sent=claimed.intent_fields, shown=shown)
+
+
+def _as_shown(drain: Drain, there: Collection, answer: RemoteRecord) -> tuple[RemoteRecord, bool]:
+    """What became of a record since Sage answered its create, and whether Sage shows it at all.
+
+    Where it does not, it was deleted, or was made just now and is not shown everywhere yet.
+    """
+    try:
+        with drain.turn:
+            now = there.read(answer.id)
+    except NotFound:
+        return answer, False
+    return (now if now.updated_at >= answer.updated_at else answer), True
 
 
 def _look_up(drain: Drain, claimed: Claimed) -> RemoteRecord | None:
@@ -595,6 +614,7 @@ def _in_step(
     *,
     wrote: Fields | None = None,
     sent: Fields | None = None,
+    shown: bool = True,
     overruled: Sequence[FieldConflict] = (),
 ) -> None:
     """Record what Sage holds now, and take it over: green only where both sides are equal then, field by field.
@@ -606,14 +626,15 @@ def _in_step(
 
     `wrote` is what was written just now, if anything was: a value that Sage answers with something else than a spelling
     of it was not taken. It stays here, and a person is told. Of a create that was sent again nobody knows whether Sage
-    did not take the value or somebody changed it there since: that field goes round again, and has no base.
+    did not take the value or somebody changed it there since: that field goes round again, and has no base. What Sage does
+    not show (`shown`) is linked, and looked at once more when Sage has had the time to show it.
 
     `overruled` are the changes that gave way because the other side has the word: they are noted, to be taken back.
 
     Raises Rejected where Sage holds what cannot be stored here.
     """
     try:
-        _take_over(services, claimed, remote, intent_id, wrote, sent, overruled)
+        _take_over(services, claimed, remote, intent_id, wrote, sent, shown, overruled)
     except DBAPIError as error:
         raise Rejected(not_stored(claimed.kind, error, remote)) from error
 
@@ -625,6 +646,7 @@ def _take_over(
     intent_id: int | None,
     wrote: Fields | None,
     sent: Fields | None,
+    shown: bool,
     overruled: Sequence[FieldConflict],
 ) -> None:
     """See _in_step."""
@@ -654,7 +676,7 @@ def _take_over(
         record.sage_updated_at = remote.updated_at
         record.attempts = 0
         _release(record)
-        equal = fields_of(record) == remote.fields
+        equal = shown and fields_of(record) == remote.fields
         record.agreed = dict(remote.fields)
         if equal:
             record.last_synchronised_at = datetime.now(UTC)
@@ -668,7 +690,10 @@ def _take_over(
             detail = {"code": "in_step", "taken": taken} if taken else {"code": "in_step"}
             move(work, record, Reason.IN_STEP, detail, cause="worker")
         else:
-            move(work, record, Reason.QUEUED, {"code": "queued"}, cause="worker")
+            # By the clock that says what is due.
+            now = work.session.execute(select(func.clock_timestamp())).scalar_one()
+            due = now if shown else now + timedelta(seconds=RETRY_SECONDS[0])
+            move(work, record, Reason.QUEUED, {"code": "queued"}, cause="worker", due=due)
         work.commit()
 
 
