@@ -16,7 +16,7 @@ from tests.integration.test_engine import GERMAN, LINES, Engine
 from tests.people import add_admin
 from webapp.companies.changes import create_company
 from webapp.companies.importing import import_companies
-from webapp.companies.models import PROSPECT, Company
+from webapp.companies.models import CUSTOMER, PROSPECT, Company
 from webapp.connection.changes import add_connection, choose_business
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
@@ -346,6 +346,66 @@ def test_nothing_is_booked_that_was_not_confirmed_knowing_it(services: Services,
     go_round()
     assert len(books.sage.orders.by_id) == 3
     assert {books.order(one.id).sync_reason for one in orders} == {Reason.IN_STEP}
+
+
+@pytest.mark.parametrize("way", ["a prospect's", "resynced in a pause"])
+def test_whatever_became_of_an_early_order_it_is_confirmed_anew_before_it_is_booked(
+    services: Services, way: str
+) -> None:
+    """What was confirmed before there was a connection, and is no longer, or not yet, as it was then."""
+    is_prospects = way == "a prospect's"
+    with services.database.unit_of_work() as work:
+        company_type = PROSPECT if is_prospects else CUSTOMER
+        early = create_company(work, {**GERMAN, "type": company_type}, None, user_id=None, cause="edit")
+        days = {"ordered_on": date(2026, 11, 2), "valid_until": date(2026, 12, 2)}
+        values = {"company_id": early.id, **days}
+        order_id = create_order(work, values, LINES, None, user_id=None, cause="edit", confirmed=True).id
+        work.commit()
+    books = Engine(services)
+    books.sql(
+        'UPDATE sage_connection SET business_id = NULL, state = \'connecting\', offered = \'[{"id": "b", "name": "B"}]\''
+    )
+    with services.database.unit_of_work() as work:
+        assert choose_business(work, work.session.get_one(Connection, books.connection_id), "b", "invoices")
+        if not is_prospects:
+            change_state(work, work.session.get_one(Connection, books.connection_id), PAUSED)
+            resync(work, [f"order:{order_id}"], None)
+            change_state(work, work.session.get_one(Connection, books.connection_id), CONNECTED)
+        work.commit()
+    for _ in range(3):
+        books.pull()
+        books.edit(early.id, type=CUSTOMER)
+        books.push()
+    assert (len(books.sage.customers.by_id), books.sage.orders.by_id) == (1, {})
+    assert books.order(order_id).sync_detail == {"code": "validated"}
+    assert books.confirm_order(order_id)
+    books.push()
+    assert len(books.sage.orders.by_id) == 1
+
+
+def test_what_an_import_changes_of_a_confirmed_order_is_confirmed_anew_before_it_is_booked(
+    north: Engine, tmp_path: Path
+) -> None:
+    north.sql("UPDATE sage_connection SET orders_as = 'invoices'")
+    order_id = north.add_order(north.add(), number="77")
+    assert north.order(order_id).phase == "confirmed"
+    file = tmp_path / "orders.csv"
+
+    def take(lines: str, shipping: str, notes: str) -> str:
+        file.write_text(
+            "order number,customer code,date,product name,quantity,unit price,discount amount,tax rate,shipping,internal notes\n"
+            f"77,ALFKI,2026-11-02,{lines},{shipping},{notes}\n"
+        )
+        assert import_orders(north.services, file).changed == 1
+        return north.order(order_id).phase
+
+    assert take("Chai,12,18,5.40,20", "0", "For colleagues") == "confirmed", "nothing of it goes to Sage"
+    assert take("Chai,12,18,5.40,20", "7.50", "For colleagues") == "validated"
+    assert north.confirm_order(order_id)
+    assert take("Chai,1200,18,5.40,20", "7.50", "For colleagues") == "validated"
+    assert north.order(order_id).sync_detail == {"code": "validated"}
+    north.push()
+    assert (len(north.sage.customers.by_id), north.sage.orders.by_id) == (1, {})
 
 
 def test_reading_leaves_a_worker_to_those_who_wait(north: Engine, south: Engine) -> None:

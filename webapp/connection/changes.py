@@ -9,6 +9,7 @@ from webapp.config import Settings
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, CONNECTING, QUOTES, Connection
 from webapp.connection.products import ACCOUNTING
+from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
 from webapp.orders.models import Order
 from webapp.sync.models import READ_WHOLE, SyncCursor, SyncRun, WriteIntent
@@ -66,7 +67,12 @@ def choose_business(
     connection.offered = None
     audit(work, "business_chosen", connection, by, {"business": chosen["name"], "orders_as": connection.orders_as})
     if is_new and connection.books_orders:
-        while have_confirmed_again(work, Order.connection_id == connection.id, connection, cause="connection"):
+        of_it = Order.connection_id == connection.id
+        main = main_connection(work.session)
+        if main is not None and main.id == connection.id:
+            # They become its own, and may do so by an edit or a resync before all are taken over.
+            of_it |= Order.connection_id.is_(None)
+        while have_confirmed_again(work, of_it, connection, cause="connection"):
             work.commit()
     change_state(work, connection, CONNECTED)
     return True

@@ -32,6 +32,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal,
     or_,
     select,
     true,
@@ -175,7 +176,7 @@ def import_orders(
         report = import_rows(services, connection, kind, file, columns, dry_run=dry_run, progress=progress)
         with Session(connection) as session:
             sage = kind.sage(session)
-            is_booked_one_by_one = sage is not None and sage.books_orders and report.created > 0
+            is_booked_one_by_one = sage is not None and sage.books_orders and report.created + report.changed > 0
         _note_lines(connection, read, report.file)
     report.notes += filter(None, [notation.days])
     if has_lines_inside:
@@ -403,11 +404,17 @@ def _same_lines() -> ScalarSelect[int]:
 
 
 def _change(session: Session, sage: Sage | None) -> list[Moved]:
-    """Change the orders of which a row says something else, but for their lines, as webapp.orders.changes does."""
+    """Change the orders of which a row says something else, but for their lines, as webapp.orders.changes does.
+
+    Where orders are booked in Sage, nobody has confirmed yet what the file says of one.
+    """
     has_new_lines = _ROWS.c.has_new_lines
     is_valid = _ROWS.c.problem.is_(None)
-    saved = case((~is_valid, VALIDATING), (Order.phase == CONFIRMED, CONFIRMED), else_=VALIDATED)
-    phase = case((has_new_lines, saved), else_=Order.phase)
+    is_booked = literal(sage is not None and sage.books_orders)
+    was_confirmed = Order.phase == CONFIRMED
+    saved = case((~is_valid, VALIDATING), (and_(was_confirmed, ~is_booked), CONFIRMED), else_=VALIDATED)
+    said_anew = or_(*differences(_ORDER, _ROWS, says(_ROWS, *_NEUTRAL)).values())
+    phase = case((has_new_lines, saved), (and_(was_confirmed, is_booked, said_anew), VALIDATED), else_=Order.phase)
     shipping = func.coalesce(_ROWS.c.shipping, Order.shipping)
     net = case((has_new_lines, _ROWS.c.net), else_=Order.net_total - Order.shipping) + shipping
     tax = case((has_new_lines, _ROWS.c.tax), else_=Order.tax_total)

@@ -139,7 +139,7 @@ def adopt(work: UnitOfWork, connection: Connection) -> None:
             _leave_doubled_codes(work, connection)
         sent = lonely & (model.sync_reason == Reason.NEVER_SENT) & (model.sync_detail["code"].astext == "never_sent")
         if model is Order and connection.books_orders:
-            while have_confirmed_again(work, sent, connection, cause="connection"):
+            while have_confirmed_again(work, lonely, connection, cause="connection"):
                 work.commit()
         while move_all(work, model, sent, reason, detail, cause="connection", connection=connection):
             work.commit()
