@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
 from typing import Any, NoReturn
 
+from webapp.orders.amounts import read_lines, totals
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
     ORDER_FIELDS,
@@ -15,13 +18,16 @@ from workers.sage.connector import (
     AuthoriseAgain,
     Business,
     Fields,
+    Listed,
     NotFound,
     OutcomeUnknown,
     Rejected,
     RemoteRecord,
     SageError,
     Tombstone,
+    Unchanged,
     Unreachable,
+    none_is_known,
     tidied,
 )
 
@@ -50,6 +56,7 @@ class FakeCollection:
     """The customers, the persons or the orders of a FakeSage. Implements workers.sage.connector.Collection.
 
     `by_id` is what Sage holds. The name of a call is that of the collection and of the method: `persons.create`.
+    A list of orders only tells what their lines come to, and `read_for_lists` are the ids of those that were read for one.
     """
 
     def __init__(
@@ -76,6 +83,7 @@ class FakeCollection:
         self._keeps_tombstones = keeps_tombstones
         # The persons of a customer go with it, and leave none.
         self.tells_deletions = keeps_tombstones and owner is None
+        self.read_for_lists: list[str] = []
         self._by_key: dict[str, tuple[Mapping[str, Any], RemoteRecord]] = {}
         self._before_our_write: dict[str, RemoteRecord] = {}
         self._past: dict[str, list[RemoteRecord]] = {}
@@ -124,6 +132,18 @@ class FakeCollection:
                 del persons[one.id]
                 self._sage.ledger.append(Entry("delete", "persons", one.id, one.fields, "sage"))
 
+    def grow_older(self, by: timedelta) -> None:
+        """All that happened here happened so much earlier; no read shows an older state than it should."""
+
+        def older(record: RemoteRecord) -> RemoteRecord:
+            return replace(record, updated_at=record.updated_at - by)
+
+        self.by_id = {key: older(record) for key, record in self.by_id.items()}
+        self._past = {key: [older(record) for record in past] for key, past in self._past.items()}
+        self._by_key = {key: (body, older(made)) for key, (body, made) in self._by_key.items()}
+        self.tombstones = [replace(one, deleted_at=one.deleted_at - by) for one in self.tombstones]
+        self._before_our_write.clear()
+
     # What the engine calls.
 
     def read(self, sage_id: str) -> RemoteRecord:
@@ -134,9 +154,14 @@ class FakeCollection:
             return self._before_our_write[sage_id]
         return self._existing(sage_id)
 
-    def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
+    def changed(self, since: datetime | None, unchanged: Unchanged = none_is_known) -> Iterator[list[RemoteRecord]]:
         wanted = [one for one in self.by_id.values() if since is None or one.updated_at >= since.replace(microsecond=0)]
-        yield from self._pages("changed", wanted)
+        for page in self._pages("changed", wanted):
+            if page and "lines" in self._names:
+                known = unchanged([Listed(one.id, one.updated_at, partial(_agrees, one)) for one in page])
+                page = [one for one in page if one.id not in known]
+                self.read_for_lists += [one.id for one in page]
+            yield page
 
     def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
         wanted = [one for one in self.tombstones if one.deleted_at > since.replace(microsecond=0)]
@@ -264,6 +289,14 @@ class FakeCollection:
         return changed
 
 
+def _agrees(order: RemoteRecord, fields: Fields) -> bool:
+    """Whether what a list tells of an order is true of one with such fields."""
+    ours, theirs = (
+        {**one, "lines": totals(read_lines(one["lines"]), Decimal(one["shipping"]))} for one in (fields, order.fields)
+    )
+    return ours == theirs
+
+
 class FakeSage:
     """One business in Sage, in memory. Implements workers.sage.connector.Connector.
 
@@ -361,6 +394,13 @@ class FakeSage:
     def during_next(self, call: str, action: Callable[[], None]) -> None:
         """Do something while the next `call` is under way: Sage has applied it and has not answered yet."""
         self._during.setdefault(call, []).append(action)
+
+    def an_hour_passes(self) -> None:
+        """All that happened here happened an hour earlier, and nothing lags behind any more."""
+        hour = timedelta(hours=1)
+        self.stale_reads = 0
+        for there in (self.customers, self.persons, self.orders):
+            there.grow_older(hour)
 
     def heal(self) -> None:
         """Nothing goes wrong any more."""

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = "tests/integration/test_engine.py::"
 ATTACKS = "tests/integration/test_engine_attacks.py::"
+CHILDREN = "tests/integration/test_engine_children.py::"
 DECISIONS = "tests/unit/test_decisions.py"
 
 
@@ -169,17 +170,17 @@ MUTATIONS = (
     Mutation(
         "the watermark moves though the reading broke off",
         "workers/engine/pull.py",
-        "for page in _together(there.changed(None if whole else reading.told)):",
+        "for page in _together(there.changed(None if whole else reading.told, unchanged)):",
         "with services.database.unit_of_work() as early:\n"
         "        _note_moment(early, connection_id, kind.cursor, began)\n        early.commit()\n"
-        "    for page in _together(there.changed(None if whole else reading.told)):",
+        "    for page in _together(there.changed(None if whole else reading.told, unchanged)):",
         f"{ENGINE}test_a_pull_that_breaks_off_does_not_move_the_watermark",
     ),
     Mutation(
         "reading begins at the watermark, without an overlap",
         "workers/engine/pull.py",
-        "there.changed(None if whole else reading.told)",
-        "there.changed(None if whole else watermark)",
+        "there.changed(None if whole else reading.told, unchanged)",
+        "there.changed(None if whole else watermark, unchanged)",
         f"{ATTACKS}test_a_change_from_right_before_the_watermark_arrives",
     ),
     Mutation(
@@ -209,6 +210,27 @@ MUTATIONS = (
         "reading.began - OVERLAP",
         "reading.began + OVERLAP",
         f"{ENGINE}test_what_was_compared_while_all_customers_were_read_has_not_drifted",
+    ),
+    Mutation(
+        "a list's time is believed though its second may not have been over",
+        "workers/engine/pull.py",
+        "Settled(before.completed - OVERLAP,",
+        "Settled(before.completed + OVERLAP,",
+        f"{CHILDREN}test_a_second_change_within_one_second_is_not_hidden_by_the_first",
+    ),
+    Mutation(
+        "a list's time is believed whatever else it shows",
+        "workers/engine/unchanged.py",
+        "            and listed.agrees(record.agreed)\n",
+        "",
+        f"{CHILDREN}test_a_change_without_a_new_time_shows_in_what_the_lines_come_to",
+    ),
+    Mutation(
+        "an order is never read as long as its list shows nothing new",
+        "workers/engine/unchanged.py",
+        "            and not self._is_its_turn(listed.id)\n",
+        "",
+        "tests/unit/test_unchanged.py",
     ),
     Mutation(
         "a time of Sage in the future moves the watermark",

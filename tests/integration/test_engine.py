@@ -179,6 +179,23 @@ class Engine:
         for lease in self.leases:
             lease.ends = 0.0
 
+    def an_hour_passes(self) -> None:
+        """As if all that happened, here and in Sage, had happened an hour earlier."""
+        self.let_time_pass()
+        self.sage.an_hour_passes()
+        moments = {
+            **dict.fromkeys(
+                ("company", "contact", "sales_order"), ("sage_updated_at", "last_synchronised_at", "last_attempt_at")
+            ),
+            "sync_cursor": ("watermark",),
+            "sync_run": ("started_at", "finished_at"),
+            "sync_event": ("at",),
+            "write_intent": ("created_at", "finished_at"),
+        }
+        for table, columns in moments.items():
+            earlier = ", ".join(f"{column} = {column} - interval '1 h'" for column in columns)
+            self.sql(f"UPDATE {table} SET {earlier}")
+
     def two_sides(self, company_id: int) -> tuple[str, str]:
         """The name here and in Sage."""
         company = self.company(company_id)

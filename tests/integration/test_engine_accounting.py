@@ -9,13 +9,17 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from tests.accounting import accounting, token_of
 from tests.integration.test_engine import LINES, Engine
 from tests.sandbox_process import SandboxProcess
 from webapp.orders.amounts import LineValues, lines_text
+from webapp.orders.models import Order
 from webapp.services import Services
 from webapp.status import Reason
+from workers.engine import pull
+from workers.engine.unchanged import Settled
 from workers.sage.connector import Connector
 
 
@@ -80,6 +84,52 @@ def test_a_company_its_contact_and_its_order_travel_there_and_back(services: Ser
     engine.push()
     assert engine.order(made.id).sync_reason == Reason.DELETED_IN_SAGE
     assert engine.order(order_id).sync_reason == Reason.IN_STEP
+
+
+def test_a_second_reading_of_all_quotes_costs_its_pages_and_a_call_for_each_that_changed(
+    services: Services, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settled, "_is_its_turn", lambda settled, sage_id: False)
+    monkeypatch.setattr(pull, "WHOLE_OFTEN", timedelta(0))
+    engine = OnSandbox(services, sandbox)
+    customer = sandbox.add(name="Alfreds", main_address={"country_id": "DE"})["id"]
+    account = "1edcea0401011f0a1b8c2d3e4f504010"
+    taxed = {
+        "ledger_account_id": account,
+        "description": "Chai",
+        "tax_rate_id": "GB_STANDARD",
+        "discount_amount": "0.5",
+    }
+    quotes = 5
+    made = [
+        sandbox.add(
+            "sales_quotes",
+            contact_id=customer,
+            reference=f"Q{number}",
+            shipping_net_amount="3.5",
+            shipping_tax_rate_id="GB_ZERO",
+            quote_lines=[{**taxed, "quantity": f"{number + 1}.125", "unit_price": "19.99"}],
+        )["id"]
+        for number in range(quotes)
+    ]
+
+    def calls_of_a_pull() -> int:
+        before = sandbox.requests().get("GET sales_quotes", 0)
+        engine.pull()
+        return sandbox.requests()["GET sales_quotes"] - before
+
+    assert calls_of_a_pull() == 1 + quotes
+    # As if that reading had begun long after the last change.
+    engine.sql("UPDATE sync_run SET started_at = started_at + interval '1 h'")
+    assert calls_of_a_pull() == 1
+    engine.sql("UPDATE sync_run SET started_at = started_at + interval '1 h'")
+    sandbox.edit(made[0], "sales_quotes", notes="Changed")
+    assert calls_of_a_pull() == 1 + 1
+    engine.push()
+    with services.database.unit_of_work() as work:
+        orders = work.session.scalars(select(Order)).all()
+        assert sorted(order.notes for order in orders) == [*[""] * (quotes - 1), "Changed"]
+        assert {order.sync_reason for order in orders} == {Reason.IN_STEP}
 
 
 def _hours_ago(hours: int) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import event, select
 
 from tests.fake_sage import FakeCollection
 from tests.integration.test_engine import LINES, MARIA, Crash, Engine
+from webapp.connection.changes import have_all_compared
 from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, lines_text
@@ -23,6 +25,7 @@ from webapp.sync.resync import restore, resync
 from workers import jobs
 from workers.engine import push as push_module
 from workers.engine.outcome import RETRY_SECONDS
+from workers.engine.unchanged import Settled
 from workers.sage.connector import Rejected, Transient
 
 QUOTE = {"number": "SO-1", "ordered_on": "2026-11-02", "valid_until": "2026-12-02", "shipping": "0.00"}
@@ -264,6 +267,122 @@ def test_a_quote_that_was_deleted_in_sage_is_found_by_its_absence(engine: Engine
     assert engine.order(gone).sync_reason == Reason.DELETED_IN_SAGE
     assert engine.order(kept).sync_reason == Reason.IN_STEP
     assert engine.sage.calls.count("orders.read") == 1
+
+
+# Orders that a list does not tell all of.
+
+
+@pytest.fixture
+def settled(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Three orders in step, each read once since it came to rest; it is the turn of none to be read whatever is shown."""
+    monkeypatch.setattr(Settled, "_is_its_turn", lambda settled, sage_id: False)
+    company_id, _ = company_in_sage(engine)
+    ids = [engine.add_order(company_id, notes=f"{number}") for number in range(3)]
+    engine.push()
+    for _ in range(2):
+        engine.pull()
+        engine.an_hour_passes()
+    return ids
+
+
+def read_for_the_list(engine: Engine) -> list[str]:
+    """Have a pull done, and what was read again pushed. Returns the ids of the orders that the pull read one by one."""
+    engine.sage.orders.read_for_lists.clear()
+    engine.pull()
+    engine.push()
+    return engine.sage.orders.read_for_lists
+
+
+def test_what_changed_just_now_is_read_again_until_nothing_can_have_changed_in_the_same_second(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    order_id = engine.add_order(company_id)
+    engine.push()
+    sage_id = engine.order(order_id).sage_id
+    assert read_for_the_list(engine) == [sage_id], "nothing was read before"
+    assert read_for_the_list(engine) == [sage_id], "it was read in the second of its change, as far as anybody knows"
+    engine.an_hour_passes()
+    assert read_for_the_list(engine) == [sage_id], "now it has come to rest"
+    assert read_for_the_list(engine) == []
+
+
+def test_all_that_is_unchanged_is_seen_without_a_call_for_each(engine: Engine, settled: list[int]) -> None:
+    assert read_for_the_list(engine) == []
+    assert [engine.order(one).sync_reason for one in settled] == [Reason.IN_STEP] * 3
+    with engine.services.database.unit_of_work() as work:
+        run = work.session.scalars(select(SyncRun).order_by(SyncRun.id.desc()).limit(1)).one()
+    assert (run.error, run.seen, run.compared) == (None, 1 + 3, 0), "seen, and not compared field by field"
+
+
+def test_what_changed_is_read_and_what_is_gone_is_missed_beside_what_is_unchanged(
+    engine: Engine, settled: list[int]
+) -> None:
+    changed, gone, kept = (engine.order(one).sage_id or "" for one in settled)
+    engine.sage.orders.edit(changed, lines=lines_text(OTHER_LINES))
+    engine.sage.orders.delete(gone)
+    assert read_for_the_list(engine) == [changed]
+    assert lines_text(engine.order(settled[0]).lines) == lines_text(OTHER_LINES)
+    assert [engine.order(one).sync_reason for one in settled[1:]] == [Reason.DELETED_IN_SAGE, Reason.IN_STEP]
+    assert kept in engine.sage.orders.by_id
+
+
+def test_a_second_change_within_one_second_is_not_hidden_by_the_first(engine: Engine, settled: list[int]) -> None:
+    """Neither its time tells of it nor what the list shows: other lines that come to the same."""
+    now = datetime.now(UTC)
+    engine.sage.clock = lambda: now
+    sage_id = engine.order(settled[0]).sage_id or ""
+    engine.sage.orders.edit(sage_id, notes="First")
+    assert read_for_the_list(engine) == [sage_id]
+    twice = LineValues("Another Chai", *(getattr(LINES[0], name) for name in ("quantity", "unit_price", "discount")))
+    twice.tax_rate = LINES[0].tax_rate
+    engine.sage.orders.edit(sage_id, lines=lines_text([twice]))
+    assert read_for_the_list(engine) == [sage_id]
+    order = engine.order(settled[0])
+    assert (order.notes, order.lines[0].description, order.sync_reason) == ("First", "Another Chai", Reason.IN_STEP)
+
+
+def test_a_change_without_a_new_time_shows_in_what_the_lines_come_to(engine: Engine, settled: list[int]) -> None:
+    sage_id = engine.order(settled[0]).sage_id or ""
+    orders = engine.sage.orders.by_id
+    orders[sage_id] = replace(orders[sage_id], fields={**orders[sage_id].fields, "lines": lines_text(OTHER_LINES)})
+    assert read_for_the_list(engine) == [sage_id]
+    order = engine.order(settled[0])
+    assert (lines_text(order.lines), order.sync_reason) == (lines_text(OTHER_LINES), Reason.IN_STEP)
+
+
+def test_an_order_that_was_changed_past_us_or_in_sage_as_by_a_backup_is_read(
+    engine: Engine, settled: list[int]
+) -> None:
+    past, back = (engine.order(one).sage_id or "" for one in settled[:2])
+    engine.sql("UPDATE sales_order SET notes = 'By hand' WHERE id = :id", id=settled[0])
+    orders = engine.sage.orders.by_id
+    an_hour = timedelta(hours=1)
+    before = {**orders[back].fields, "notes": "Of the backup"}
+    orders[back] = replace(orders[back], updated_at=orders[back].updated_at - an_hour, fields=before)
+    assert sorted(read_for_the_list(engine)) == sorted([past, back])
+    assert in_sage(engine, engine.order(settled[0]))["notes"] == "By hand"
+    assert engine.order(settled[1]).notes == "Of the backup"
+    assert [engine.order(one).sync_reason for one in settled] == [Reason.IN_STEP] * 3
+
+
+def test_everything_is_read_where_an_admin_has_everything_compared(engine: Engine, settled: list[int]) -> None:
+    with engine.services.database.unit_of_work() as work:
+        have_all_compared(work, work.session.get_one(Connection, engine.connection_id))
+        work.commit()
+    assert sorted(read_for_the_list(engine)) == sorted(engine.order(one).sage_id or "" for one in settled)
+    with engine.services.database.unit_of_work() as work:
+        run = work.session.scalars(select(SyncRun).order_by(SyncRun.id.desc()).limit(1)).one()
+    assert run.compared == 4
+
+
+def test_a_reading_that_broke_off_has_seen_nothing_come_to_rest(engine: Engine) -> None:
+    company_id, _ = company_in_sage(engine)
+    order_id = engine.add_order(company_id)
+    engine.push()
+    engine.pull()
+    engine.an_hour_passes()
+    engine.sage.will_fail_next("persons.changed", Transient("503"))
+    engine.pull()
+    assert read_for_the_list(engine) == [engine.order(order_id).sage_id]
 
 
 def test_a_whole_read_that_breaks_off_declares_nothing_missing(engine: Engine) -> None:

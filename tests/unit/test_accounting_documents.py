@@ -133,6 +133,19 @@ def item(document: Document, **changes: Any) -> dict[str, Any]:
     return named(document, whole)
 
 
+def as_listed(document: Document, **changes: Any) -> dict[str, Any]:
+    """The document as a list shows it that only names the lines."""
+    lines = [{"id": one["id"], "displayed_as": one["description"]} for one in QUOTE["quote_lines"]]
+    totals = {
+        "net_amount": "87.79",
+        "tax_amount": "10.65",
+        "shipping_tax_amount": "0.0",
+        "total_quantity": "3.125",
+        "total_discount_amount": "1.5",
+    }
+    return item(document, **{"quote_lines": lines, **totals, **changes})
+
+
 def lines_of(document: Document, read: dict[str, Any]) -> list[LineValues]:
     return read_lines(remote_order(document, read, RATES).fields["lines"])
 
@@ -204,6 +217,52 @@ class TestReading:
         assert not documents.has_its_lines(document, item(document, quote_lines=named_alone))
         with pytest.raises(NotUnderstood):
             remote_order(document, item(document, quote_lines=named_alone), RATES)
+
+    def test_what_a_list_tells_is_true_of_the_order_that_it_was_read_as(self, document: Document) -> None:
+        fields = remote_order(document, item(document), RATES).fields
+        shown = as_listed(document)
+        assert not documents.has_its_lines(document, shown)
+        assert documents.agrees(document, shown, fields)
+        # With the shipping or without it, as text or as number.
+        without = as_listed(document, net_amount=Decimal("55.41"), tax_amount=10.65, shipping_tax_amount="3.00")
+        both = as_listed(document, net_amount="87.79", tax_amount="13.65", shipping_tax_amount=3)
+        assert documents.agrees(document, without, fields)
+        assert documents.agrees(document, both, fields)
+        assert not documents.agrees(document, {**without, "tax_amount": "13.65"}, fields)
+
+    @pytest.mark.parametrize("name", ["net_amount", "tax_amount", "total_quantity", "total_discount_amount"])
+    @pytest.mark.parametrize("value", ["1.0", None, "much"])
+    def test_a_total_that_is_another_or_none_agrees_with_nothing(
+        self, document: Document, name: str, value: str | None
+    ) -> None:
+        fields = remote_order(document, item(document), RATES).fields
+        shown = as_listed(document)
+        assert not documents.agrees(document, {**shown, name: value}, fields)
+        del shown[name]
+        assert not documents.agrees(document, shown, fields)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"reference": "10249"},
+            {"notes": "Ring."},
+            {"date": "1996-07-05"},
+            {"expiry_date": "1996-08-02"},
+            {"date": None},
+            {"shipping_net_amount": "32.39"},
+            {"quote_lines": [{"id": "1", "displayed_as": "Chai"}]},
+        ],
+    )
+    def test_a_list_that_tells_something_else_does_not_agree(self, document: Document, changes: dict[str, Any]) -> None:
+        fields = remote_order(document, item(document), RATES).fields
+        assert not documents.agrees(document, as_listed(document, **changes), fields)
+        assert not documents.agrees(document, as_listed(document), {**fields, "lines": "none"})
+
+    def test_of_what_a_list_tells_no_time_nothing_is_known(self, document: Document) -> None:
+        shown = [as_listed(document), as_listed(document, updated_at=None), as_listed(document, id=None)]
+        (listed,) = documents.listed(document, shown)
+        assert (listed.id, listed.updated_at) == ("q" * 32, datetime(2026, 11, 2, 9, tzinfo=UTC))
+        assert listed.agrees(remote_order(document, item(document), RATES).fields)
 
     def test_an_invoice_without_a_reference_is_known_by_its_own_number(self) -> None:
         """It is in the books: nothing is written to it for that, and its reference stays empty with whatever is."""

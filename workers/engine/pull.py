@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -41,7 +42,19 @@ from workers.engine.due import hold_children
 from workers.engine.kinds import KINDS, Kind, fields_of, new_record, not_stored
 from workers.engine.push import Connect, believable, connection_failed
 from workers.engine.strangers import companies_of, end_creates_in_doubt, locked, take_strangers
-from workers.sage.connector import AuthoriseAgain, Connector, RemoteRecord, SageError, Tombstone, Transient, Unreachable
+from workers.engine.unchanged import Settled
+from workers.sage.connector import (
+    AuthoriseAgain,
+    Connector,
+    Listed,
+    RemoteRecord,
+    SageError,
+    Tombstone,
+    Transient,
+    Unchanged,
+    Unreachable,
+    none_is_known,
+)
 
 log = structlog.get_logger()
 
@@ -85,7 +98,7 @@ class Reading:
     """One kind while it is read: the newest change seen, the oldest one left for later, and all ids where it is read whole.
 
     It `began` at this moment, and what changed before `told` had been told by the readings of changes before it; None
-    where there was none.
+    where there was none. `unchanged` are the ids of those that needed no call of their own.
     """
 
     kind: Kind
@@ -95,6 +108,7 @@ class Reading:
     newest: datetime | None = None
     left: datetime | None = None
     ids: set[str] = field(default_factory=set)
+    unchanged: set[str] = field(default_factory=set)
 
     def note(self, page: Sequence[RemoteRecord]) -> None:
         """Count a page as read."""
@@ -106,6 +120,14 @@ class Reading:
     def leave(self, remote: RemoteRecord) -> None:
         """Leave a record for a later pull."""
         self.left = min(self.left or remote.updated_at, remote.updated_at)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What earlier pulls of a connection have done: its cursors by their names, and when the last complete one began."""
+
+    cursors: Mapping[str, datetime]
+    completed: datetime | None
 
 
 def pull(services: Services, connection_id: int, connect: Connect, user_id: int | None = None) -> None:
@@ -175,7 +197,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         if connection.state in (CONNECTING, PAUSED):
             return
         _end_broken_runs(work, connection_id)
-        read_until = _read_until(work, connection_id)
+        before = _before(work, connection_id)
         # By the database's clock, as the last attempts that it is compared with: those of the machines may differ.
         began = work.session.execute(select(func.clock_timestamp())).scalar_one()
         run = SyncRun(connection_id=connection_id, operation="pull", user_id=user_id)
@@ -200,7 +222,7 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
         with connect(services, connection_id, _forbidden) as sage:
             sage.check()
             for kind in KINDS:
-                _read(services, connection_id, sage, kind, began, read_until, tally, after_page)
+                _read(services, connection_id, sage, kind, began, before, tally, after_page)
     except (Unreachable, AuthoriseAgain) as fault:
         error = type(fault).__name__
         connection_failed(services, connection_id, fault)
@@ -242,7 +264,7 @@ def _read(
     sage: Connector,
     kind: Kind,
     began: datetime,
-    read_until: Mapping[str, datetime],
+    before: Before,
     tally: Tally,
     after_page: Callable[[], None],
 ) -> None:
@@ -250,8 +272,8 @@ def _read(
 
     The pull `began` at this moment.
     """
-    watermark = read_until.get(kind.cursor)
-    read_whole_at = read_until.get(_whole(kind))
+    watermark = before.cursors.get(kind.cursor)
+    read_whole_at = before.cursors.get(_whole(kind))
     there = kind.collection(sage)
     every = WHOLE_EVERY if there.tells_deletions else WHOLE_OFTEN
     whole = watermark is None or read_whole_at is None or read_whole_at < began - every
@@ -261,11 +283,17 @@ def _read(
         for tombstones in there.deleted(watermark - OVERLAP):
             if tombstones:
                 _take_deletions(services, connection_id, kind, tombstones)
-    for page in _together(there.changed(None if whole else reading.told)):
+    unchanged: Unchanged = none_is_known
+    if read_whole_at is not None and before.completed is not None:
+        settled = Settled(before.completed - OVERLAP, read_whole_at, began if whole else None)
+        unchanged = partial(_unchanged, services, connection_id, reading, settled)
+    for page in _together(there.changed(None if whole else reading.told, unchanged)):
         # Where nothing changed, which is so most of the time, Sage gives one page with nothing on it.
         if page:
             _take_page(services, connection_id, page, tally, reading)
+        if page or reading.unchanged:
             after_page()
+    tally.seen += len(reading.unchanged)
     with services.database.unit_of_work() as work:
         newest = reading.newest or watermark or began - BEFORE_FIRST
         if reading.left is not None and not whole:
@@ -318,7 +346,8 @@ def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Readin
             model.last_synchronised_at < reading.began,
         )
     )
-    missing = [record_id for record_id, sage_id in linked if sage_id not in reading.ids]
+    shown = reading.ids | reading.unchanged
+    missing = [record_id for record_id, sage_id in linked if sage_id not in shown]
     reason, detail = queued_as(work.session.get_one(Connection, connection_id))
     for start in range(0, len(missing), _AT_ONCE):
         chosen = missing[start : start + _AT_ONCE]
@@ -331,10 +360,31 @@ def _forbidden() -> None:
     raise AssertionError("a pull never writes to Sage")
 
 
-def _read_until(work: UnitOfWork, connection_id: int) -> dict[str, datetime]:
-    """The cursors of a connection, by their names."""
+def _before(work: UnitOfWork, connection_id: int) -> Before:
     cursors = work.session.scalars(select(SyncCursor).where(SyncCursor.connection_id == connection_id))
-    return {cursor.entity: cursor.watermark for cursor in cursors}
+    completed = select(SyncRun.started_at).where(
+        SyncRun.connection_id == connection_id, SyncRun.finished_at.is_not(None), SyncRun.error.is_(None)
+    )
+    return Before(
+        {cursor.entity: cursor.watermark for cursor in cursors},
+        work.session.scalar(completed.order_by(SyncRun.id.desc()).limit(1)),
+    )
+
+
+def _unchanged(
+    services: Services, connection_id: int, reading: Reading, settled: Settled, listed: Sequence[Listed]
+) -> set[str]:
+    """The ids of the records that need no call of their own. They count as seen."""
+    kind = reading.kind
+    model = kind.model
+    with services.database.unit_of_work() as work:
+        wanted = select(model).where(
+            model.connection_id == connection_id, model.sage_id.in_([one.id for one in listed])
+        )
+        records = {record.sage_id: record for record in work.session.scalars(wanted.options(*kind.loads))}
+        found = {one.id for one in listed if one.id in records and settled.needs_no_call(records[one.id], one)}
+    reading.unchanged |= found
+    return found
 
 
 def _note_moment(work: UnitOfWork, connection_id: int, entity: str, moment: datetime) -> None:

@@ -7,7 +7,7 @@ compares and merges, and one product's API. It decides nothing about statuses an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -78,6 +78,27 @@ class RemoteRecord:
     origin: str = ""
     page: str = ""
     rest: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a list tells of a record of which it does not tell all: its id, and the time of its last change.
+
+    `agrees` says whether whatever else the list tells is true of a record with such fields. It need not tell of a change.
+    """
+
+    id: str
+    updated_at: datetime
+    agrees: Callable[[Fields], bool]
+
+
+Unchanged = Callable[[Sequence[Listed]], Container[str]]
+"""Given what a page of a list tells, the ids of those records that need no call of their own."""
+
+
+def none_is_known(listed: Sequence[Listed]) -> Container[str]:
+    """That of nobody who knows nothing: each needs a call."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -166,11 +187,15 @@ class Collection(Protocol):
         Raises NotFound, and Rejected where the record cannot be understood.
         """
 
-    def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
+    def changed(self, since: datetime | None, unchanged: Unchanged = none_is_known) -> Iterator[list[RemoteRecord]]:
         """All records, or those created or changed at `since` or later, a page at a time.
 
         Sage can shift its pages while they are read, so a record may come twice; ask again with an overlap for what
         may have been missed. A record that cannot be understood is left out and logged; it never stops the rest.
+
+        Where a list does not tell all of its records, each costs a call of its own, but for those that `unchanged`
+        names: they are left out, and a page may be empty then. It is asked from another thread than the caller's, about
+        pages that come later. Where a list tells all, it is not asked.
         """
 
     def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:

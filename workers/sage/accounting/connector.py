@@ -22,7 +22,9 @@ from workers.sage.connector import (
     RemoteRecord,
     Tombstone,
     Transient,
+    Unchanged,
     Unreachable,
+    none_is_known,
 )
 from workers.sage.http import Api, Complaint, plain
 
@@ -86,7 +88,7 @@ class Customers(Records):
             for contacts in ahead(self._items(query), PAGES_AHEAD):
                 yield self._understood(contacts)
             return
-        changed = {"updated_or_created_since": objects.since(since)}
+        changed = objects.changed_since(since)
         known: set[str] = set()
         for contacts in self._items({**query, **changed}):
             for contact in contacts:
@@ -224,11 +226,16 @@ class Orders(Records):
         self.asked_of_one = document.asked_of_one
         self.leaves_tombstones = self.tells_deletions = document.is_booked
 
+    def changed(self, since: datetime | None, unchanged: Unchanged = none_is_known) -> Iterator[list[RemoteRecord]]:
+        """See Collection."""
+        pages_of_all = self._with_lines(objects.changed_since(since), unchanged)
+        return ahead(map(self._understood, pages_of_all), PAGES_AHEAD)
+
     def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
         """See Collection. What was made void is found among what has changed."""
         yield from super().deleted(since)
         if self._document.is_booked:
-            query = {"updated_or_created_since": objects.since(since), "attributes": "status,updated_at"}
+            query = {**objects.changed_since(since), "attributes": "status,updated_at"}
             for items in pages(self._api, f"/{self.name}", query):
                 void = [one for one in items if self._document.is_void(one)]
                 yield self._each(void, documents.tombstone_of_void)
@@ -283,22 +290,29 @@ class Orders(Records):
         return found
 
     def _items(self, query: Mapping[str, str]) -> Iterator[list[Item]]:
-        """What is void is left out.
+        return self._with_lines(query, none_is_known)
 
-        Whether a list says what is in the lines of a document is not documented; each is read where it does not.
+    def _with_lines(self, query: Mapping[str, str], unchanged: Unchanged) -> Iterator[list[Item]]:
+        """The documents of the list with what is in their lines, but for those that are `unchanged` or void.
+
+        Whether a list says what is in the lines is not documented. Where it does not, each document is read, and comes as
+        a page of its own, so that no page waits for hundreds of calls.
         """
         for page in super()._items(query):
-            yield [whole for one in page if not self._document.is_void(one) for whole in self._whole(one)]
-
-    def _whole(self, item: Item) -> Iterator[Item]:
-        if documents.has_its_lines(self._document, item):
-            yield item
-            return
-        for sage_id in ids_of(item):
-            try:
-                yield self._item(sage_id)
-            except NotFound:
-                continue  # It was deleted since.
+            whole: list[Item] = []
+            named: list[Item] = []
+            for one in page:
+                if not self._document.is_void(one):
+                    (whole if documents.has_its_lines(self._document, one) else named).append(one)
+            yield whole
+            known = unchanged(documents.listed(self._document, named)) if named else ()
+            for sage_id in ids_of(*named):
+                if sage_id in known:
+                    continue
+                try:
+                    yield [self._item(sage_id)]
+                except NotFound:
+                    continue  # It was deleted since.
 
     def _refuse_void(self, item: Item) -> None:
         """Raises NotFound for what is void: it is no document any more."""

@@ -11,18 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 from webapp.orders.amounts import LineValues, line_amounts, lines_text, read_lines, rounded
 from workers.sage.accounting import objects
 from workers.sage.accounting.objects import NotUnderstood, kept, part_of
-from workers.sage.connector import ORDER_FIELDS, Fields, Rejected, RemoteRecord, Tombstone, tidied, tidy
+from workers.sage.connector import ORDER_FIELDS, Fields, Listed, Rejected, RemoteRecord, Tombstone, tidied, tidy
 from workers.sage.http import Complaint
 
 _TEXTS = {"number": ("reference", 25), "notes": ("notes", 2000)}
 LIMITS = objects.limits_of(_TEXTS)
 _DAYS = ("ordered_on", "valid_until")
 REQUIRED = (*_DAYS, "lines")
+# What is in no line.
+_HEAD = tuple(name for name in ORDER_FIELDS if name != "lines")
 
 # What else a line keeps that stays about the same thing: key in the answer -> key in the body.
 _KEPT_OF_LINE = {
@@ -49,6 +52,9 @@ _THREE_PLACES = Decimal("0.001")
 _ZERO_RATED = "_ZERO"
 
 _VOID = "VOID"
+
+# What a list tells of the lines that it only names.
+_TOTALS = ("net_amount", "tax_amount", "shipping_tax_amount", "total_quantity", "total_discount_amount")
 
 Rates = Mapping[str, Decimal]
 """Id of a tax rate -> its percentage, in the order in which Sage lists them."""
@@ -81,6 +87,7 @@ class Document:
             "created_at",
             "updated_at",
             "links",
+            *_TOTALS,
             *(["status"] if self.is_booked else []),
         ]
         return {"attributes": ",".join(names)}
@@ -153,29 +160,57 @@ def remote_order(document: Document, item: Mapping[str, Any], rates: Rates) -> R
     if not contact_id:
         raise NotUnderstood(sage_id, "a document of no contact")
     lines = objects.objects_of(item, document.lines)
-    texts = objects.texts_of(sage_id, item, _TEXTS)
-    number = tidy(objects.text_of(sage_id, item, document.number))
-    until = "date" if document.is_booked and item.get(document.until) is None else document.until
     fields = {
-        **texts,
-        "number": tidy(texts["number"]) or (number if document.is_booked else ""),
-        "ordered_on": _day(sage_id, item, "date"),
-        "valid_until": _day(sage_id, item, until),
-        "shipping": f"{rounded(_amount(sage_id, item, 'shipping_net_amount')):.2f}",
+        **_without_lines(document, sage_id, item),
         "lines": lines_text([_line(document, sage_id, line, rates) for line in lines]),
     }
     return RemoteRecord(
         id=sage_id,
-        number=number,
+        number=_number_of(document, sage_id, item),
         updated_at=objects.updated_at(sage_id, (item,)),
         fields=tidied(fields, ORDER_FIELDS),
         parent=contact_id,
         page=objects.page_of(item),
         rest={
             **kept(item, {"contact": "contact_id", "shipping_tax_rate": "shipping_tax_rate_id"}),
-            "reference": texts["number"],
+            "reference": objects.text_of(sage_id, item, "reference"),
             "lines": [_as_sent(sage_id, line) for line in lines],
         },
+    )
+
+
+def listed(document: Document, items: Iterable[Mapping[str, Any]]) -> list[Listed]:
+    """What a list tells of documents of which it only names the lines; one without an id or a time is left out."""
+    return [
+        Listed(one["id"], when, partial(agrees, document, one))
+        for one in items
+        if objects.ids_of(one) and (when := objects.moment(one.get("updated_at")))
+    ]
+
+
+def agrees(document: Document, item: Mapping[str, Any], fields: Fields) -> bool:
+    """Whether what a list tells of a document is true of an order with such fields: how many lines it has, what these
+    come to, and each of its other fields.
+
+    Sage's file does not say whether the shipping is part of the net amount and of the tax: it is in both, or in neither.
+    What the list leaves out, or what is no amount, agrees with nothing.
+    """
+    sage_id = str(item.get("id"))
+    try:
+        told = tidied(_without_lines(document, sage_id, item), _HEAD)
+        shipping = (_amount(sage_id, item, "shipping_net_amount"), _amount(sage_id, item, "shipping_tax_amount"))
+        lines = read_lines(fields["lines"])
+    except (NotUnderstood, ValueError):
+        return False
+    amounts = [line_amounts(line) for line in lines]
+    net, tax = sum((one.net for one in amounts), Decimal(0)), sum((one.tax for one in amounts), Decimal(0))
+    found = {name: _decimal(item.get(name)) for name in _TOTALS}
+    return (
+        all(told[name] == fields[name] for name in _HEAD)
+        and len(objects.objects_of(item, document.lines)) == len(lines)
+        and found["total_quantity"] == sum(line.quantity for line in lines)
+        and found["total_discount_amount"] == sum(line.discount for line in lines)
+        and (found["net_amount"], found["tax_amount"]) in ((net, tax), (net + shipping[0], tax + shipping[1]))
     )
 
 
@@ -192,6 +227,25 @@ def completed(document: Document, answer: Mapping[str, Any], body: Mapping[str, 
     if document.lines not in answer or not has_its_lines(document, answer):
         whole[document.lines] = [objects.as_read(line) for line in objects.objects_of(sent, document.lines)]
     return whole
+
+
+def _without_lines(document: Document, sage_id: str, item: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of an order that a list tells, too. Raises NotUnderstood."""
+    texts = objects.texts_of(sage_id, item, _TEXTS)
+    number = _number_of(document, sage_id, item)
+    until = "date" if document.is_booked and item.get(document.until) is None else document.until
+    return {
+        **texts,
+        "number": tidy(texts["number"]) or (number if document.is_booked else ""),
+        "ordered_on": _day(sage_id, item, "date"),
+        "valid_until": _day(sage_id, item, until),
+        "shipping": f"{rounded(_amount(sage_id, item, 'shipping_net_amount')):.2f}",
+    }
+
+
+def _number_of(document: Document, sage_id: str, item: Mapping[str, Any]) -> str:
+    """The number that Sage gave a document."""
+    return tidy(objects.text_of(sage_id, item, document.number))
 
 
 def _line(document: Document, sage_id: str, line: Mapping[str, Any], rates: Rates) -> LineValues:

@@ -102,6 +102,11 @@ def since(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def changed_since(when: datetime | None) -> dict[str, str]:
+    """What a list must be asked with to show only what was created or changed then or later; all without a time."""
+    return {} if when is None else {"updated_or_created_since": since(when)}
+
+
 def updated_at(sage_id: str, parts: Iterable[Mapping[str, Any]]) -> datetime:
     """The newest change of an object and its parts. Raises NotUnderstood where none has a time."""
     times = [when for part in parts if (when := moment(part.get("updated_at")) or moment(part.get("created_at")))]

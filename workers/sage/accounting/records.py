@@ -15,7 +15,17 @@ from webapp.ahead import ahead
 from workers.sage.accounting import objects
 from workers.sage.accounting.lists import MOST_PER_PAGE, NotAList, items_of, next_page
 from workers.sage.accounting.objects import NotUnderstood
-from workers.sage.connector import Fields, NotFound, OutcomeUnknown, Rejected, RemoteRecord, Tombstone, Transient
+from workers.sage.connector import (
+    Fields,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    RemoteRecord,
+    Tombstone,
+    Transient,
+    Unchanged,
+    none_is_known,
+)
 from workers.sage.http import Api, Complaint, Refused
 
 log = structlog.get_logger(__name__)
@@ -106,13 +116,12 @@ class Records(ABC):
         except NotUnderstood as error:
             raise Rejected({"code": "refused"}, {"message": str(error)}) from error
 
-    def changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
+    def changed(self, since: datetime | None, unchanged: Unchanged = none_is_known) -> Iterator[list[RemoteRecord]]:
         """See Collection. Pages are fetched while the ones before are in use, so nothing else may be asked then."""
         return ahead(self._changed(since), PAGES_AHEAD)
 
     def _changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
-        query = {} if since is None else {"updated_or_created_since": objects.since(since)}
-        for items in self._items(query):
+        for items in self._items(objects.changed_since(since)):
             yield self._understood(items)
 
     def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
