@@ -1,5 +1,7 @@
 """Every list at a million companies, two million contacts and a million orders, while a sync writes 200 changes a second.
 
+And what the panel of filters asks for beside the list: how many records each choice has, and cities that begin so.
+
 Milliseconds in the server, from the request to the compressed answer, as bench/lists.py takes them. Two other processes
 change the status of records meanwhile, the way the workers do: one row, its history, the counters, and the word to the
 browsers, each change in a transaction of its own. PostgreSQL has the memory that a server of this size is given.
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -32,7 +34,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from flask import Flask
-from sqlalchemy import ColumnElement, Text, cast, func, make_url, select
+from sqlalchemy import ColumnElement, Text, cast, func, make_url, select, text
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
@@ -80,7 +82,11 @@ ANYBODY = {number: f"Person {number}" for number in range(1, 13)}
 
 @dataclass(frozen=True)
 class Module:
-    """A list as the benchmark asks for it: its filters by the name that the table shows, each in all orders."""
+    """A list as the benchmark asks for it: its filters by the name that the table shows, each in all orders.
+
+    `panel` are the addresses that the panel of filters asks for, by the same kind of name. `usual` are functions of the
+    module's views that the peer has in place of ours, beside `reads_by`.
+    """
 
     name: str
     listing: Listing[Any, Any]
@@ -88,6 +94,26 @@ class Module:
     views: ModuleType
     reads_by: str
     filters: dict[str, list[str]]
+    panel: dict[str, list[str]]
+    usual: dict[str, Callable[..., Any]]
+
+
+def _count_the_usual_way(table: str, *columns: str) -> Callable[..., dict[str, int]]:
+    """What counts the records of each value of these columns, all of them."""
+
+    def count(session: Session, *_total: int) -> dict[str, int]:
+        return {
+            f"{column}:{value}": n
+            for column in columns
+            for value, n in session.execute(text(f"SELECT {column}, count(*) FROM {table} GROUP BY 1")).all()
+        }
+
+    return count
+
+
+def _cities_the_usual_way(session: Session, begin: str) -> Sequence[str]:
+    asked = text("SELECT DISTINCT city FROM company WHERE fold(city) LIKE fold(:begin) || '%' ORDER BY city LIMIT 12")
+    return session.scalars(asked, {"begin": begin}).all()
 
 
 MODULES = (
@@ -103,12 +129,39 @@ MODULES = (
             "filters": ["type=prospect", "owner=3", "owner=none", "country=DE", "country=VE", "country=DE&owner=4"],
             "search": ["q=zu", "q=gmbh", "q=lodz+tea", "q=office4711", "q=C000815", "q=ember", "q=nobody+has+this"],
             "search with filters": ["status=review&q=gmbh", "status=pending&status=review&country=DE&q=ember"],
+            "several choices": [
+                "owner=3&owner=4&owner=none",
+                "country=DE&country=VE",
+                "country=AR&country=VE&owner=2",
+                "type=customer&type=prospect",
+                "status=pending&status=review&owner=1&owner=none&country=PL&country=PT",
+            ],
+            "several choices with search": [
+                "owner=3&owner=4&owner=none&q=tea",
+                "country=DE&country=VE&q=ember",
+                "type=prospect&owner=1&owner=2&q=gmbh",
+                "country=AR&country=VE&q=nobody",
+            ],
+            "city": ["city=lodz", "city=Berlin&country=DE&country=AT", "city=nowhere"],
+            "city with search": ["city=lodz&q=tea", "city=Berlin&owner=3&q=gmbh", "city=Zürich&q=c00081"],
+        },
+        {
+            "counts of the panel": ["/companies/counts"],
+            "suggestions of cities": [
+                "/companies/cities?begin=",
+                "/companies/cities?begin=l",
+                "/companies/cities?begin=são",
+            ],
+        },
+        {
+            "count_choices": _count_the_usual_way("company", "country", "owner_id", "type"),
+            "cities": _cities_the_usual_way,
         },
     ),
     Module(
         "contacts",
         contact_queries.LISTING,
-        lambda args: contact_forms.read_query(args, {"4711"}),
+        lambda args: contact_forms.read_query(args, {"4711", "815", "99"}),
         contact_views,
         "list_contacts",
         {
@@ -117,12 +170,16 @@ MODULES = (
             "filters": ["company=4711"],
             "search": ["q=ana", "q=accountant+lodz", "q=person4711", "q=nobody+has+this"],
             "search with filters": ["status=review&q=buyer", "company=4711&q=example"],
+            "several choices": ["company=4711&company=815&company=99", "company=4711&company=815&status=synchronised"],
+            "several choices with search": ["company=4711&company=815&company=99&q=buyer"],
         },
+        {"counts of the panel": ["/contacts/counts"]},
+        {},
     ),
     Module(
         "orders",
         order_queries.LISTING,
-        lambda args: order_forms.read_query(args, ANYBODY, {"4711"}),
+        lambda args: order_forms.read_query(args, ANYBODY, {"4711", "815", "99"}),
         order_views,
         "list_orders",
         {
@@ -140,18 +197,48 @@ MODULES = (
             ],
             "search": ["q=s-00047", "q=zu", "q=train+lodz", "q=nobody+has+this"],
             "search with filters": ["status=review&q=tea", "owner=3&q=ember"],
+            "several choices": [
+                "phase=validating&phase=validated",
+                "phase=validated&phase=synchronising",
+                "phase=validating&phase=synchronised",
+                "owner=1&owner=2&owner=none",
+                "company=4711&company=815&company=99",
+            ],
+            "several choices with search": [
+                "phase=validating&phase=validated&q=tea",
+                "owner=1&owner=2&owner=none&q=ember",
+                "phase=validated&phase=synchronising&owner=3&q=lodz",
+            ],
+            "totals from and to": [
+                "total_from=4999.5",
+                "total_from=100&total_to=101",
+                "total_to=4000",
+                "total_to=4000&owner=1",
+                "total_from=2500&ordered_from=2024-01-01&ordered_to=2024-01-31",
+            ],
+            "totals with search": [
+                "total_from=100&total_to=300&q=ember",
+                "total_from=4990&q=train",
+                "total_to=4000&q=tea",
+            ],
         },
+        {"counts of the panel": ["/orders/counts"]},
+        {"count_choices": _count_the_usual_way("sales_order", "owner_id", "phase")},
     ),
 )
 
 
 @dataclass(frozen=True)
 class Asked:
-    """An address of a list; `deep` is the same list's page far inside, None where it has one page."""
+    """An address of a list; `deep` is the same list's page far inside, None where it has one page.
+
+    The peer is asked for the `by_peer` alone: one that takes a second for a page would take all the time there is.
+    """
 
     group: str
     first: str
     deep: str | None
+    by_peer: bool
 
 
 @dataclass
@@ -190,8 +277,7 @@ def _measured(large: Filled, small: Filled) -> Iterator[dict[str, Any]]:
             usual.enter_context(planned_the_usual_way(large.app.extensions["synclight"].database.engine))
             for module in MODULES:
                 usual.enter_context(_usual_way(module))
-                # One order of each filter: a peer that takes a second for a page would take all the time there is.
-                _time(large, module, places[module.name][0][:: len(module.listing.keys)], 1, peers)
+                _time(large, module, [asked for asked in places[module.name][0] if asked.by_peer], 1, peers)
     with small.sync():
         for module in MODULES:
             _time(small, module, places[module.name][1], 1, {})
@@ -253,28 +339,34 @@ class Filled:
     get: Callable[[str], float]
 
     def places(self, module: Module) -> list[Asked]:
-        """The addresses of the first page and of one that is deep inside, for each filter in each order."""
+        """The addresses of the first page and of one that is deep inside, for each filter in each order; those of the panel."""
         asked = []
         for group, filters in module.filters.items():
             for one in filters:
-                for sort in module.listing.keys:
+                matching: int | None = None
+                for number, sort in enumerate(module.listing.keys):
                     query = module.read(MultiDict(parse_qsl(f"{one}&sort={sort}")))
                     assert not query.problems, query.problems
-                    asked.append(Asked(group, urlencode(query.pairs()), self._deep(module.listing, query)))
-        return asked
+                    matching = self._matching(module.listing, query) if matching is None else matching
+                    deep = None if matching <= PAGE else self._deep(module.listing, query, matching)
+                    first = f"/{module.name}?{urlencode(query.pairs())}"
+                    asked.append(Asked(group, first, deep and f"/{module.name}?{deep}", by_peer=number == 0))
+        return asked + [
+            Asked(group, address, None, by_peer=True) for group, panel in module.panel.items() for address in panel
+        ]
 
-    def _deep(self, listing: Listing[Any, Any], query: ListQuery) -> str | None:
-        key = cast(listing.keys[query.sort], Text).label("sort_text")
-        limits = [*_usual_limits(listing, query)]
-        place = listing.keys[query.sort], listing.table.c.id
+    def _matching(self, listing: Listing[Any, Any], query: ListQuery) -> int:
+        counted = select(func.count()).select_from(listing.table).where(*_usual_limits(listing, query))
         with Session(self.app.extensions["synclight"].database.engine) as session:
-            matching = session.scalar(select(func.count()).select_from(listing.table).where(*limits)) or 0
-            if matching <= PAGE:
-                return None
-            offset = min(PAGES_DEEP * PAGE, matching // 2)
-            at = session.execute(
-                select(key, listing.table.c.id).where(*limits).order_by(*place).offset(offset).limit(1)
-            ).one()
+            return session.scalar(counted) or 0
+
+    def _deep(self, listing: Listing[Any, Any], query: ListQuery, matching: int) -> str:
+        key = cast(listing.keys[query.sort], Text).label("sort_text")
+        place = listing.keys[query.sort], listing.table.c.id
+        offset = min(PAGES_DEEP * PAGE, matching // 2)
+        found = select(key, listing.table.c.id).where(*_usual_limits(listing, query)).order_by(*place)
+        with Session(self.app.extensions["synclight"].database.engine) as session:
+            at = session.execute(found.offset(offset).limit(1)).one()
         return urlencode(query.changed(cursor=Cursor(at.sort_text, at.id)).pairs())
 
     @contextmanager
@@ -330,7 +422,7 @@ def _time(filled: Filled, module: Module, places: list[Asked], rounds: int, into
         times = into.setdefault((module.name, asked.group), Times([], []))
         for address, there in ((asked.first, times.first), (asked.deep, times.deep)):
             if address is not None:
-                there += [filled.get(f"/{module.name}?{address}") for _ in range(rounds)]
+                there += [filled.get(address) for _ in range(rounds)]
 
 
 @contextmanager
@@ -351,12 +443,15 @@ def _usual_way(module: Module) -> Iterator[None]:
         session.execute(select(status, func.count()).group_by(status)).all()
         return Page([listing.row(*one) for one in found], None, None)
 
-    ours = getattr(module.views, module.reads_by)
-    setattr(module.views, module.reads_by, read)
+    usual = {**module.usual, module.reads_by: read}
+    ours = {name: getattr(module.views, name) for name in usual}
+    for name, function in usual.items():
+        setattr(module.views, name, function)
     try:
         yield
     finally:
-        setattr(module.views, module.reads_by, ours)
+        for name, function in ours.items():
+            setattr(module.views, name, function)
 
 
 def _usual_limits(listing: Listing[Any, Any], query: ListQuery) -> list[ColumnElement[bool]]:

@@ -23,14 +23,15 @@ from bench.seed import seed_companies, seed_contacts_and_orders
 from webapp.companies.countries import country_choices
 from webapp.companies.forms import SORTS, read_query
 from webapp.companies.models import Company
-from webapp.companies.queries import cities, filter_choices, list_companies
+from webapp.companies.queries import LISTING, cities, filter_choices, list_companies
 from webapp.companies.queries import count_choices as company_counts
 from webapp.contacts import forms as contacts
 from webapp.contacts.queries import list_contacts
 from webapp.db import Database
+from webapp.listing import pages
 from webapp.listing.counts import MOST, count_texts
 from webapp.listing.pages import PLANNED
-from webapp.listing.query import PAGE
+from webapp.listing.query import PAGE, Cursor
 from webapp.orders import forms as orders
 from webapp.orders.queries import count_choices as order_counts
 from webapp.orders.queries import list_orders
@@ -210,6 +211,77 @@ def test_a_page_of_orders_scans_no_table(session: Session, plans: list[dict[str,
         # Half of the orders would be as bad as all of them, by whichever index.
         assert max(read(plan) for plan in plans) < COMPANIES / 2, (sort, sign)
         plans.clear()
+
+
+@pytest.mark.parametrize("order", ["country", "-country", "city", "-city"])
+@pytest.mark.parametrize("filters", ["country=VE&country=AR", "country=VE&country=AR&city=cordoba", "country=VE"])
+def test_companies_of_several_countries_are_met_where_they_stand(
+    session: Session, plans: list[dict[str, Any]], filters: str, order: str
+) -> None:
+    query = read_query(MultiDict(parse_qsl(f"{filters}&sort={order}")), {}, {"VE", "AR"})
+    way = "DESC" if query.descending else "ASC"
+    key = {"country": "country_rank", "city": "city_key"}[query.sort]
+    wanted = text(
+        f"SELECT id FROM company WHERE country = ANY(:countries) AND :city IN ('', city_key) "
+        f"ORDER BY {key} {way}, id {way} LIMIT 2 * {PAGE}"
+    )
+    page = list_companies(session, query)
+    after = list_companies(session, query.changed(cursor=page.next))
+    assert max(read(plan, "company") for plan in plans) < 20 * PAGE
+    assert [row.id for row in (*page.rows, *after.rows)] == list(
+        session.scalars(wanted, {"countries": [*query.country], "city": query.city})
+    )
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        "person4711",
+        "accountant łódź",
+        "PERSON471 Buyer tÅrn",
+        "+44 20 0012",
+        "100% example",
+        "per%n4711",
+        "e_ample",
+        r"exam\ple.com",
+        "person12345.1@example.com",
+    ],
+)
+def test_a_search_finds_what_has_all_its_words_however_they_are_looked_for(
+    session: Session, plans: list[dict[str, Any]], search: str
+) -> None:
+    query = contacts.read_query(MultiDict({"q": search}), set())
+    words = [f" {word}" if len(word) == 2 else word for word in query.words]
+    condition = " AND ".join(f"strpos(search_text, fold(:word_{n})) > 0" for n in range(len(words)))
+    wanted = text(f"SELECT id FROM contact WHERE {condition} ORDER BY name_key, id LIMIT {PAGE}")
+    page = list_contacts(session, query)
+    assert scanned(plans) == set()
+    plans.clear()
+    given = {f"word_{n}": word for n, word in enumerate(words)}
+    assert [row.id for row in page.rows] == list(session.scalars(wanted, given))
+
+
+def test_a_frequent_word_is_looked_for_among_the_few_that_another_filter_leaves(
+    session: Session, plans: list[dict[str, Any]]
+) -> None:
+    """Putting together the places of all that have the word would take longer than looking at these few."""
+    query = contacts.read_query(MultiDict(parse_qsl("status=review&q=buyer&sort=company")), set())
+    assert list_contacts(session, query).rows
+    used = {node.get("Index Name") for plan in plans for node in nodes(plan)}
+    assert "ix_contact_status_by_last" in used or "ix_contact_status_by_name" in used
+    assert "ix_contact_search" not in used
+
+
+def test_a_walk_that_begins_far_from_all_that_match_is_soon_given_up(
+    session: Session, plans: list[dict[str, Any]]
+) -> None:
+    """All companies that are called Umber stand together, behind most others."""
+    query = read_query(MultiDict(parse_qsl("q=umber&sort=name")), {}, {})
+    for steps in (8_000, 16_000):
+        assert session.execute(pages._walk(LISTING, query, steps)).all() == []
+        assert read(plans.pop(), "company") <= steps / 8
+    behind = query.changed(cursor=Cursor("umber", 1))
+    assert len(session.execute(pages._walk(LISTING, behind, 8_000)).all()) == PAGE + 1
 
 
 def read(plan: dict[str, Any], table: str = "sales_order") -> int:

@@ -11,10 +11,10 @@ from sqlalchemy import ColumnElement, FromClause, Row, Table, bindparam, func, s
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
-from webapp.companies.forms import CompanyQuery, read_query
+from webapp.companies.forms import TYPE_NAMES, CompanyQuery, read_query
 from webapp.companies.models import PROSPECT, Company
 from webapp.listing.counts import MOST, read_counts
-from webapp.listing.pages import Listing, Page, is_down, last_synchronised_key, owned_by, read_page
+from webapp.listing.pages import Conditions, Listing, Page, last_synchronised_key, owned_by, read_page
 from webapp.users.models import User
 
 _COMPANY: Table = Company.__table__  # type: ignore[assignment]
@@ -39,7 +39,7 @@ class ListRow:
 
 def _filters(query: CompanyQuery, of: FromClause) -> list[ColumnElement[bool]]:
     limits: list[ColumnElement[bool]] = []
-    if query.type:
+    if 0 < len(query.type) < len(TYPE_NAMES):
         limits.append(of.c.type.in_(query.type))
     if query.owner:
         limits.append(owned_by(query.owner, of))
@@ -50,19 +50,23 @@ def _filters(query: CompanyQuery, of: FromClause) -> list[ColumnElement[bool]]:
     return limits
 
 
-def _beginning(query: CompanyQuery) -> list[ColumnElement[bool]]:
-    country = query.country[0] if len(query.country) == 1 else ""
-    if query.sort == "city" and (query.city or country):
-        city = [_COMPANY.c.city_key == func.fold(query.city)] if query.city else []
-        return [_COMPANY.c.country == country, *city] if country else city
-    if query.sort == "country" and country:
-        # By their cities, because the first of them is the first entry of an index.
-        one = select(_COMPANY.c.country_rank).where(_COMPANY.c.country == country).order_by(_COMPANY.c.city_key)
-        here = one.limit(1).correlate(None).scalar_subquery()
-        return [_COMPANY.c.country_rank <= here if is_down(query) else _COMPANY.c.country_rank >= here]
+def _beginnings(query: CompanyQuery) -> list[Conditions]:
+    city = [_COMPANY.c.city_key == func.fold(query.city)] if query.city else []
+    if query.sort == "city" and (query.country or city):
+        return [[_COMPANY.c.country == country, *city] for country in query.country] or [city]
+    if query.sort == "country":
+        return [_in_place_of(country) for country in query.country]
     if query.type == (PROSPECT,) and query.sort in ("name", "last_synchronised_at"):
-        return [_COMPANY.c.type == PROSPECT]
+        return [[_COMPANY.c.type == PROSPECT]]
     return []
+
+
+def _in_place_of(country: str) -> Conditions:
+    """Conditions for the companies of a country by its place in the order of countries."""
+    # By their cities, because the first of them is the first entry of an index.
+    one = select(_COMPANY.c.country_rank).where(_COMPANY.c.country == country).order_by(_COMPANY.c.city_key)
+    here = one.limit(1).correlate(None).scalar_subquery()
+    return [_COMPANY.c.country_rank >= here, _COMPANY.c.country_rank <= here]
 
 
 LISTING = Listing(
@@ -79,7 +83,7 @@ LISTING = Listing(
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
     looked_at=("city_key",),
-    beginning=_beginning,
+    beginnings=_beginnings,
 )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from webapp.contacts.forms import ContactQuery
 from webapp.contacts.models import Contact
-from webapp.listing.pages import Listing, Page, last_synchronised_key, read_page
+from webapp.listing.pages import Conditions, Listing, Page, last_synchronised_key, read_page
 from webapp.sync.models import WriteIntent
 
 _CONTACT: Table = Contact.__table__  # type: ignore[assignment]
@@ -37,8 +37,8 @@ def _filters(query: ContactQuery, of: FromClause) -> list[ColumnElement[bool]]:
     return [of.c.company_id.in_([int(one) for one in query.company])] if query.company else []
 
 
-def _beginning(query: ContactQuery) -> list[ColumnElement[bool]]:
-    return [_CONTACT.c.company_id == int(query.company[0])] if len(query.company) == 1 else []
+def _beginnings(query: ContactQuery) -> list[Conditions]:
+    return [[_CONTACT.c.company_id == int(one)] for one in query.company] if query.sort == "name" else []
 
 
 LISTING = Listing(
@@ -52,7 +52,7 @@ LISTING = Listing(
     },
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
-    beginning=_beginning,
+    beginnings=_beginnings,
 )
 
 

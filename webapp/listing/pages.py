@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Date,
     DateTime,
     FromClause,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     Table,
     TableClause,
     Text,
+    and_,
     cast,
     column,
     func,
@@ -31,6 +33,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     true,
     tuple_,
     union_all,
@@ -42,14 +45,23 @@ from webapp.listing.query import AMOUNT, DAY, NOBODY, PAGE, TIME, WHOLE, Cursor,
 from webapp.status import Status
 
 # Settings of PostgreSQL for connections that read lists: a plan made for any country would walk past all others to find
-# a rare one; starting parallel workers takes longer than reading a page; and a page of a table is mostly in memory, where
-# reading through a whole index to spare some of them takes longer than reading them.
+# a rare one; starting parallel workers takes longer than reading a page; a page of a table is mostly in memory, where
+# reading through a whole index to spare some of them takes longer than reading them; and the places of half a million
+# records that one filter has must fit, or else the rows beside them are read, too.
 PLANNED = {
     "plan_cache_mode": "force_custom_plan",
     "enable_seqscan": "off",
     "max_parallel_workers_per_gather": "0",
     "random_page_cost": "1.1",
+    "work_mem": "32MB",
 }
+
+# Letters of a word that the index is asked for: they are three of its entries, and each further one of a frequent word
+# costs more than it leaves out.
+_PIECE = 5
+
+# Each of them is a part of the walk's statement, which has to be planned.
+_MOST_BEGINNINGS = 8
 
 _EVERYTHING: ColumnElement[Any] = literal_column("*")
 # Of the rows that the first part of a statement has found, called hits; the key as text, because Python has no time for
@@ -68,7 +80,11 @@ Shows = TypeVar("Shows", bound=Shown)
 Query = TypeVar("Query", bound=ListQuery)
 
 
-def no_beginning(query: ListQuery) -> list[ColumnElement[bool]]:
+# Conditions that only together hold for a record.
+Conditions = list[ColumnElement[bool]]
+
+
+def no_beginnings(query: ListQuery) -> list[Conditions]:
     """For a list of which no filter has an index together with an order."""
     return []
 
@@ -80,8 +96,9 @@ class Listing(Generic[Query, Shows]):
     `row` is the dataclass of a row, whose fields are columns of `table`. `keys` are the keys of the orders, word for
     word as the indexes have them; none is ever NULL. `by_status` are the orders in which each status has an index of its
     own. `filters` makes the conditions of the module's own filters on the columns of what it is given; `looked_at` are
-    the columns that it asks for beside those that a row shows. `beginning` makes conditions that have an index together
-    with the order of the query, so that a walk begins where the filter does.
+    the columns that it asks for beside those that a row shows. `beginnings` makes conditions that have an index together
+    with the order of the query, so that a walk begins where the filter does: one for each value that was chosen, of which
+    each record that matches fulfils exactly one; none where no such index is.
 
     A further filter is a condition in `filters`. It is fast wherever many records have it; where few may have it, it
     needs an index of its own.
@@ -93,7 +110,7 @@ class Listing(Generic[Query, Shows]):
     by_status: frozenset[str]
     filters: Callable[[Query, FromClause], list[ColumnElement[bool]]]
     looked_at: tuple[str, ...] = ()
-    beginning: Callable[[Query], list[ColumnElement[bool]]] = no_beginning
+    beginnings: Callable[[Query], list[Conditions]] = no_beginnings
 
     @cached_property
     def shown(self) -> list[ColumnElement[Any]]:
@@ -113,7 +130,15 @@ class Listing(Generic[Query, Shows]):
 
         Made once, because a subquery makes all its columns anew for each statement, which takes longer than reading.
         """
-        return named_table("hits", *(column(one.name, one.type) for one in self.examined), column("sort_key"))
+        return self._part("hits")
+
+    @cached_property
+    def nearest(self) -> TableClause:
+        """The first of them, in a part by that name."""
+        return self._part("nearest")
+
+    def _part(self, name: str) -> TableClause:
+        return named_table(name, *(column(one.name, one.type) for one in self.examined), column("sort_key"))
 
     @cached_property
     def shown_hits(self) -> list[ColumnElement[Any]]:
@@ -169,36 +194,111 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     """
     if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
         return session.execute(_piece(listing, query)).all(), None
-    expected, walked = _expected(session, listing, query)
-    even = isqrt(PAGE * walked)
-    if expected <= even:
-        found = session.execute(_all_if_few(listing, query, 2 * even)).all()
+    expected = _expected(session, listing, query)
+    even = isqrt(PAGE * expected.walked)
+    if expected.matching <= even:
+        found = session.execute(
+            _all_if_few(listing, query, _searched(session, listing, query, expected), 2 * even)
+        ).all()
         matching = found[0].matching
         if matching <= 2 * even:
             # Where nothing is behind the cursor, there is a row all the same, for the number.
             return [row for row in found if row.id is not None], matching
-    steps = min(max(even, 4 * PAGE * walked // max(expected, 1)), 2 * even)
+    steps = min(max(even, 4 * PAGE * expected.walked // max(expected.matching, 1)), 2 * even)
     found = session.execute(_walk(listing, query, steps)).all()
     if len(found) <= PAGE:
-        found = session.execute(_all_sorted(listing, query)).all()
+        found = session.execute(_all_sorted(listing, query, _searched(session, listing, query, expected))).all()
     return found, None
 
 
-def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> tuple[int, int]:
-    """How many records the planner believes to match, on all pages together, and how many there are to walk along."""
+@dataclass(frozen=True)
+class Expected:
+    """What the planner believes: how many records match, on all pages together, and how many there are to walk along;
+    how many have the words of the search, and how many match but for these, None where only one of both is asked for.
+    """
+
+    matching: int
+    walked: int
+    with_words: int | None = None
+    without_words: int | None = None
+
+
+def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> Expected:
     connection, number = session.connection(), select(func.count()).select_from(listing.table)
-    matching = number.where(*_limits(listing, query, listing.table)).scalar_subquery()
-    walked = number.where(*_beginning(listing, query)).scalar_subquery()
-    asked = select(matching, walked).compile(connection, compile_kwargs={"render_postcompile": True})
-    ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {asked}", asked.params).scalars()
+    others = _limits_but_words(query, listing, listing.table)
+    words = has_words(query.words, listing.table)
+    beginnings = _beginnings(listing, query)
+    asked = [[*others, *words], [or_(*(and_(*one) for one in beginnings))] if beginnings else []]
+    if others and words:
+        asked += [words, others]
+    counts = [number.where(*limits).scalar_subquery() for limits in asked]
+    statement = select(*counts).compile(connection, compile_kwargs={"render_postcompile": True})
+    ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", statement.params).scalars()
     # Each count is a plan of its own, on top of the one whose rows it counts, and of those that this one needs first.
-    matching_rows, walked_rows = (
-        below["Plan Rows"]
-        for count in plan["Plan"]["Plans"]
-        for below in count["Plans"]
-        if below["Parent Relationship"] == "Outer"
+    return Expected(
+        *(
+            below["Plan Rows"]
+            for count in plan["Plan"]["Plans"]
+            for below in count["Plans"]
+            if below["Parent Relationship"] == "Outer"
+        )
     )
-    return matching_rows, walked_rows
+
+
+# Of each word the piece that the fewest texts of the table's statistics have; where several are alike, the one with the
+# rarest letters.
+_PIECES = text(
+    """
+    WITH sampled(line) AS MATERIALIZED (
+        SELECT unnest(histogram_bounds::text::text[]) FROM pg_stats
+        WHERE schemaname = current_schema() AND tablename = :table AND attname = 'search_text'
+    ), folded(word, letters) AS MATERIALIZED (
+        SELECT word, fold(word) FROM unnest(CAST(:words AS text[])) AS word
+    ), pieces(word, place, piece) AS MATERIALIZED (
+        SELECT word, place, substr(letters, place, :length)
+        FROM folded, generate_series(1, length(letters) - :length + 1) AS place
+    )
+    SELECT DISTINCT ON (word) word, piece
+    FROM pieces, LATERAL (
+        SELECT count(*) FILTER (WHERE strpos(line, piece) > 0) AS whole,
+               count(*) FILTER (WHERE strpos(line, substr(piece, 1, 3)) > 0)
+               + count(*) FILTER (WHERE strpos(line, substr(piece, 2, 3)) > 0)
+               + count(*) FILTER (WHERE strpos(line, substr(piece, 3, 3)) > 0) AS parts
+        FROM sampled
+    ) AS met
+    WHERE piece ~ '^[[:alnum:]]+$'
+    ORDER BY word, whole, parts, place
+    """
+)
+
+
+def _searched(
+    session: Session, listing: Listing[Query, Shows], query: Query, expected: Expected
+) -> list[ColumnElement[bool]]:
+    """Conditions for the words of the search, for finding all that match by indexes.
+
+    The index of the search holds the records of each three letters in a row, and what it costs is how many these are. So
+    of a long word it is asked for the rarest piece only, and not at all where the other filters leave fewer records:
+    putting together the places of all that have a frequent word takes longer than looking at a tenth as many records.
+    """
+    table = listing.table
+    if expected.with_words is not None and expected.without_words is not None:
+        together = (expected.with_words + expected.without_words) // 10 + expected.matching
+        if expected.without_words < together:
+            return [_holds(word, table) for word in query.words]
+    long = [word for word in query.words if len(word) > _PIECE]
+    if not long:
+        return has_words(query.words, table)
+    asked = {"table": table.name, "words": long, "length": _PIECE}
+    pieces = {row.word: row.piece for row in session.execute(_PIECES, asked)}
+    exact = [_holds(word, table) for word in pieces]
+    return [*has_words(tuple(pieces.get(word, word) for word in query.words), table), *exact]
+
+
+def _holds(word: str, of: FromClause) -> ColumnElement[bool]:
+    """The condition that the search text of a record has a word, in a form for which no index is asked."""
+    found: ColumnElement[bool] = func.strpos(of.c.search_text, func.fold(_place_of(word))) > 0
+    return found
 
 
 def _cursor(row: Any, backwards: bool) -> Cursor:
@@ -222,33 +322,56 @@ def _piece(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
 
 
 def _walk(listing: Listing[Query, Shows], query: Query, steps: int) -> Select[Any]:
-    """The statement for what matches among the next `steps` records of the order, up to one more than a page."""
+    """The statement for what matches among the next `steps` records of the order, up to one more than a page.
+
+    Nothing, where its first eighth holds less than half of what it should if the page is to be full at its end: those
+    that match stand together elsewhere, as the companies whose names begin with the word of a search do.
+    """
+    table = listing.nearest
+    met = select(func.count()).select_from(table).where(*_limits(listing, query, table)).scalar_subquery()
+    return (
+        _first(listing, query)
+        .where(*_limits(listing, query, listing.hits), met >= PAGE // 16)
+        .add_cte(_near(listing, query, steps).cte("hits"))
+        .add_cte(_near(listing, query, steps // 8).cte("nearest"))
+    )
+
+
+def _near(listing: Listing[Query, Shows], query: Query, steps: int) -> Select[Any] | CompoundSelect[Any]:
+    """The next `steps` records of the order: of all, or of those at which the walk begins."""
     key = listing.keys[query.sort]
-    near = (
+    pieces = [
         select(*listing.examined, key.label("sort_key"))
-        .where(*_beginning(listing, query), *_behind_cursor(listing, query))
+        .where(*beginning, *_behind_cursor(listing, query))
         .order_by(*_order(key, listing.table.c.id, query))
         .limit(steps)
-    )
-    return _first(listing, query).where(*_limits(listing, query, listing.hits)).add_cte(near.cte("hits"))
+        for beginning in _beginnings(listing, query) or [[]]
+    ]
+    if len(pieces) == 1:
+        return pieces[0]
+    # Each piece is in order, so that they are read side by side, and none further than it is needed.
+    return union_all(*pieces).order_by(*_order(column("sort_key"), column("id"), query)).limit(steps)
 
 
-def _beginning(listing: Listing[Query, Shows], query: Query) -> list[ColumnElement[bool]]:
-    """Conditions that have an index together with the order, so that the walk begins where the filter does."""
+def _beginnings(listing: Listing[Query, Shows], query: Query) -> list[Conditions]:
+    """Conditions that have an index together with the order, so that the walk begins where the filters do."""
     statuses = _chosen(query)
     days = _synchronised_between(query, listing.table) if query.sort == "last_synchronised_at" else []
-    if len(statuses) == 1 and query.sort in listing.by_status:
-        return [listing.table.c.sync_status == statuses[0], *days]
-    return days or listing.beginning(query)
+    if statuses and query.sort in listing.by_status:
+        return [[listing.table.c.sync_status == status, *days] for status in statuses]
+    beginnings = [days] if days else listing.beginnings(query)
+    return beginnings if len(beginnings) <= _MOST_BEGINNINGS else []
 
 
-def _all_if_few(listing: Listing[Query, Shows], query: Query, most: int) -> Select[Any]:
+def _all_if_few(
+    listing: Listing[Query, Shows], query: Query, searched: list[ColumnElement[bool]], most: int
+) -> Select[Any]:
     """The statement for one page out of all that match, and the row after it, where no more than `most` do.
 
     Each row has in `matching` how many do; where that is more than `most`, it is one more, and the rows are any.
     """
     # Materialised, it is planned for reading all that match, and yet read no further than the limit says.
-    whole = _matching(listing, query).cte("whole").prefix_with("MATERIALIZED")
+    whole = _matching(listing, query, searched).cte("whole").prefix_with("MATERIALIZED")
     every = select(_EVERYTHING).select_from(whole).limit(most + 1).cte("every")
     number = select(func.count().label("matching")).select_from(every).subquery("number")
     behind = _behind(query, column("sort_key"), column("id"))
@@ -262,11 +385,11 @@ def _all_if_few(listing: Listing[Query, Shows], query: Query, most: int) -> Sele
     )
 
 
-def _all_sorted(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
+def _all_sorted(listing: Listing[Query, Shows], query: Query, searched: list[ColumnElement[bool]]) -> Select[Any]:
     """The statement for one page out of all that match, and the row after it."""
     table, hits = listing.table, listing.hits
     # The offset keeps the planner from walking along the order after all.
-    every = _matching(listing, query).where(*_behind_cursor(listing, query)).offset(0).cte("every")
+    every = _matching(listing, query, searched).where(*_behind_cursor(listing, query)).offset(0).cte("every")
     page = _in_order(select(_EVERYTHING).select_from(every), query).cte("hits")
     return (
         select(*listing.shown, _TEXT_OF_KEY)
@@ -276,10 +399,12 @@ def _all_sorted(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
     )
 
 
-def _matching(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
-    """Ids and keys of all that match, on all pages together."""
+def _matching(
+    listing: Listing[Query, Shows], query: Query, searched: list[ColumnElement[bool]]
+) -> Select[tuple[Any, Any]]:
+    """Ids and keys of all that match, on all pages together; `searched` are the conditions for the words."""
     key = listing.keys[query.sort].label("sort_key")
-    return select(listing.table.c.id, key).where(*_limits(listing, query, listing.table))
+    return select(listing.table.c.id, key).where(*_limits_but_words(query, listing, listing.table), *searched)
 
 
 def _in_order(found: Select[Any], query: Query) -> Select[Any]:
@@ -332,14 +457,17 @@ def _bound(keys: str, key: str) -> ColumnElement[Any]:
 
 def _limits(listing: Listing[Query, Shows], query: Query, of: FromClause) -> list[ColumnElement[bool]]:
     """All conditions but the cursor, on the columns of `of`."""
+    return [*_limits_but_words(query, listing, of), *has_words(query.words, of)]
+
+
+def _limits_but_words(query: Query, listing: Listing[Query, Shows], of: FromClause) -> list[ColumnElement[bool]]:
     limits: list[ColumnElement[bool]] = []
     if statuses := _chosen(query):
         limits.append(of.c.sync_status.in_(statuses))
     if query.connection:
         limits.append(of.c.connection_id.in_([int(one) for one in query.connection]))
     limits += _synchronised_between(query, of)
-    limits += listing.filters(query, of)
-    return [*limits, *has_words(query.words, of)]
+    return [*limits, *listing.filters(query, of)]
 
 
 def _synchronised_between(query: ListQuery, of: FromClause) -> list[ColumnElement[bool]]:
@@ -367,11 +495,14 @@ def has_words(words: tuple[str, ...], of: FromClause) -> list[ColumnElement[bool
     """Conditions for the records whose search text has all these words, whatever their case and accents."""
     limits: list[ColumnElement[bool]] = []
     for word in words:
-        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        # Two letters are everywhere inside of words, so they stand for a beginning.
-        pattern = f"% {escaped}%" if len(word) == 2 else f"%{escaped}%"
-        limits.append(of.c.search_text.like(func.fold(pattern)))
+        escaped = _place_of(word).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        limits.append(of.c.search_text.like(func.fold(f"%{escaped}%")))
     return limits
+
+
+def _place_of(word: str) -> str:
+    """What a search text holds where it has a word. Two letters are everywhere inside of words, so they stand for a beginning."""
+    return f" {word}" if len(word) == 2 else word
 
 
 def owned_by(owners: Sequence[str], of: FromClause) -> ColumnElement[bool]:

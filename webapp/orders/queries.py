@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from webapp.contacts.models import Contact
 from webapp.listing.counts import read_counts
-from webapp.listing.pages import Listing, Page, has_words, last_synchronised_key, owned_by, read_page
+from webapp.listing.pages import Conditions, Listing, Page, has_words, last_synchronised_key, owned_by, read_page
 from webapp.orders.forms import OrderQuery, TypedLine
 from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderLine, Product
 from webapp.status import Status
@@ -81,18 +81,19 @@ def _total_between(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool
     return limits
 
 
-def _beginning(query: OrderQuery) -> list[ColumnElement[bool]]:
+def _beginnings(query: OrderQuery) -> list[Conditions]:
     if query.phase == ("synchronised",) and query.sort in _BY_STATUS:
-        return [_in_phase("synchronised", _ORDER)]
+        return [[_in_phase("synchronised", _ORDER)]]
+    between: Conditions = []
     if query.sort == "total":
-        return _total_between(query, _ORDER)
-    if query.sort != "ordered_on":
-        return []
-    if len(query.company) == 1:
-        return [_ORDER.c.company_id == int(query.company[0])]
-    if query.phase in ((VALIDATING,), (VALIDATED,)):
-        return [_in_phase(query.phase[0], _ORDER)]
-    return _ordered_between(query, _ORDER)
+        between = _total_between(query, _ORDER)
+    elif query.sort == "ordered_on":
+        if query.company:
+            return [[_ORDER.c.company_id == int(one)] for one in query.company]
+        if query.phase and {VALIDATING, VALIDATED}.issuperset(query.phase):
+            return [[_in_phase(phase, _ORDER)] for phase in query.phase]
+        between = _ordered_between(query, _ORDER)
+    return [between] if between else []
 
 
 _BY_STATUS = frozenset({"ordered_on", "last_synchronised_at"})
@@ -111,7 +112,7 @@ LISTING = Listing(
     by_status=_BY_STATUS,
     filters=_filters,
     looked_at=("phase",),
-    beginning=_beginning,
+    beginnings=_beginnings,
 )
 
 
