@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import Any
 
 import pytest
+from flask import Flask
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from tests.fake_sage import FakeSage
 from tests.integration.test_engine import GERMAN, LINES, Engine
-from tests.people import add_admin
+from tests.people import add_admin, post, sign_in
+from tests.stack import wait_until
 from webapp.companies.changes import create_company
 from webapp.companies.importing import import_companies
 from webapp.companies.models import CUSTOMER, PROSPECT, Company
@@ -23,6 +28,8 @@ from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
 from webapp.contacts.importing import import_contacts
 from webapp.importing.table import ImportRefused
 from webapp.live.states import keys_moved_by, read_states, read_versions
+from webapp.orders import importing as order_importing
+from webapp.orders import views as order_views
 from webapp.orders.changes import create_order
 from webapp.orders.importing import import_orders
 from webapp.orders.models import Order
@@ -381,6 +388,53 @@ def test_whatever_became_of_an_early_order_it_is_confirmed_anew_before_it_is_boo
     assert books.confirm_order(order_id)
     books.push()
     assert len(books.sage.orders.by_id) == 1
+
+
+@pytest.mark.parametrize(("module", "step"), [(order_views, "confirm_order"), (order_importing, "_create")])
+def test_what_is_confirmed_while_an_admin_chooses_is_confirmed_anew(
+    app: Flask, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
+) -> None:
+    """By a person or by an import that has seen already that nothing is chosen yet, and has not committed."""
+    books = Engine(services)
+    books.sql(
+        "UPDATE sage_connection SET business_id = NULL, state = 'connecting',"
+        ' offered = \'[{"id": "b", "name": "B"}]\''
+    )
+    order_id = books.add_order(books.add(), confirmed=False)
+
+    def choose() -> None:
+        with services.database.unit_of_work() as work:
+            connection = work.session.get_one(Connection, books.connection_id, with_for_update=True)
+            choose_business(work, connection, "b", "invoices")
+
+    choosing, confirmed = Thread(target=choose), getattr(module, step)
+
+    def confirm(*args: Any, **values: Any) -> Any:
+        choosing.start()
+        wait_until(lambda: waits_for_a_lock(services) or not choosing.is_alive())
+        return confirmed(*args, **values)
+
+    monkeypatch.setattr(module, step, confirm)
+    if module is order_views:
+        client = app.test_client()
+        sign_in(client, add_admin(services))
+        post(client, f"/orders/{order_id}/confirm", {"orders_as": ""})
+    else:
+        file = tmp_path / "orders.csv"
+        file.write_text(
+            "order number,customer code,date,product name,quantity,unit price\n77,ALFKI,2026-11-02,Tea,1,2.50\n"
+        )
+        import_orders(services, file)
+    choosing.join()
+    with services.database.unit_of_work() as work:
+        assert set(work.session.scalars(select(Order.phase))) == {"validated"}
+        assert work.session.get_one(Connection, books.connection_id).books_orders
+
+
+def waits_for_a_lock(services: Services) -> bool:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with services.database.engine.connect() as connection:
+        return bool(connection.execute(text(waiting)).scalar_one())
 
 
 def test_what_an_import_changes_of_a_confirmed_order_is_confirmed_anew_before_it_is_booked(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import event, select
+from sqlalchemy.orm import selectinload
 
 from tests.fake_sage import FakeCollection
 from tests.integration.test_engine import LINES, MARIA, Crash, Engine
@@ -19,9 +20,11 @@ from webapp.orders.amounts import LineValues, lines_text
 from webapp.orders.models import CONFIRMED, Order
 from webapp.services import Services
 from webapp.status import Reason
+from webapp.sync.conflicts import choose, open_conflicts
 from webapp.sync.models import Conflict, SyncRun
 from webapp.sync.records import find_record
 from webapp.sync.resync import restore, resync
+from webapp.sync.sending import have_sent
 from workers import jobs
 from workers.engine import push as push_module
 from workers.engine.outcome import RETRY_SECONDS
@@ -671,9 +674,45 @@ def test_a_value_of_an_order_that_sage_changes_is_not_taken_for_a_spelling_of_it
     engine.sage.ignores = "shipping"
     engine.push()
     order = engine.order(1)
-    assert (order.sync_reason, order.sync_detail) == (Reason.REJECTED, {"code": "altered", "field": "shipping"})
+    assert (order.sync_reason, order.sync_detail) == (Reason.CONFLICT, {"code": "not_taken", "fields": ["shipping"]})
     assert engine.sage.orders.by_id[made.id].fields["shipping"] == "0.00"
     assert company_id == order.company_id
+    # It is closed here, so that to save it is no remedy; to choose what is in Sage is one.
+    assert keep(engine, 1, "theirs") == {"shipping": ("1.00", "0.00")}
+    engine.push()
+    assert (engine.order(1).sync_reason, engine.order(1).shipping) == (Reason.IN_STEP, 0)
+
+
+def test_what_sage_refuses_to_change_of_an_order_is_for_a_person_to_choose(engine: Engine) -> None:
+    """As of an invoice that was paid, which is found in Sage by the number of an order that says more here."""
+    company_id, parent = company_in_sage(engine)
+    order_id = engine.add_order(company_id, confirmed=False, number="77", notes="Leave it at the door.")
+    quote(engine, parent, number="77", valid_until="2026-12-02", lines=engine.order(order_id).shared("lines"))
+    refusal = {"status": "422", "code": "RecordInvalid", "message": "This invoice is paid and cannot be changed."}
+    for _ in range(2):
+        engine.sage.will_fail_next("orders.update", Rejected({"code": "refused"}, refusal))
+    engine.pull()
+    engine.push()
+    told = {"code": "not_taken", "fields": ["notes"], "raw": refusal}
+    assert (engine.order(order_id).sync_reason, engine.order(order_id).sync_detail) == (Reason.CONFLICT, told)
+    assert keep(engine, order_id, "ours") == {"notes": ("Leave it at the door.", "")}
+    engine.push()
+    assert engine.order(order_id).sync_detail == told, "Sage still does not take it"
+    keep(engine, order_id, "theirs")
+    engine.push()
+    assert (engine.order(order_id).sync_reason, engine.order(order_id).notes) == (Reason.IN_STEP, "")
+    assert sum(one.operation == "create" and one.by == "us" for one in engine.sage.ledger) == 1, "the company's"
+
+
+def keep(engine: Engine, order_id: int, side: Literal["ours", "theirs"]) -> dict[str, tuple[str, str]]:
+    """Choose one side of all that is open of an order. Returns what was to be chosen, ours and theirs by field."""
+    with engine.services.database.unit_of_work() as work:
+        order = work.session.get_one(Order, order_id, options=[selectinload(Order.lines)])
+        found = {one.field: (one.ours, one.theirs) for one in open_conflicts(work.session, order)}
+        choose(work, order, dict.fromkeys(found, side), None)
+        have_sent(work, order, work.session.get_one(Connection, engine.connection_id), cause="choice", user_id=None)
+        work.commit()
+        return found
 
 
 # The engine's own housekeeping.

@@ -87,6 +87,18 @@ def test_what_cannot_be_is_left_out_and_said(address: str, named: str) -> None:
     assert query.statuses == (Status.REVIEW,)
 
 
+def test_of_many_impossible_values_the_first_are_named() -> None:
+    """An address can hold a thousand, and nobody reads a thousand sentences."""
+    many = [(name, f"x{number}") for name in ("status", "type", "owner", "country") for number in range(1_000, 2_000)]
+    query = read_query(MultiDict([*many, ("type", "customer")]), {}, ())
+    assert query.type == ("customer",)
+    assert len(query.problems) == 4 * 4
+    assert query.problems[2:4] == (
+        "There is no status “x1002”. The list is shown without it.",
+        "997 more choices of this address do not exist. The list is shown without them.",
+    )
+
+
 def test_a_long_impossible_value_is_quoted_in_short() -> None:
     (problem,) = read("status=" + "x" * 5_000).problems
     assert len(problem) < 120

@@ -34,6 +34,15 @@ def main_connection(session: Session, *, lock: bool = False) -> Connection | Non
     return session.scalar(found.with_for_update() if lock else found)
 
 
+def hold_what_orders_become(session: Session) -> None:
+    """Have no admin choose what orders become in Sage until this transaction ends.
+
+    An order that is confirmed at that very moment would be booked otherwise, though nobody was told so. Whoever locks
+    orders, too, does so after this, as the choice does.
+    """
+    session.execute(select(Connection.id).where(Connection.business_id.is_(None)).with_for_update(read=True))
+
+
 def counts_of(session: Session, connection: Connection) -> dict[str, dict[Status, int]]:
     """How many records of a connection have each status, by module; a module without records is left out."""
     counted: dict[str, dict[Status, int]] = {}

@@ -9,15 +9,15 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, tzinfo
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Self, TypeVar
 
 from werkzeug.datastructures import MultiDict
 
-from webapp.languages import N_
+from webapp.languages import N_, ngettext
 from webapp.languages import gettext as _
 from webapp.status import FILTER_TEXT, Status
 from webapp.text import one_line, read_day
@@ -29,6 +29,8 @@ PAGE = 50
 NOBODY = "none"
 
 _LONGEST_SEARCH = 100
+# So many values that a filter does not have are named; an address can hold a thousand.
+_MOST_NAMED = 3
 _LONGEST_TEXT = 100
 _LONGEST_KEY = 1_000
 _HIGHEST_ID = 2**63 - 1
@@ -233,8 +235,7 @@ def read_list_query(
     problems: list[str] = []
     chosen = _chosen(args, "status")
     statuses = tuple(status for status in Status if status in chosen)
-    for value in sorted(chosen - set(Status)):
-        problems.append(_("There is no status “%(value)s”. The list is shown without it.", value=_shortened(value)))
+    problems += _impossible(sorted(chosen - set(Status)), _no_status)
     own: dict[str, Any] = {}
     for ends in of.RANGES:
         own |= _read_range(ends, args, problems)
@@ -243,8 +244,8 @@ def read_list_query(
         if name in of.chosen_filters():
             chosen, possible = _chosen(args, name), choices.get(name, ())
             own[name] = tuple(sorted(value for value in chosen if value in possible))
-            for value in sorted(chosen.difference(own[name])):
-                problems.append(_no_choice(_(of.LABELS[name]), value))
+            no_choice = partial(_no_choice, _(of.LABELS[name]))
+            problems += _impossible(sorted(chosen.difference(own[name])), no_choice)
         elif name not in ranged:
             own[name] = one_line(args.get(name, ""))[:_LONGEST_TEXT].strip()
     search = one_line(args.get("q", ""))
@@ -286,11 +287,27 @@ def _chosen(args: MultiDict[str, str], name: str) -> set[str]:
     return {value.strip() for value in args.getlist(name)} - {""}
 
 
+def _impossible(values: Sequence[str], sentence: Callable[[str], str]) -> list[str]:
+    """The sentence for each of the first values that a filter does not have, and one for all others."""
+    told = [sentence(_shortened(value)) for value in values[:_MOST_NAMED]]
+    if rest := len(values[_MOST_NAMED:]):
+        told.append(
+            ngettext(
+                "1 more choice of this address does not exist. The list is shown without it.",
+                "%(num)s more choices of this address do not exist. The list is shown without them.",
+                rest,
+            )
+        )
+    return told
+
+
+def _no_status(value: str) -> str:
+    return _("There is no status “%(value)s”. The list is shown without it.", value=value)
+
+
 def _no_choice(filter_: str, value: str) -> str:
     return _(
-        "The filter “%(filter)s” has no choice “%(value)s”. The list is shown without it.",
-        filter=filter_,
-        value=_shortened(value),
+        "The filter “%(filter)s” has no choice “%(value)s”. The list is shown without it.", filter=filter_, value=value
     )
 
 

@@ -44,6 +44,7 @@ from sqlalchemy.orm import Session
 from webapp.companies.columns import OWNER
 from webapp.companies.models import Company
 from webapp.connection.models import Connection as Sage
+from webapp.connection.queries import hold_what_orders_become
 from webapp.db import UnitOfWork
 from webapp.importing.parents import company_columns, find_companies
 from webapp.importing.report import FileReport, ImportReport, LinesReport
@@ -275,6 +276,7 @@ class _Orders(Kind):
 
     def stage(self, session: Session) -> None:
         """Refuse rows that mean the order of an earlier row, find the companies, and add up the lines."""
+        hold_what_orders_become(session)
         session.execute(insert(_SEEN).from_select(["line", "number"], select(_ROWS.c.line, _ROWS.c.number)))
         same = (
             select(func.min(_SEEN.c.line))

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from webapp.companies.queries import company_names, named_companies, owner_names, search_companies
 from webapp.connection.models import INVOICES, Connection
 from webapp.connection.products import PRODUCTS, OrderDocument
-from webapp.connection.queries import main_connection
+from webapp.connection.queries import hold_what_orders_become, main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Difference, Form, by_name, merged
 from webapp.languages import N_
@@ -205,6 +205,7 @@ def confirm(record_id: int) -> ResponseReturnValue:
     `orders_as` is what the page said that it becomes: whoever was not told that it is booked is told first.
     """
     with services().database.unit_of_work() as work:
+        hold_what_orders_become(work.session)
         order = _order(work.session, record_id, lock=True)
         connection = _goes_to(work.session, order)
         books = connection is not None and connection.books_orders

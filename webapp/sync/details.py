@@ -237,6 +237,11 @@ def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> 
                 "Changed here and in Sage: %(names)s. Choose which to keep, or edit and save to keep what is here.",
                 names=names,
             )
+        case "not_taken":
+            names = listed([field_name(name) for name in detail["fields"]])
+            return _(
+                "Sage did not take what is here: %(names)s. Choose what is in Sage, or change it there.", names=names
+            )
         case "possible_duplicate":
             return _of_kind(code, kind, names=listed(detail["names"]))
         case "excluded":

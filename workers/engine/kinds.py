@@ -68,6 +68,7 @@ class Kind:
     the others (`says_origin` is False) all these fields have to agree.
     `in_sage` is what a record is here because Sage has it.
     `company_id` is the column of its company, None for companies themselves.
+    `is_mended_here` says that a person can edit here what Sage does not take of one that it has.
     `in_columns` says that each field is a column of the same name, so that many records can be stored in one statement.
     """
 
@@ -85,6 +86,7 @@ class Kind:
     unique: Unique | None = None
     loads: tuple[ORMOption, ...] = ()
     company_id: SQLColumnExpression[int] | None = None
+    is_mended_here: bool = True
     in_columns: bool = True
 
     @property
@@ -143,6 +145,7 @@ ORDERS = Kind(
     unique=Unique("number", "uq_sales_order_number", "number_in_use"),
     loads=(selectinload(Order.lines),),
     company_id=Order.company_id,
+    is_mended_here=False,
     in_columns=False,
 )
 # Parents first.

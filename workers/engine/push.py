@@ -45,7 +45,7 @@ from workers.engine.due import First, hold_children, is_anything_due, let_childr
 from workers.engine.kinds import Kind, fields_of, not_stored
 from workers.engine.lease import Lease, LeaseLostError
 from workers.engine.merge import FieldConflict
-from workers.engine.outcome import RETRY_SECONDS, verdict
+from workers.engine.outcome import RETRY_SECONDS, verdict, with_raw
 from workers.sage.connector import (
     AuthoriseAgain,
     Collection,
@@ -378,7 +378,8 @@ def _compare(services: Services, sage: Connector, claimed: Claimed, sage_id: str
         case Action.SEND:
             return _update(services, sage, claimed, remote, plan, read_at)
         case Action.ASK_CONFLICT:
-            return partial(_conflict, services, claimed, remote, plan)
+            detail = {"code": "conflict", "fields": [found.field for found in plan.conflicts]}
+            return partial(_conflict, services, claimed, remote, plan.conflicts, detail)
         case Action.ASK_DELETED:
             return partial(_settle, services, claimed, Reason.DELETED_IN_SAGE, {"code": "deleted_in_sage"})
         case Action.READ_AGAIN:
@@ -527,8 +528,11 @@ def _update(
     held up in between, so that this time is no longer a moment, reads anew.
     """
     there = claimed.kind.collection(sage)
-    body = there.update_body(plan.fields, remote)
     changed = {name: value for name, value in plan.fields.items() if value != remote.fields[name]}
+    try:
+        body = there.update_body(plan.fields, remote)
+    except Rejected as error:
+        return _refused(services, claimed, remote, changed, error)
     intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, changed, body, plan.overruled)
     if intent_id is None:
         return lambda: None
@@ -541,10 +545,32 @@ def _update(
         # Sage is read before the next try, and that answers the question.
         _finish_intent(services, claimed, intent_id, "unknown")
         raise
+    except Rejected as error:
+        _finish_intent(services, claimed, intent_id, "refused")
+        return _refused(services, claimed, remote, changed, error)
     except SageError:
         _finish_intent(services, claimed, intent_id, "refused")
         raise
     return partial(_in_step, services, claimed, after, intent_id, wrote=plan.fields)
+
+
+def _refused(
+    services: Services, claimed: Claimed, remote: RemoteRecord, changed: Fields, error: Rejected
+) -> Callable[[], None]:
+    """What follows where Sage does not take an update. Returns what records that here.
+
+    Raises the error where a person can mend the record. What is changed in Sage only is for a person to choose: there may
+    be nothing to mend, as of an invoice that was paid.
+    """
+    if claimed.kind.is_mended_here:
+        raise error
+    found = [FieldConflict(name, _base(claimed, name), ours, remote.fields[name]) for name, ours in changed.items()]
+    detail = with_raw({"code": "not_taken", "fields": list(changed)}, error)
+    return partial(_conflict, services, claimed, remote, found, detail)
+
+
+def _base(claimed: Claimed, name: str) -> str | None:
+    return (claimed.agreed or {}).get(name)
 
 
 def _intend(
@@ -684,6 +710,13 @@ def _take_over(
             record.agreed = {name: value for name, value in remote.fields.items() if name not in dropped}
         if record.sync_reason != Reason.RUNNING:
             work.touch(record)
+        elif dropped and wrote and not claimed.kind.is_mended_here:
+            _note_conflicts(
+                work,
+                record,
+                [FieldConflict(name, _base(claimed, name), wrote[name], remote.fields[name]) for name in dropped],
+            )
+            move(work, record, Reason.CONFLICT, {"code": "not_taken", "fields": dropped}, cause="worker")
         elif dropped and wrote:
             move(work, record, Reason.REJECTED, {"code": "altered", "field": dropped[0]}, cause="worker")
         elif equal:
@@ -719,30 +752,38 @@ def _note_overruled(work: UnitOfWork, claimed: Claimed, overruled: Sequence[Fiel
         entry.resolved_at = datetime.now(UTC)
 
 
-def _conflict(services: Services, claimed: Claimed, remote: RemoteRecord, plan: Plan) -> None:
-    """Note what both sides changed, and leave it to a person. Nothing of it is written anywhere until then."""
+def _conflict(
+    services: Services,
+    claimed: Claimed,
+    remote: RemoteRecord,
+    conflicts: Sequence[FieldConflict],
+    detail: dict[str, Any],
+) -> None:
+    """Leave it to a person which side's values to keep. Nothing of it is written anywhere until then."""
     with services.database.unit_of_work() as work:
         record = _claimed_row(work, claimed)
         if record is not None:
-            for found in plan.conflicts:
-                values = {"base": found.base, "ours": found.ours, "theirs": found.theirs}
-                statement = insert(Conflict).values(
-                    kind=claimed.kind.name, record_id=record.id, field=found.field, **values
-                )
-                work.session.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["kind", "record_id", "field"],
-                        index_where=text("resolved_at IS NULL"),
-                        set_=values,
-                    )
-                )
-            close_others(work, record, [found.field for found in plan.conflicts])
+            _note_conflicts(work, record, conflicts)
             record.sage_updated_at = remote.updated_at
             _release(record)
             if record.sync_reason == Reason.RUNNING:
-                fields = [found.field for found in plan.conflicts]
-                move(work, record, Reason.CONFLICT, {"code": "conflict", "fields": fields}, cause="worker")
+                move(work, record, Reason.CONFLICT, detail, cause="worker")
         work.commit()
+
+
+def _note_conflicts(work: UnitOfWork, record: Synced, conflicts: Sequence[FieldConflict]) -> None:
+    """Note the fields of which a person must choose a value, and no others."""
+    for found in conflicts:
+        values = {"base": found.base, "ours": found.ours, "theirs": found.theirs}
+        statement = insert(Conflict).values(kind=record.kind, record_id=record.id, field=found.field, **values)
+        work.session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["kind", "record_id", "field"],
+                index_where=text("resolved_at IS NULL"),
+                set_=values,
+            )
+        )
+    close_others(work, record, [found.field for found in conflicts])
 
 
 def _settle(
