@@ -459,7 +459,7 @@ def _worker(settings: Any) -> Services:
     """The services of this process, which logs as a worker does, but to nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     configure("worker")
-    services = Services.open(settings, application_name="synclight-worker", pool_size=2)
+    services = Services.open(settings, application_name="synclight-worker", pool_size=4)
     with services.database.engine.connect() as database:
         database.execute(text("SELECT 1"))
     gc.collect()

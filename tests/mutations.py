@@ -86,8 +86,8 @@ MUTATIONS = (
     Mutation(
         "what gave way is noted with the answer only",
         "workers/engine/push.py",
-        "            _note_overruled(work, claimed, overruled)\n        work.commit()\n        return intent_id",
-        "            pass\n        work.commit()\n        return intent_id",
+        "            _note_overruled(work, claimed, overruled)\n        elif record :=",
+        "            pass\n        elif record :=",
         f"{ATTACKS}test_what_gave_way_is_kept_though_the_process_dies_after_the_write",
     ),
     Mutation(
@@ -110,6 +110,27 @@ MUTATIONS = (
         "        elif equal:\n            detail",
         "        elif True:\n            detail",
         f"{ATTACKS}test_a_value_that_sage_dropped_from_an_unanswered_create_is_not_lost",
+    ),
+    Mutation(
+        "green at once without comparing",
+        "workers/engine/push.py",
+        "is_usual = shown and not overruled and all(state == claimed.fields for state in states)",
+        "is_usual = shown and not overruled",
+        f"{ENGINE}test_a_value_that_sage_does_not_take_is_not_lost_and_not_green",
+    ),
+    Mutation(
+        "green at once though somebody edited it meanwhile",
+        "workers/engine/claim.py",
+        '            model.sync_version == bindparam("version", type_=BigInteger),\n',
+        '            bindparam("version", type_=BigInteger) > 0,\n',
+        f"{ENGINE}test_an_edit_while_sage_is_called_is_not_lost_and_not_green_too_early",
+    ),
+    Mutation(
+        "a record is taken in hand though another worker has it",
+        "workers/engine/claim.py",
+        ".where(model.id == _RECORD, *is_due(kind), has_its_company(kind))",
+        ".where(model.id == _RECORD)",
+        f"{ATTACKS}test_a_record_is_taken_in_hand_once",
     ),
     Mutation(
         "green though Sage dropped a value",
@@ -276,9 +297,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a contact is sent before its company",
-        "workers/engine/push.py",
-        "if company is not None and (company.type == PROSPECT or not is_in_sage(company)):",
-        "if False:",
+        "workers/engine/due.py",
+        "    if kind.company_id is None:\n        return true()",
+        "    if True:\n        return true()",
         "tests/integration/test_engine_children.py",
     ),
     Mutation(
@@ -290,9 +311,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a create that was begun before a crash is forgotten",
-        "workers/engine/push.py",
-        'WriteIntent.state.in_(["open", "unknown"]),',
-        'WriteIntent.state.in_(["unknown"]),',
+        "workers/engine/claim.py",
+        'INTENT.c.state.in_(["open", "unknown"]),',
+        'INTENT.c.state.in_(["unknown"]),',
         f"{ENGINE}test_a_crash_right_after_the_create_makes_one_customer",
     ),
     Mutation(

@@ -8,11 +8,13 @@ after the commit) is found again from the rows: by the sweep and by the browser'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from threading import local
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, Executable, MetaData, Row, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -34,19 +36,28 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
-class UnitOfWork:
-    """One transaction and what has to follow its commit.
+@dataclass
+class Changes:
+    """What a transaction changed, as far as others have to be told.
 
     `touched` maps the key of each live thing that changed (`company:42`, `connection:1`) to its object; `pushes` holds
-    the ids of the connections that have something to send; `signed_out` the ids of the people whose sessions end. All
-    are handed to `after_commit` by a successful commit and dropped by a rollback.
+    the ids of the connections that have something to send; `signed_out` the ids of the people whose sessions end.
     """
 
-    def __init__(self, session: Session, after_commit: Callable[[UnitOfWork], None]) -> None:
+    touched: dict[str, Any] = field(default_factory=dict)
+    pushes: set[int] = field(default_factory=set)
+    signed_out: set[int] = field(default_factory=set)
+
+
+class UnitOfWork(Changes):
+    """One transaction and what has to follow its commit.
+
+    Its changes are handed to `after_commit` by a successful commit and dropped by a rollback.
+    """
+
+    def __init__(self, session: Session, after_commit: Callable[[Changes], None]) -> None:
+        super().__init__()
         self.session = session
-        self.touched: dict[str, Any] = {}
-        self.pushes: set[int] = set()
-        self.signed_out: set[int] = set()
         self._after_commit = after_commit
 
     def may_be_done_again(self) -> None:
@@ -82,7 +93,7 @@ class Database:
     def __init__(
         self,
         url: str,
-        after_commit: Callable[[UnitOfWork], None] = lambda work: None,
+        after_commit: Callable[[Changes], None] = lambda changes: None,
         *,
         pool_size: int = 5,
         application_name: str = "synclight",
@@ -106,7 +117,8 @@ class Database:
         )
         event.listen(self.engine, "checkin", _note_time)
         event.listen(self.engine, "checkout", self._refuse_dead)
-        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._at_once = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._kept = local()
         self.after_commit = after_commit
 
     @contextmanager
@@ -121,8 +133,41 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a session that only reads. Each statement is its own transaction, which saves the server two answers."""
-        with Session(self._reading, expire_on_commit=False) as session:
+        with Session(self._at_once, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def kept_connection(self) -> Iterator[None]:
+        """While it is open, the single statements of this thread share one connection.
+
+        To get one out of the pool for each of them takes nearly as long as to run it.
+        """
+        before = getattr(self._kept, "connection", None)
+        with self._at_once.connect() as self._kept.connection:
+            try:
+                yield
+            finally:
+                self._kept.connection = before
+
+    def read_one(self, statement: Executable, values: Mapping[str, Any]) -> Row[Any] | None:
+        """Run one statement that is a transaction of its own, which saves the server two answers. Returns its row."""
+        kept: Connection | None = getattr(self._kept, "connection", None)
+        with nullcontext(kept) if kept else self._at_once.connect() as connection:
+            return connection.execute(statement, values).one_or_none()
+
+    def commit_one(
+        self, statement: Executable, values: Mapping[str, Any], touches: Callable[[Row[Any]], Any] | None = None
+    ) -> Row[Any] | None:
+        """As `read_one`, for a statement that changes something.
+
+        Where there is a row, browsers are told after that of what `touches` makes of it: a thing with a `key`. Raises what
+        the database raises; nothing is told then.
+        """
+        row = self.read_one(statement, values)
+        if row is not None and touches is not None:
+            thing = touches(row)
+            self.after_commit(Changes({thing.key: thing}))
+        return row
 
     def _refuse_dead(self, connection: Any, record: Any, _proxy: Any) -> None:
         """Have a connection replaced that no longer answers. One that was in use a moment ago is not asked."""

@@ -12,7 +12,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from webapp.config import Settings
-from webapp.db import Database, UnitOfWork
+from webapp.db import Changes, Database
 from webapp.live.publish import Publisher
 from webapp.queue import Jobs
 
@@ -53,11 +53,11 @@ class Services:
         jobs = Jobs(redis)
         publisher = Publisher(redis, database.engine)
 
-        def after_commit(work: UnitOfWork) -> None:
-            publisher.publish(work)
-            for connection_id in work.pushes:
+        def after_commit(changes: Changes) -> None:
+            publisher.publish(changes)
+            for connection_id in changes.pushes:
                 jobs.push(connection_id)
-            for user_id in work.signed_out:
+            for user_id in changes.signed_out:
                 publisher.close_user(user_id)
 
         database.after_commit = after_commit

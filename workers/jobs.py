@@ -29,7 +29,8 @@ _HANDS = 2
 @cache
 def _services(process: int) -> Services:
     """The services of one process: a forked job must not share its parent's connections."""
-    return Services.open(Settings.load(), application_name="synclight-worker", pool_size=2)
+    # Of each hand one that it keeps, and one for what takes more than a statement.
+    return Services.open(Settings.load(), application_name="synclight-worker", pool_size=2 * _HANDS)
 
 
 def services() -> Services:

@@ -27,6 +27,8 @@ from workers import jobs
 from workers.engine import pull as pull_module
 from workers.engine import push as push_module
 from workers.engine import strangers
+from workers.engine.claim import take_in_hand
+from workers.engine.due import first_due
 from workers.engine.lease import Lease
 from workers.engine.match import match
 from workers.engine.outcome import RETRY_SECONDS
@@ -332,8 +334,40 @@ def test_a_claim_ends_by_the_clock_of_the_database(engine: Engine, monkeypatch: 
 
     engine.sage.during_next("customers.create", look)
     monkeypatch.setattr("workers.engine.push.datetime", _Ahead)
+    monkeypatch.setattr("workers.engine.claim.datetime", _Ahead)
     engine.push()
     assert seen[0] < datetime.now(UTC) + timedelta(minutes=2)
+
+
+def test_a_record_is_taken_in_hand_once(engine: Engine) -> None:
+    """Two hands, or a worker that lost its lease, can see the same record as the next one."""
+    company_id = engine.add()
+    database, connection_id = engine.services.database, engine.connection_id
+    lease = Lease.take(database, connection_id)
+    first = first_due(database, connection_id)
+    assert lease is not None
+    assert first is not None
+    claimed = take_in_hand(engine.services, first, lease)
+    assert claimed is not None
+    assert claimed.version == engine.company(company_id).sync_version
+    assert take_in_hand(engine.services, first, lease) is None
+    assert engine.company(company_id).claim == claimed.claim
+    assert engine.reasons(company_id) == ["queued", "running"]
+
+
+def test_one_that_is_claimed_by_nobody_any_more_turns_its_arrows_already(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.sage.during_next("customers.create", _die)
+    with pytest.raises(Crash):
+        engine.push()
+    engine.sql("UPDATE company SET claimed_until = now() - interval '1 s'")
+    engine.sql("UPDATE sage_connection SET writer_until = NULL")
+    engine.push()
+    assert engine.reasons(company_id) == ["queued", "running", "in_step"]
+
+
+def _die() -> None:
+    raise Crash
 
 
 class _Ahead(datetime):

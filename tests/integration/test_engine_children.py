@@ -747,5 +747,5 @@ def test_what_one_record_costs_the_database(engine: Engine) -> None:
         return len(statements)
 
     event.listen(engine.services.database.engine, "before_cursor_execute", count)
-    assert cost_of(4) - cost_of(1) == 3 * 9
+    assert cost_of(4) - cost_of(1) == 3 * 4
     assert len(engine.sage.customers.by_id) == 5

@@ -47,6 +47,7 @@ from webapp.sync.records import find_record
 from webapp.sync.resync import restore, resync, unlink
 from webapp.sync.sending import have_sent, is_in_sage, may_have_been_made
 from webapp.users.models import ADMIN, User
+from workers.engine import claim as claim_module
 from workers.engine import pull as pull_module
 from workers.engine import push as push_module
 from workers.engine.kinds import KINDS, fields_of
@@ -100,7 +101,7 @@ class Breaks:
     """Where processes die and the database fails: the next time that a named point is reached, or at the n-th one.
 
     A point is the beginning or the end of a commit or of a call to Sage, named by the function of the engine that
-    commits, or by the call: `push._claim before`, `customers.create after`. Before the end of a call Sage has done it
+    commits, or by the call: `claim.take_in_hand before`, `customers.create after`. Before the end of a call Sage has done it
     and nobody has noted the answer; after the end of a commit nobody has been told of it. What people save is one
     point. `reached` are all points so far, `broke` those where something broke, and `went_wrong` says what it was.
     """
@@ -144,7 +145,7 @@ def database_gone() -> OperationalError:
 
 
 def _committer() -> str:
-    """The function of the engine that commits just now, such as `push._claim`, or that a person saves something."""
+    """The function of the engine that commits just now, such as `claim.take_in_hand`, or that a person saves something."""
     frame = sys._getframe(2)
     while frame.f_back is not None:
         module = str(frame.f_globals.get("__name__", ""))
@@ -204,7 +205,7 @@ class Story:
                 return datetime.now(tz) + story.clock
 
         keys = mock.Mock(uuid4=lambda: uuid.UUID(int=engine_chance.getrandbits(128)))
-        commit, after_commit = UnitOfWork.commit, services.database.after_commit
+        commit, commit_one, after_commit = UnitOfWork.commit, Database.commit_one, services.database.after_commit
 
         def mortal(work: UnitOfWork) -> None:
             name, session = _committer(), work.session
@@ -221,13 +222,24 @@ class Story:
             finally:
                 session.commit = really  # type: ignore[method-assign]
 
+        def mortal_one(database: Database, statement: Any, values: Any, touches: Any = None) -> Any:
+            name = _committer()
+            self.breaks.reach(f"{name} before", "commit")
+            row = commit_one(database, statement, values)
+            self.breaks.reach(f"{name} after", "commit")
+            if row is not None and touches is not None:
+                self.touched.add(touches(row).key)
+            return row
+
         services.database.after_commit = lambda work: self.touched.update(work.touched)
         try:
             with (
                 mock.patch.object(UnitOfWork, "commit", mortal),
+                mock.patch.object(Database, "commit_one", mortal_one),
                 mock.patch.object(push_module, "random", engine_chance),
                 mock.patch.object(push_module, "uuid", keys),
                 mock.patch.object(push_module, "datetime", Clock),
+                mock.patch.object(claim_module, "datetime", Clock),
                 mock.patch.object(pull_module, "datetime", Clock),
                 # A pull of few records takes several transactions, between which things happen, and notes its
                 # progress, however fast it is.

@@ -24,12 +24,12 @@ from workers.sage.connector import Transient
 ENGINE = ROOT / "workers" / "engine"
 COMMITS = sorted(
     f"{module}.{function.name}"
-    for module in ("due", "pull", "push")
+    for module in ("claim", "due", "pull", "push")
     for function in ast.walk(ast.parse((ENGINE / f"{module}.py").read_text(encoding="utf-8")))
     if isinstance(function, ast.FunctionDef)
     # A pull that is put off because no worker is free has not begun anything.
     and function.name != "_postpone"
-    and re.search(r"work\.commit\(\)|change_state\(work", ast.unparse(function))
+    and re.search(r"work\.commit\(\)|\.commit_one\(|change_state\(work", ast.unparse(function))
 )
 POINTS = [f"{point} {end}" for point in ("a person", *COMMITS, *CALLS) for end in ("before", "after")]
 DAYS = {"ordered_on": "2026-11-02", "valid_until": "2026-12-02", "shipping": "0.00"}
@@ -112,6 +112,9 @@ def journey(story: Story, *later: str) -> None:
     then(lambda: engine.edit(1, phone="3"), in_sage("company", phone="4"), story.push, story.choose, story.push)
     then(strangers, story.pull, story.push)
     then(number_of_another, story.pull)
+    # What is queued while its company becomes a prospect.
+    then(lambda: engine.add_contact(1, name="Early"), lambda: engine.edit(1, type="prospect"), story.push)
+    then(lambda: engine.edit(1, type="customer"), story.push)
     # Refused, tried again, and never answered.
     then(lambda: engine.add(name="No Country", code="", country=""), story.push, story.mend, story.push)
     sage.will_fail_next("customers.update", Transient("503", {"status": "503"}))

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from webapp.db import UnitOfWork
+from webapp.db import Changes
 from webapp.live.interest import watched_of
 from webapp.live.states import keys_moved_by, read_states
 
@@ -31,21 +31,21 @@ class Publisher:
         # Single statements need no transaction, whose beginning and end would take a round trip each.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def publish(self, work: UnitOfWork) -> None:
-        """Send the present states of what `work` touched, and of the counters that moved with it, if they are watched.
+    def publish(self, changes: Changes) -> None:
+        """Send the present states of what was touched, and of the counters that moved with it, if they are watched.
 
         The states are read anew from the database: they may be newer than this commit, never older. Never raises
         because Redis or the database is away: a browser that misses a message finds the difference at its next check.
         """
         try:
-            watched = watched_of(self._redis, keys_moved_by(work.touched.values()))
+            watched = watched_of(self._redis, keys_moved_by(changes.touched.values()))
             if not watched:
                 return
             with Session(self._engine) as session:
                 states = read_states(session, watched)
             self._redis.publish(CHANNEL, json.dumps({"v": 1, "things": list(states.values())}))
         except (RedisError, SQLAlchemyError) as error:
-            log.warning("not_published", things=len(work.touched), error=type(error).__name__)
+            log.warning("not_published", things=len(changes.touched), error=type(error).__name__)
 
     def close_user(self, user_id: int) -> None:
         """Have every web process close the open sockets of a person who must sign in again or has lost the right.

@@ -26,13 +26,14 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    true,
     union_all,
 )
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import PROSPECT, Company
 from webapp.connection.models import CONNECTED, Connection
-from webapp.db import UnitOfWork
+from webapp.db import Database, UnitOfWork
 from webapp.status import Reason, Status
 from webapp.sync.models import SyncCursor
 from webapp.sync.sending import has_company_in_sage, waiting_for_parent
@@ -47,8 +48,8 @@ _PENDING = literal_column(f"'{Status.PENDING}'", Text)
 _WAITING = literal_column(f"'{Reason.WAITING_FOR_PARENT}'", Text)
 
 
-def _is_due(kind: Kind) -> list[ColumnElement[bool]]:
-    """Conditions on a record that is due, and that nobody has in hand.
+def is_due(kind: Kind) -> list[ColumnElement[bool]]:
+    """Conditions on a record that is due, and that nobody has in hand. They are given `connection` and `overdue`.
 
     None is due while the connection does not work: a pause stops a drain at the next record. And none of a kind before
     that kind was read from Sage once: until then nobody knows which of ours Sage has already.
@@ -82,41 +83,48 @@ def _waits_in_vain(kind: Kind, connection_id: int | BindParameter[int]) -> list[
     ]
 
 
+def has_its_company(kind: Kind) -> ColumnElement[bool]:
+    """Whether a record can be in Sage because its company is: always for a company itself."""
+    if kind.company_id is None:
+        return true()
+    is_there = has_company_in_sage() & (Company.type != PROSPECT)
+    return exists().where(Company.id == kind.company_id, is_there).correlate(kind.model)
+
+
 @dataclass(frozen=True)
 class First:
-    """The record that is next: locked, with a number for its claim, and the fields of its kind on which one side has
-    the word (webapp.connection.directions)."""
+    """The record that is next, whether it `can_go` by its company, and the fields of its kind on which one side has the
+    word (webapp.connection.directions)."""
 
     kind: Kind
     id: int
-    claim: int
+    can_go: bool
     directions: Mapping[str, str]
 
 
 def _anything() -> Select[bool]:
     connected = exists().where(Connection.id == _CONNECTION, Connection.state == CONNECTED)
-    found = [exists().where(*_is_due(kind)) for kind in KINDS]
+    found = [exists().where(*is_due(kind)) for kind in KINDS]
     found += [exists().where(connected, *_waits_in_vain(kind, _CONNECTION)) for kind in CHILDREN]
     return select(or_(*found))
 
 
-def _first(*, only_urgent: bool) -> Select[str, int, int, dict[str, dict[str, str]]]:
-    def first_of(kind: Kind) -> Select[str, int, bool, datetime | None]:
+def _first(*, only_urgent: bool) -> Select[str, int, bool, dict[str, dict[str, str]]]:
+    def first_of(kind: Kind) -> Select[str, int, bool, datetime | None, bool]:
         model = kind.model
         due = (
-            select(model.id, model.urgent, model.next_attempt_at)
-            .where(*_is_due(kind), *([model.urgent] if only_urgent else []))
+            select(model.id, model.urgent, model.next_attempt_at, has_its_company(kind).label("can_go"))
+            .where(*is_due(kind), *([model.urgent] if only_urgent else []))
             .order_by(model.urgent.desc(), model.next_attempt_at, model.id)
             .limit(1)
-            .with_for_update(of=model, skip_locked=True)
             .cte(f"due_{kind.name}")
         )
-        return select(literal(kind.name).label("kind"), due.c.id, due.c.urgent, due.c.next_attempt_at)
+        return select(literal(kind.name).label("kind"), due.c.id, due.c.urgent, due.c.next_attempt_at, due.c.can_go)
 
     directions = select(Connection.directions).where(Connection.id == _CONNECTION).scalar_subquery()
     found = union_all(*(first_of(kind) for kind in KINDS)).subquery()
     return (
-        select(found.c.kind, found.c.id, func.nextval("claim_number"), directions)
+        select(found.c.kind, found.c.id, found.c.can_go, directions.label("directions"))
         .order_by(found.c.urgent.desc(), found.c.next_attempt_at, found.c.id)
         .limit(1)
     )
@@ -132,16 +140,16 @@ def is_anything_due(session: Session, connection_id: int, overdue: timedelta = t
     return bool(session.scalar(_ANYTHING, {"connection": connection_id, "overdue": overdue}))
 
 
-def take_first(session: Session, connection_id: int, *, only_urgent: bool = False) -> First | None:
-    """Lock the next record that is due and that nobody else holds; None where there is none.
+def first_due(database: Database, connection_id: int, *, only_urgent: bool = False) -> First | None:
+    """The next record that is due and in nobody's hand; None where there is none.
 
-    With `only_urgent`, only what a person asked for comes into question.
+    With `only_urgent`, only what a person asked for comes into question. It is not locked: whoever takes it in hand asks
+    in the same statement whether it is due still.
     """
-    row = session.execute(_FIRST[only_urgent], {"connection": connection_id}).one_or_none()
+    row = database.read_one(_FIRST[only_urgent], {"connection": connection_id})
     if row is None:
         return None
-    name, record_id, claim, directions = row
-    return First(kind_named(name), record_id, claim, directions.get(name, {}))
+    return First(kind_named(row.kind), row.id, row.can_go, row.directions.get(row.kind, {}))
 
 
 def let_children_go(work: UnitOfWork, connection_id: int) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -23,13 +23,13 @@ from time import monotonic
 from typing import Any, cast
 
 import structlog
-from sqlalchemy import ColumnElement, Executable, Table, and_, bindparam, func, literal, select, text, update
+from sqlalchemy import ColumnElement, bindparam, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.dml import ReturningInsert
 
-from webapp.companies.models import PROSPECT, Company
+from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
 from webapp.connection.directions import TO_SAGE
 from webapp.connection.models import AUTHORISE_AGAIN, PAUSED, UNREACHABLE, Connection
@@ -38,10 +38,10 @@ from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.conflicts import close_others
 from webapp.sync.models import Conflict, Synced, WriteIntent
-from webapp.sync.sending import child_standing, is_in_sage
 from webapp.sync.transitions import move, queue
+from workers.engine.claim import INTENT, Claimed, put_aside, record_in_step, take_in_hand
 from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
-from workers.engine.due import First, hold_children, is_anything_due, let_children_go, take_first
+from workers.engine.due import first_due, hold_children, is_anything_due, let_children_go
 from workers.engine.kinds import Kind, fields_of, not_stored
 from workers.engine.lease import Lease, LeaseLostError
 from workers.engine.merge import FieldConflict
@@ -65,7 +65,6 @@ log = structlog.get_logger()
 # Opens Sage for a connection; the second argument is called right before each write, and may forbid it.
 Connect = Callable[[Services, int, Callable[[], None]], AbstractContextManager[Connector]]
 
-_INTENT = cast(Table, WriteIntent.__table__)
 # What was read from Sage so long ago is not written over.
 FRESH_SECONDS = 2.0
 # One job works at most this long and then makes way for the next one: a worker that is asked to stop waits for its job.
@@ -77,32 +76,6 @@ _FUTURE = timedelta(hours=1)
 # Where Sage has no time for anybody, nothing is sent for as long as it asks, in seconds: this long where it asks for
 # nothing, and at most for a cycle, since Sage may be better by then.
 _REST, _LONGEST_REST = 10.0, 60.0
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """A record as it was when it was claimed, and the create that was begun for it and never answered, if any.
-
-    Of a contact or an order also its company, and the id of that company's customer.
-    """
-
-    kind: Kind
-    id: int
-    claim: int
-    connection_id: int
-    attempts: int
-    fields: dict[str, str]
-    agreed: dict[str, str] | None
-    sage_id: str | None
-    known_until: datetime | None
-    company_id: int | None = None
-    parent: str = ""
-    intent_id: int | None = None
-    intent_key: str = ""
-    intent_fields: dict[str, str] | None = None
-    intent_body: dict[str, Any] | None = None
-    intent_at: datetime | None = None
-    directions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,11 +160,12 @@ def _go_on(drain: Drain, done: list[bool]) -> bool:
     It ends as well when none is due, or when nothing else can be done now, be it another hand that finds that.
     """
     try:
-        while not drain.over.is_set() and (succeeded := _one(drain)) is not None:
-            done.append(succeeded)
-            if datetime.now(UTC) > drain.until:
-                return True
-        return False
+        with drain.services.database.kept_connection():
+            while not drain.over.is_set() and (succeeded := _one(drain)) is not None:
+                done.append(succeeded)
+                if datetime.now(UTC) > drain.until:
+                    return True
+            return False
     except BaseException:
         drain.over.set()
         raise
@@ -219,11 +193,13 @@ def _one(drain: Drain) -> bool | None:
     """
     services = drain.services
     drain.lease.renew()
-    with services.database.unit_of_work() as work:
-        first = take_first(work.session, drain.connection_id, only_urgent=not drain.sage.has_room())
-        if first is None:
-            return None
-        claimed = _claim(work, first, drain.lease)
+    first = first_due(services.database, drain.connection_id, only_urgent=not drain.sage.has_room())
+    if first is None:
+        return None
+    if not first.can_go:
+        put_aside(services, first, drain.connection_id)
+        return False
+    claimed = take_in_hand(services, first, drain.lease)
     if claimed is None:
         return False
     bound = log.bind(kind=claimed.kind.name, record=claimed.id, connection=drain.connection_id)
@@ -254,72 +230,7 @@ def _one(drain: Drain) -> bool | None:
     return False
 
 
-def _claim(work: UnitOfWork, first: First, lease: Lease) -> Claimed | None:
-    """Take a record in hand that this transaction has locked, and commit: from here on its arrows turn.
-
-    A contact or an order whose company is not in Sage is put aside instead, and None returned.
-    """
-    record, intent, company = _load(work, first.kind, first.id)
-    if company is not None and (company.type == PROSPECT or not is_in_sage(company)):
-        reason, detail = child_standing(company, work.session.get_one(Connection, lease.connection_id))
-        move(work, record, reason, detail, cause="worker")
-        work.commit()
-        return None
-    record.claim = first.claim
-    # By the database's clock, as the lease: those of the machines may differ.
-    record.claimed_until = func.clock_timestamp() + timedelta(seconds=max(lease.left, 0))
-    record.last_attempt_at = func.clock_timestamp()
-    move(work, record, Reason.RUNNING, {"code": "running"}, cause="worker", due=record.next_attempt_at)
-    work.commit()
-    return Claimed(
-        kind=first.kind,
-        id=record.id,
-        claim=first.claim,
-        connection_id=lease.connection_id,
-        attempts=record.attempts,
-        fields=fields_of(record),
-        agreed=record.agreed,
-        sage_id=record.sage_id,
-        known_until=record.sage_updated_at,
-        company_id=company.id if company else None,
-        parent=(company.sage_id or "") if company else "",
-        intent_id=intent.id if intent else None,
-        intent_key=intent.idempotency_key if intent else "",
-        intent_fields=intent.fields if intent else None,
-        intent_body=intent.body if intent else None,
-        intent_at=intent.created_at if intent else None,
-        directions=first.directions,
-    )
-
-
-def _load(work: UnitOfWork, kind: Kind, record_id: int) -> tuple[Synced, WriteIntent | None, Company | None]:
-    """A record with what it is decided by: the create that was begun for it and never answered, and its company."""
-    found = work.session.execute(_wanted(kind), {"record": record_id}).one()
-    return found if kind.company_id is not None else (*found, None)
-
-
 # The statements of each record are made once, because making one takes longer than running it.
-
-
-@cache
-def _wanted(kind: Kind) -> Executable:
-    model = kind.model
-    begun = and_(
-        model.sage_id.is_(None),
-        WriteIntent.kind == kind.name,
-        WriteIntent.record_id == model.id,
-        WriteIntent.operation == "create",
-        WriteIntent.state.in_(["open", "unknown"]),
-    )
-    wanted = (
-        select(model, WriteIntent)
-        .outerjoin(WriteIntent, begun)
-        .where(model.id == bindparam("record"))
-        .options(*kind.loads)
-    )
-    if kind.company_id is None:
-        return wanted
-    return wanted.add_columns(Company).join(Company, Company.id == kind.company_id)
 
 
 @cache
@@ -327,18 +238,18 @@ def _note(kind: Kind) -> ReturningInsert[int]:
     model = kind.model
     names = ("connection_id", "kind", "record_id", "operation", "idempotency_key", "fields", "body", "body_hash")
     values: dict[str, ColumnElement[Any]] = {
-        name: bindparam(f"intent_{name}", type_=_INTENT.c[name].type) for name in names
+        name: bindparam(f"intent_{name}", type_=INTENT.c[name].type) for name in names
     }
     values["state"] = literal("open")
     still = select(*values.values()).where(
         model.id == values["record_id"], model.claim == bindparam("claim"), model.sync_reason == Reason.RUNNING
     )
-    return insert(_INTENT).from_select(list(values), still.with_for_update()).returning(_INTENT.c.id)
+    return insert(INTENT).from_select(list(values), still.with_for_update()).returning(INTENT.c.id)
 
 
 _END = (
-    update(_INTENT)
-    .where(_INTENT.c.id == bindparam("intent"))
+    update(INTENT)
+    .where(INTENT.c.id == bindparam("intent"))
     .values(state=bindparam("ended"), sage_id=bindparam("made"), finished_at=func.clock_timestamp())
 )
 
@@ -597,16 +508,16 @@ def _intend(
         "body": body,
         "body_hash": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
     }
-    given = {f"intent_{name}": value for name, value in values.items()}
+    given = {**{f"intent_{name}": value for name, value in values.items()}, "claim": claimed.claim}
+    if not overruled and (noted := services.database.commit_one(_note(claimed.kind), given)):
+        return cast(int, noted.id)
     with services.database.unit_of_work() as work:
-        intent_id = work.session.scalar(_note(claimed.kind), {**given, "claim": claimed.claim})
-        if intent_id is None:
-            record = _claimed_row(work, claimed)
-            if record is not None:
-                _release(record)
-        else:
+        intent_id = work.session.scalar(_note(claimed.kind), given)
+        if intent_id is not None:
             # With the answer it would come too late: nobody may be left to note it, and the value would be gone.
             _note_overruled(work, claimed, overruled)
+        elif record := _claimed_row(work, claimed):
+            _release(record)
         work.commit()
         return intent_id
 
@@ -659,8 +570,11 @@ def _in_step(
 
     Raises Rejected where Sage holds what cannot be stored here.
     """
+    states = [state for state in (remote.fields, wrote, sent) if state is not None]
+    is_usual = shown and not overruled and all(state == claimed.fields for state in states)
     try:
-        _take_over(services, claimed, remote, intent_id, wrote, sent, shown, overruled)
+        if not (is_usual and record_in_step(services, claimed, remote, intent_id)):
+            _take_over(services, claimed, remote, intent_id, wrote, sent, shown, overruled)
     except DBAPIError as error:
         raise Rejected(not_stored(claimed.kind, error, remote)) from error
 
