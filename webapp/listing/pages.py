@@ -195,8 +195,8 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
         return session.execute(_piece(listing, query)).all(), None
     expected = _expected(session, listing, query)
-    even = isqrt(PAGE * expected.walked)
-    if expected.matching <= even:
+    even, walk = isqrt(PAGE * expected.walked), PAGE * expected.walked // max(expected.matching, 1)
+    if expected.read <= walk:
         found = session.execute(
             _all_if_few(listing, query, _searched(session, listing, query, expected), 2 * even)
         ).all()
@@ -204,7 +204,7 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
         if matching <= 2 * even:
             # Where nothing is behind the cursor, there is a row all the same, for the number.
             return [row for row in found if row.id is not None], matching
-    steps = min(max(even, 4 * PAGE * expected.walked // max(expected.matching, 1)), 2 * even)
+    steps = min(max(even, 4 * walk), 2 * max(even, walk))
     found = session.execute(_walk(listing, query, steps)).all()
     if len(found) <= PAGE:
         found = session.execute(_all_sorted(listing, query, _searched(session, listing, query, expected))).all()
@@ -214,13 +214,30 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
 @dataclass(frozen=True)
 class Expected:
     """What the planner believes: how many records match, on all pages together, and how many there are to walk along;
-    how many have the words of the search, and how many match but for these, None where only one of both is asked for.
+    how many have the words of the search, and how many match but for these, 0 where only one of both is asked for.
     """
 
     matching: int
     walked: int
-    with_words: int | None = None
-    without_words: int | None = None
+    with_words: int = 0
+    without_words: int = 0
+
+    @property
+    def leaves_words(self) -> bool:
+        """Whether fewer records are read where the index of the search is not asked."""
+        return 0 < self.without_words < self._read_with_words
+
+    @property
+    def read(self) -> int:
+        """What finding all that match by indexes costs, in records that are read."""
+        return self.without_words if self.leaves_words else self._read_with_words
+
+    @property
+    def _read_with_words(self) -> int:
+        if not self.with_words:
+            return self.matching
+        # Either all that have the words are looked at, or the places of both are put together, which costs something, too.
+        return min(self.with_words, self.matching + (self.with_words + self.without_words) // 16)
 
 
 def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> Expected:
@@ -279,13 +296,11 @@ def _searched(
 
     The index of the search holds the records of each three letters in a row, and what it costs is how many these are. So
     of a long word it is asked for the rarest piece only, and not at all where the other filters leave fewer records:
-    putting together the places of all that have a frequent word takes longer than looking at a tenth as many records.
+    putting together the places of all that have a frequent word takes longer than looking at a few records.
     """
     table = listing.table
-    if expected.with_words is not None and expected.without_words is not None:
-        together = (expected.with_words + expected.without_words) // 10 + expected.matching
-        if expected.without_words < together:
-            return [_holds(word, table) for word in query.words]
+    if expected.leaves_words:
+        return [_holds(word, table) for word in query.words]
     long = [word for word in query.words if len(word) > _PIECE]
     if not long:
         return has_words(query.words, table)
