@@ -32,6 +32,7 @@ CUSTOMER = {
     "notes": "Pays late.\nAsk for Maria.",
 }
 PERSON = {"name": "Ann Devon", "role": "Buyer", "email": "ann@alfreds.example", "phone": "030-1", "mobile": "0170-2"}
+PRODUCT = {"code": "CHAI-10", "name": "Chai", "unit_price": "18.00", "discontinued": "no"}
 LINES = [
     LineValues("Chai", Decimal(3), Decimal("18.00"), Decimal("1.50"), Decimal(20)),
     LineValues("Tofu", Decimal("0.125"), Decimal("23.25"), Decimal(0), Decimal(5)),

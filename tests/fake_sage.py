@@ -15,6 +15,7 @@ from workers.sage.connector import (
     CUSTOMER_FIELDS,
     ORDER_FIELDS,
     PERSON_FIELDS,
+    PRODUCT_FIELDS,
     AuthoriseAgain,
     Business,
     Fields,
@@ -31,12 +32,15 @@ from workers.sage.connector import (
     tidied,
 )
 
+# What a record that somebody adds in Sage has, where nothing else is said.
+_STANDARD = {"country": "GB", "unit_price": "0.00", "discontinued": "no"}
+
 
 @dataclass(frozen=True)
 class Entry:
     """One line of the ledger: a change that Sage really made.
 
-    `operation` is create, update or delete; `collection` is customers, persons or orders; `by` is us or sage.
+    `operation` is create, update or delete; `collection` is customers, persons, products or orders; `by` is us or sage.
     """
 
     operation: str
@@ -53,7 +57,7 @@ class _Fault:
 
 
 class FakeCollection:
-    """The customers, the persons or the orders of a FakeSage. Implements workers.sage.connector.Collection.
+    """The customers, the persons, the products or the orders of a FakeSage. Implements workers.sage.connector.Collection.
 
     `by_id` is what Sage holds. The name of a call is that of the collection and of the method: `persons.create`.
     A list of orders only tells what their lines come to, and `read_for_lists` are the ids of those that were read for one.
@@ -241,8 +245,8 @@ class FakeCollection:
             )
 
     def _number(self, sage_id: str, fields: Fields) -> str:
-        """What people in Sage call it by: the code of a customer, the quote number of an order; a person has none."""
-        return {"customers": fields.get("code", ""), "orders": f"SQ-{int(sage_id, 16)}"}.get(self.name, "")
+        """What people in Sage call it by: the code of a customer or a product, the number of a quote; a person has none."""
+        return fields.get("code", "") if self.name != "orders" else f"SQ-{int(sage_id, 16)}"
 
     def _create_once(self, body: Mapping[str, Any]) -> RemoteRecord:
         key = str(body["idempotency_id"])
@@ -250,7 +254,7 @@ class FakeCollection:
             known, made = self._by_key[key]
             assert known == body, f"the idempotency key {key} carried another body before"
             return made
-        # Of the three, only customers say which create made them.
+        # Customers and products say which create made them.
         origin = "" if self._owner else key
         made = self._create(body["fields"], str(body["parent"]), by="us", origin=origin)
         self._by_key[key] = (dict(body), made)
@@ -260,7 +264,7 @@ class FakeCollection:
     def _create(self, fields: Mapping[str, str], parent: str, *, by: str, origin: str = "") -> RemoteRecord:
         if self._owner is not None:
             self._owner._existing(parent)
-        tidy = tidied({"country": "GB", **fields}, self._names)
+        tidy = tidied({**_STANDARD, **fields}, self._names)
         if self._unique:
             self._refuse_taken(tidy[self._unique], None)
         sage_id = self._sage.new_id()
@@ -300,12 +304,12 @@ def _agrees(order: RemoteRecord, fields: Fields) -> bool:
 class FakeSage:
     """One business in Sage, in memory. Implements workers.sage.connector.Connector.
 
-    As Sage does: the codes of customers are unique, the references that have our orders' numbers are not, and each order
-    has a number of Sage's own as well; persons and orders belong to a customer that exists, an idempotency key gives
-    its first answer again, whatever became of the record since, changes since a moment include that moment, deleted
-    customers and persons leave tombstones and deleted orders none, and times are whole seconds. `clock` says what time
-    it is in Sage. `ledger` is what was done to it, `made` the idempotency key of each record that we made, `calls` the
-    names of the methods that talked to it, in order, and `wrong` how often what went wrong.
+    As Sage does: the codes of customers and of products are unique, the references that have our orders' numbers are not,
+    and each order has a number of Sage's own as well; persons and orders belong to a customer that exists, an idempotency
+    key gives its first answer again, whatever became of the record since, changes since a moment include that moment,
+    deleted orders leave no tombstones and all others do, and times are whole seconds. `clock` says what time it is in
+    Sage. `ledger` is what was done to it, `made` the idempotency key of each record that we made, `calls` the names of the
+    methods that talked to it, in order, and `wrong` how often what went wrong.
     """
 
     def __init__(
@@ -328,6 +332,14 @@ class FakeSage:
         )
         self.persons = FakeCollection(
             self, "persons", PERSON_FIELDS, required=("name",), sought=("email", "name"), owner=self.customers
+        )
+        self.products = FakeCollection(
+            self,
+            "products",
+            PRODUCT_FIELDS,
+            required=("name", "unit_price", "discontinued"),
+            unique="code",
+            sought=("code", "name"),
         )
         self.orders = FakeCollection(
             self,

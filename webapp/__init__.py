@@ -33,6 +33,7 @@ def create_app(settings: Settings) -> Flask:
     from webapp.live import gateway
     from webapp.offline import blueprint as offline
     from webapp.orders.views import blueprint as orders
+    from webapp.products.views import blueprint as products
     from webapp.services import Services
     from webapp.sync.views import blueprint as sync
     from webapp.users import access
@@ -52,7 +53,19 @@ def create_app(settings: Settings) -> Flask:
     security.init_app(app, settings)
     access.init_app(app)
     assets.init_app(app, ROOT / "static")
-    for blueprint in (companies, contacts, orders, sync, connection, highlighted, filters, users, offline, health):
+    for blueprint in (
+        companies,
+        contacts,
+        products,
+        orders,
+        sync,
+        connection,
+        highlighted,
+        filters,
+        users,
+        offline,
+        health,
+    ):
         app.register_blueprint(blueprint)
     gateway.init_app(app)
 

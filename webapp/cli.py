@@ -180,17 +180,15 @@ def import_file(file: Path, kind: str, lines: Path | None, connection: int | Non
     from webapp.companies.importing import import_companies
     from webapp.contacts.importing import import_contacts
     from webapp.importing.table import ImportRefused
-    from webapp.orders.catalogue import import_products
     from webapp.orders.importing import import_orders
+    from webapp.products.importing import import_products
 
     if lines is not None and kind != "order":
         raise click.UsageError("Only orders have lines: use --lines with --kind order.")
-    if connection is not None and kind == "product":
-        raise click.UsageError("Products belong to no connection: leave --connection out.")
     imports: dict[str, Callable[[Services, Path, bool, Progress], ImportReport]] = {
         "company": partial(import_companies, connection_id=connection),
         "contact": partial(import_contacts, connection_id=connection),
-        "product": import_products,
+        "product": partial(import_products, connection_id=connection),
         "order": partial(import_orders, lines=lines, connection_id=connection),
     }
     services = _services()
@@ -287,8 +285,8 @@ def _as_text(moment: datetime) -> str:
 def resync(keys: tuple[str, ...]) -> None:
     """Compare records with Sage again, both ways.
 
-    A key is company:42, contact:7 or order:9, with the number in the address of its page, or module:companies,
-    module:contacts or module:orders for all of them.
+    A key is company:42, contact:7, product:3 or order:9, with the number in the address of its page, or
+    module:companies, module:contacts, module:products or module:orders for all of them.
     """
     from webapp.sync.resync import UnknownKeyError
     from webapp.sync.resync import resync as ask
@@ -298,8 +296,8 @@ def resync(keys: tuple[str, ...]) -> None:
             count = ask(work, list(keys), None)
         except UnknownKeyError as error:
             raise click.ClickException(
-                f"There is no {error}. A key is company:NUMBER, contact:NUMBER or order:NUMBER, as in the page's address, "
-                "or module:companies, module:contacts or module:orders."
+                f"There is no {error}. A key is company:NUMBER, contact:NUMBER, product:NUMBER or order:NUMBER, as in the "
+                "page's address, or module:companies, module:contacts, module:products or module:orders."
             ) from error
     click.echo(f"{count} {'record is' if count == 1 else 'records are'} being compared with Sage.")
 

@@ -6,7 +6,7 @@ Pure: text of a request goes in, cleaned values and sentences come out. No datab
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -41,6 +41,16 @@ Groups = tuple[tuple[str, tuple[Field, ...]], ...]
 def by_name(groups: Groups) -> dict[str, Field]:
     """All fields of a form, in its order."""
     return {one.name: one for _, group in groups for one in group}
+
+
+def groups_for(groups: Groups, connections: Collection[int], chosen: str) -> Groups:
+    """The groups of a form. Where there is nothing to choose from, nobody is asked for a connection.
+
+    One that is `chosen` and is no longer there is asked for again.
+    """
+    if len(connections) > 1 or (chosen and chosen not in {str(one) for one in connections}):
+        return groups
+    return tuple((title, tuple(one for one in group if one.name != "connection_id")) for title, group in groups)
 
 
 class Cleaned(Protocol):

@@ -16,7 +16,7 @@ from webapp import languages
 from webapp.languages import ENGLISH, LANGUAGES, LOCALES, best, language, months, speak
 from webapp.modules import MODULES
 from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
-from webapp.sync.details import field_label
+from webapp.sync.details import field_label, field_value
 from webapp.zone import glance
 
 THEMES = ("light", "dark", "system")
@@ -41,6 +41,7 @@ def init_app(app: Flask) -> None:
         ngettext=_ngettext,
         number=languages.number,
         field_label=field_label,
+        field_value=field_value,
         months=months,
         languages=LANGUAGES,
         language=language,

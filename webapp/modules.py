@@ -97,6 +97,30 @@ CONTACTS = Module(
         count=NN_("%(num)s contact", "%(num)s contacts"),
     ),
 )
+PRODUCTS = Module(
+    "products",
+    "product",
+    "package",
+    Words(
+        title=N_("Products"),
+        new=N_("New product"),
+        edit=N_("Edit product"),
+        add=N_("Add product"),
+        this=N_("This product"),
+        filters=N_("Product filters"),
+        by_status=N_("Products by synchronisation status"),
+        list=N_("List of products"),
+        search=N_("Search products"),
+        sorted=N_("Products, sorted by %(by)s"),
+        none_yet=N_("No products yet"),
+        none_matches=N_("No product matches"),
+        none_has=N_("No product has these filters now."),
+        all=N_("All %(number)s products"),
+        some=N_("%(shown)s of %(all)s products"),
+        on_page=N_("%(number)s products on this page"),
+        count=NN_("%(num)s product", "%(num)s products"),
+    ),
+)
 ORDERS = Module(
     "orders",
     "order",
@@ -124,4 +148,4 @@ ORDERS = Module(
 )
 
 # In the order of the navigation.
-MODULES = (COMPANIES, CONTACTS, ORDERS)
+MODULES = (COMPANIES, CONTACTS, PRODUCTS, ORDERS)

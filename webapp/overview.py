@@ -13,7 +13,7 @@ from webapp.connection.queries import compared_at, list_connections
 from webapp.status import Status
 from webapp.sync.models import StatusCount
 
-MODULES = ("companies", "contacts", "orders")
+MODULES = ("companies", "contacts", "products", "orders")
 
 
 class ConnectionOverview(TypedDict):

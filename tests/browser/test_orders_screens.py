@@ -21,8 +21,9 @@ from webapp.companies.changes import create_company
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, lines_text
 from webapp.orders.changes import confirm_order, create_order
-from webapp.orders.models import Order, Product
+from webapp.orders.models import Order
 from webapp.orders.queries import find_order
+from webapp.products.models import Product
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import Conflict

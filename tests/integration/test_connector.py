@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.accounting import BUSINESS, CUSTOMER, LINES, ORDER, OTHER_BUSINESS, PERSON, accounting, token_of
+from tests.accounting import BUSINESS, CUSTOMER, LINES, ORDER, OTHER_BUSINESS, PERSON, PRODUCT, accounting, token_of
 from tests.fake_sage import FakeCollection, FakeSage
 from tests.sandbox_process import SandboxProcess
 from webapp.orders.amounts import lines_text, read_lines
@@ -35,23 +35,30 @@ from workers.sage.connector import (
 )
 
 LITTLE = {"name": "Little", "country": "GB"}
-FIELDS = {"customers": CUSTOMER, "persons": PERSON, "orders": ORDER}
-# Another value for each field of a person and an order.
+FIELDS = {"customers": CUSTOMER, "persons": PERSON, "products": PRODUCT, "orders": ORDER}
+# Another value for each field of a person, a product and an order.
 OTHER = {
     "email": "other@b.example",
     "ordered_on": "1996-07-05",
     "valid_until": "1996-09-01",
     "shipping": "0.50",
+    "unit_price": "18.25",
+    "discontinued": "yes",
     "lines": lines_text([replace(LINES[2], quantity=Decimal(2)), LINES[0]]),
 }
 EMPTY = {"shipping": "0.00"}
-REQUIRED = {"persons": ("name",), "orders": ("ordered_on", "valid_until", "lines")}
+REQUIRED = {
+    "persons": ("name",),
+    "products": ("name", "unit_price", "discontinued"),
+    "orders": ("ordered_on", "valid_until", "lines"),
+}
 
 # What the sandbox calls each collection, and each field of ours in the form of people there.
-_LISTS = {"customers": "contacts", "persons": "contact_persons", "orders": "sales_quotes"}
+_LISTS = {"customers": "contacts", "persons": "contact_persons", "products": "products", "orders": "sales_quotes"}
 _IN_SANDBOX = {
     "customers": {"code": "reference", "phone": "telephone", "country": "country_id"},
     "persons": {"role": "job_title", "phone": "telephone"},
+    "products": {"code": "item_code", "name": "description", "unit_price": "price"},
     "orders": {"number": "reference", "ordered_on": "date", "shipping": "shipping_net_amount"},
 }
 _RATES = {Decimal(20): "GB_STANDARD", Decimal(5): "GB_LOWER", Decimal(0): "GB_ZERO"}
@@ -152,6 +159,8 @@ def _as_typed(document: Document, kind: str, fields: dict[str, str]) -> dict[str
     """What a person types into the sandbox for these fields."""
     called = {**_IN_SANDBOX[kind], "valid_until": document.until}
     typed: dict[str, Any] = {called.get(name, name): value for name, value in fields.items()}
+    if "discontinued" in fields:
+        typed["active"] = typed.pop("discontinued") == "no"
     if "shipping" in fields:
         typed["shipping_tax_rate_id"] = "GB_ZERO"
     if "lines" in fields:
@@ -277,6 +286,15 @@ class TestWriting:
         assert refused.value.raw["status"] == "422"
         assert sage.count() == 1
 
+    def test_a_code_that_another_product_has_is_refused_by_sage(self, sage: Sage) -> None:
+        sage.add("products", **PRODUCT)
+        products = sage.connector.products
+
+        with pytest.raises(Rejected) as refused:
+            products.create(products.create_body({**PRODUCT, "name": "Another"}, uuid.uuid4().hex))
+
+        assert refused.value.detail == {"code": "code_taken", "field": "code", "value": PRODUCT["code"]}
+
     def test_what_is_gone_cannot_be_changed(self, sage: Sage) -> None:
         made = create(sage, CUSTOMER)
         body = sage.connector.customers.update_body(CUSTOMER, made)
@@ -368,7 +386,7 @@ class TestReading:
 
 @dataclass
 class Kept:
-    """The persons or the orders of a customer."""
+    """The persons or the orders of a customer, or the products, which belong to none."""
 
     sage: Sage
     kind: str
@@ -398,8 +416,10 @@ class Kept:
         pytest.param((sage, kind, document), id=f"{sage}-{kind if document is QUOTES else 'invoices'}")
         for sage, kind, document in (
             ("memory", "persons", QUOTES),
+            ("memory", "products", QUOTES),
             ("memory", "orders", QUOTES),
             ("accounting", "persons", QUOTES),
+            ("accounting", "products", QUOTES),
             ("accounting", "orders", QUOTES),
             ("accounting", "orders", INVOICES),
         )
@@ -408,17 +428,18 @@ class Kept:
 def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
     name, kind, document = request.param
     with opened(name, document, request) as found:
-        yield Kept(found, kind, create(found, CUSTOMER).id)
+        yield Kept(found, kind, "" if kind == "products" else create(found, CUSTOMER).id)
 
 
-class TestPersonsAndOrders:
+class TestPersonsProductsAndOrders:
     def test_what_was_created_holds_what_was_sent_and_knows_its_customer(self, kept: Kept) -> None:
         made = kept.create()
 
         read = kept.records.read(made.id)
         assert made.fields == read.fields == tidied(kept.fields, tuple(kept.fields))
         assert made.parent == read.parent == kept.parent
-        assert made.origin == read.origin == ""
+        assert made.origin == read.origin
+        assert bool(made.origin) == (kept.kind == "products")
 
     def test_the_same_body_again_makes_no_second_one(self, kept: Kept) -> None:
         before = kept.sage.count(kept.kind)
@@ -494,7 +515,8 @@ class TestPersonsAndOrders:
         assert kept.records.read(made.id).fields == made.fields
 
     def test_all_of_them_come_and_later_only_what_changed(self, kept: Kept) -> None:
-        ids = [kept.add(number=f"N{number}") if kept.kind == "orders" else kept.add() for number in range(4)]
+        called = {"orders": "number", "products": "code"}.get(kept.kind, "role")
+        ids = [kept.add(**{called: f"N{number}"}) for number in range(4)]
 
         assert sorted(kept.changed()) == sorted(ids)
         assert kept.changed(datetime.now(UTC) + timedelta(minutes=5)) == []
@@ -534,16 +556,18 @@ class TestPersonsAndOrders:
 
         gone = [one.id for page in kept.records.deleted(begun) for one in page]
 
-        assert gone == ([key] if kept.kind == "persons" or kept.sage.document is INVOICES else [])
+        assert gone == ([key] if kept.kind != "orders" or kept.sage.document is INVOICES else [])
         assert kept.changed() == kept.changed(begun) == []
         assert kept.records.find(kept.fields, kept.parent) == []
 
     def test_they_are_found_at_their_customer_alone(self, kept: Kept) -> None:
         made = kept.create()
-        other = Kept(kept.sage, kept.kind, create(kept.sage, {**LITTLE}).id)
-        other.add()
+        if kept.parent:
+            Kept(kept.sage, kept.kind, create(kept.sage, {**LITTLE}).id).add()
+        else:
+            kept.add(code="CHAI-100", name="Chai from Ceylon")
         wanted: dict[str, str] = {
-            name: text.upper() for name, text in kept.fields.items() if name in ("email", "number")
+            name: text.upper() for name, text in kept.fields.items() if name in ("email", "number", "code")
         }
 
         assert [one.id for one in kept.records.find(wanted, kept.parent)] == [made.id]

@@ -24,6 +24,8 @@ from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, read_lines
 from webapp.orders.changes import confirm_order, create_order, edit_order
 from webapp.orders.models import Order
+from webapp.products.changes import create_product, edit_product
+from webapp.products.models import Product
 from webapp.services import Services
 from webapp.status import COMES_FROM, Reason, Status
 from webapp.sync.conflicts import choose, open_conflicts
@@ -39,6 +41,7 @@ from workers.sage.connector import AuthoriseAgain, Connector, OutcomeUnknown, Re
 
 LINES = [LineValues("Chai", Decimal(12), Decimal("18.00"), Decimal("5.40"), Decimal(20))]
 MARIA = {"name": "Maria Anders", "role": "Sales Representative", "email": "maria@alfki.example"}
+CHAI = {"code": "1", "name": "Chai", "unit_price": Decimal("18.00"), "unit": "10 boxes x 20 bags"}
 GERMAN = {"name": "Alfreds Futterkiste", "code": "ALFKI", "city": "Berlin", "postal_code": "12209", "country": "DE"}
 
 
@@ -59,7 +62,7 @@ class Engine:
             work.session.flush()
             self.connection_id = connection.id
             # As after a first read of an empty Sage.
-            for entity in ("customers", "persons", "orders"):
+            for entity in ("customers", "persons", "products", "orders"):
                 watermark = datetime(2026, 1, 1, tzinfo=UTC)
                 work.session.add(SyncCursor(connection_id=connection.id, entity=entity, watermark=watermark))
             work.commit()
@@ -141,6 +144,23 @@ class Engine:
             work.commit()
             return confirmed
 
+    def add_product(self, **values: object) -> int:
+        with self.services.database.unit_of_work() as work:
+            connection = work.session.get_one(Connection, self.connection_id)
+            product = create_product(work, {**CHAI, **values}, connection, user_id=None, cause="edit")
+            work.commit()
+            return product.id
+
+    def edit_product(self, product_id: int, **values: object) -> None:
+        with self.services.database.unit_of_work() as work:
+            product = work.session.get_one(Product, product_id, with_for_update=True)
+            edit_product(work, product, values, work.session.get_one(Connection, self.connection_id), user_id=None)
+            work.commit()
+
+    def product(self, product_id: int) -> Product:
+        with self.services.database.unit_of_work() as work:
+            return work.session.get_one(Product, product_id)
+
     def contact(self, contact_id: int) -> Contact:
         with self.services.database.unit_of_work() as work:
             return work.session.get_one(Contact, contact_id)
@@ -170,7 +190,7 @@ class Engine:
 
     def let_time_pass(self) -> None:
         """As if what all records wait for, and what a dead worker held, were over."""
-        for table in ("company", "contact", "sales_order"):
+        for table in ("company", "contact", "product", "sales_order"):
             self.sql(
                 f"UPDATE {table} SET next_attempt_at = now() - interval '1 s', claimed_until = NULL"
                 " WHERE sync_status = 'pending'"

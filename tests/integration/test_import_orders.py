@@ -23,10 +23,12 @@ from webapp.connection.models import CONNECTED, Connection
 from webapp.importing.report import ImportReport, LinesReport
 from webapp.importing.table import ImportRefused
 from webapp.orders.amounts import LineValues
-from webapp.orders.catalogue import import_products
 from webapp.orders.changes import create_order, edit_order
 from webapp.orders.importing import import_orders
-from webapp.orders.models import Order, Product
+from webapp.orders.models import Order
+from webapp.products.changes import create_product
+from webapp.products.importing import import_products
+from webapp.products.models import Product
 from webapp.services import Services
 from webapp.users.models import SALES, User
 
@@ -229,9 +231,9 @@ def test_an_order_that_reaches_sage_while_it_is_compared_is_left_alone(
 
 
 def test_what_is_wrong_with_a_row_is_said(services: Services, run: Import, alder: int) -> None:
-    execute(
-        services, "INSERT INTO product (code, name, unit, unit_price, discontinued) VALUES ('P1', 'Tea', '', 2, false)"
-    )
+    with services.database.unit_of_work() as work:
+        create_product(work, {"code": "P1", "name": "Tea", "unit_price": Decimal(2)}, None, user_id=None, cause="edit")
+        work.commit()
     run("order no,company,order date\nOLD,Alder,2026-03-01\n", order_lines="order no,product ID,qty\nOLD,P1,1\n")
     with services.database.unit_of_work() as work:
         create_company(work, clean_company({"name": "Birch"}).values, None, user_id=None, cause="edit")

@@ -26,8 +26,9 @@ from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, lines_text
 from webapp.orders.changes import create_order
-from webapp.orders.models import Order, Product
+from webapp.orders.models import Order
 from webapp.orders.queries import find_order
+from webapp.products.models import Product
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import Conflict

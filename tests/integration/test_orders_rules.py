@@ -17,7 +17,8 @@ from webapp.connection.models import CONNECTED, Connection
 from webapp.db import UnitOfWork
 from webapp.orders.amounts import LineValues, lines_text
 from webapp.orders.changes import confirm_order, create_order, edit_order, is_closed
-from webapp.orders.models import Order, OrderLine, Product
+from webapp.orders.models import Order, OrderLine
+from webapp.products.models import Product
 from webapp.status import Reason
 from webapp.sync.models import SyncEvent
 

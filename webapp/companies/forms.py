@@ -134,16 +134,6 @@ STAYS_WITH_CONNECTION = N_(
 NOTHING: dict[str, str] = dict.fromkeys(FIELDS, "")
 
 
-def groups_for(connections: Collection[int], chosen: str) -> Groups:
-    """The groups of the form. Where there is nothing to choose from, nobody is asked for a connection.
-
-    One that is `chosen` and is no longer there is asked for again.
-    """
-    if len(connections) > 1 or (chosen and chosen not in {str(one) for one in connections}):
-        return GROUPS
-    return tuple((title, tuple(one for one in group if one.name != "connection_id")) for title, group in GROUPS)
-
-
 def read_form(
     form: Mapping[str, str],
     owners: Collection[int],

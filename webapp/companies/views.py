@@ -30,7 +30,7 @@ from webapp.companies.queries import (
 from webapp.companies.related import related_to
 from webapp.connection.queries import list_connections, main_connection
 from webapp.db import UnitOfWork
-from webapp.forms import Form, merged
+from webapp.forms import Form, groups_for, merged
 from webapp.languages import gettext as _
 from webapp.listing.query import owner_choices
 from webapp.modules import COMPANIES
@@ -219,7 +219,7 @@ def _form_page(
     return form_page(
         COMPANIES,
         company,
-        forms.groups_for([one.id for one in connections], typed["connection_id"]),
+        groups_for(forms.GROUPS, [one.id for one in connections], typed["connection_id"]),
         typed,
         choices,
         stored=stored,

@@ -39,6 +39,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
         "notes",
     ),
     "contact": ("name", "role", "email", "phone", "mobile"),
+    "product": ("code", "name", "unit_price", "discontinued"),
 }
 
 

@@ -79,6 +79,7 @@ PRODUCTS: Mapping[str, Product] = {
         kept_in_step=(
             (N_("Companies"), N_("Two-way, as customers. Prospects stay out.")),
             (N_("Contacts"), N_("Two-way, as the contact persons of their customers.")),
+            (N_("Products"), N_("Two-way, as products, matched by their codes. The unit stays here.")),
         ),
         documents={
             QUOTES: OrderDocument(

@@ -108,7 +108,7 @@ def state_text(state: str, alike: int, among: int, business: str) -> str:
 def summary(cycle_seconds: int) -> str:
     """The type of synchronisation in one sentence."""
     return _(
-        "Two-way: companies, contacts and orders saved here are sent to Sage at once, "
+        "Two-way: companies, contacts, products and orders saved here are sent to Sage at once, "
         "and changes made in Sage arrive %(often)s.",
         often=every(cycle_seconds),
     )

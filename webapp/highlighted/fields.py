@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from webapp.languages import N_, listed
 from webapp.languages import gettext as _
-from webapp.modules import COMPANIES, CONTACTS, ORDERS, Module
+from webapp.modules import COMPANIES, CONTACTS, ORDERS, PRODUCTS, Module
 
 # As many as stand above the fold of a phone.
 MOST = 8
@@ -36,6 +36,12 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "phone": N_("Phone"),
         "mobile": N_("Mobile"),
     },
+    PRODUCTS.name: {
+        "code": N_("Code"),
+        "unit_price": N_("Price"),
+        "unit": N_("Unit"),
+        "discontinued": N_("Availability"),
+    },
     ORDERS.name: {
         "company": N_("Company"),
         "total": N_("Total"),
@@ -52,6 +58,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
 STANDARD: Mapping[str, tuple[str, ...]] = {
     COMPANIES.name: ("type", "owner", "phone", "country", "email", "city"),
     CONTACTS.name: ("company", "role", "email", "phone"),
+    PRODUCTS.name: ("code", "unit_price", "unit", "discontinued"),
     ORDERS.name: ("company", "total", "ordered_on", "owner"),
 }
 

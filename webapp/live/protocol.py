@@ -19,7 +19,7 @@ from webapp.live.states import State
 from webapp.orders.amounts import amount_text
 from webapp.orders.phases import step
 from webapp.status import STATUS_OF, Reason, mark, variant
-from webapp.sync.details import brief, day, sentence
+from webapp.sync.details import AVAILABILITY, brief, day, sentence
 
 VERSION = 1
 
@@ -112,6 +112,10 @@ def shown_values(kind: str, state: State) -> dict[str, str]:
         case "company":
             type_ = TYPE_WORDS[values["type"]]
             return values | {"country": country_name(values["country"]), "type": gettext(type_)}
+        case "product":
+            price = Decimal(values["unit_price"])
+            words = AVAILABILITY["yes" if values["discontinued"] == "True" else "no"]
+            return values | {"unit_price": amount_text(price) if price else "", "discontinued": gettext(words)}
         case "order":
             days = {name: day(date.fromisoformat(values[name])) for name in _DAYS}
             amounts = {

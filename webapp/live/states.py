@@ -17,6 +17,7 @@ from webapp.companies.models import Company
 from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, CONNECTING, PAUSED, UNREACHABLE, Connection
 from webapp.contacts.models import Contact
 from webapp.orders.models import Order
+from webapp.products.models import Product
 from webapp.status import Status
 from webapp.sync.models import StatusCount, Synced, SyncRun
 from webapp.sync.records import OF_MODULE
@@ -42,6 +43,7 @@ _SHOWN: dict[type[Synced], tuple[str, ...]] = {
         "country",
     ),
     Contact: ("name", "role", "email", "phone", "mobile", "company_name"),
+    Product: ("name", "code", "unit_price", "unit", "discontinued"),
     Order: (
         "number",
         "company_name",
@@ -159,7 +161,7 @@ def _by_kind(keys: Iterable[str]) -> dict[str, list[Any]]:
 def _record_state(model: type[Synced], record: Row[Any]) -> State:
     # Days and amounts are no JSON; as texts they keep their digits.
     values = {name: str(getattr(record, name)) for name in _SHOWN[model]}
-    if model is not Contact:
+    if issubclass(model, Company | Order):
         values["owner"] = record.owner or ""
     return {
         "key": f"{model.kind}:{record.id}",

@@ -91,24 +91,37 @@ def price_problem(lines: Sequence[Line]) -> PriceProblem | None:
     return None
 
 
-def lines_text(lines: Sequence[Line]) -> str:
+def lines_text(lines: Sequence[Line], products: Sequence[str] = ()) -> str:
     """Lines as the one text by which both sides are compared: JSON in which equal lines are equal letter by letter.
 
-    The products are not in it, because only this side has them.
+    `products` are the ids in Sage of what the lines are about, in their order, empty for a line that names none. Such a
+    text is sent and never compared: a line is the same, whether Sage knows its product or not.
     """
-    return json.dumps(
-        [
-            {
-                "description": line.description,
-                "quantity": plain(line.quantity),
-                "unit_price": f"{rounded(line.unit_price):f}",
-                "discount": f"{rounded(line.discount):f}",
-                "tax_rate": plain(line.tax_rate),
-            }
-            for line in lines
-        ],
-        ensure_ascii=False,
-    )
+    told = [
+        {
+            "description": line.description,
+            "quantity": plain(line.quantity),
+            "unit_price": f"{rounded(line.unit_price):f}",
+            "discount": f"{rounded(line.discount):f}",
+            "tax_rate": plain(line.tax_rate),
+        }
+        for line in lines
+    ]
+    for line, sage_id in zip(told, products, strict=False):
+        if sage_id:
+            line["product"] = sage_id
+    return json.dumps(told, ensure_ascii=False)
+
+
+def products_in(text: str) -> list[str]:
+    """The ids in Sage of the products that the lines of such a text name, empty for a line that names none.
+
+    Raises ValueError where it is no such text.
+    """
+    try:
+        return [str(line.get("product", "")) for line in json.loads(text or "[]")]
+    except AttributeError as error:
+        raise ValueError("not the lines of an order") from error
 
 
 def read_lines(text: str) -> list[LineValues]:

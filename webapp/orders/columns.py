@@ -1,60 +1,14 @@
-"""The header names by which exports of the usual programs call the fields of products, orders and their lines.
+"""The header names by which exports of the usual programs call the fields of orders and their lines.
 
-The surest first; see webapp.companies.columns, with which this shares the words for a company.
+The surest first; see webapp.companies.columns and webapp.products.columns, with which this shares words.
 """
 
 from __future__ import annotations
 
 from webapp.companies.columns import COMPANY_CODES, COMPANY_NAMES, OWNER
+from webapp.products.columns import PRICES, PRODUCT_CODES
 from webapp.sync.details import FIELD_NAMES
 
-_PRODUCT_CODES = (
-    "product ID",
-    "product code",
-    "product number",
-    "product no",
-    "product SKU",
-    "SKU",
-    "item code",
-    "item number",
-    "item no",
-    "item ID",
-    "article number",
-    "Artikelnummer",
-    "Artikelnr",
-    "Produktnummer",
-    "code produit",
-    "code article",
-    "référence produit",
-    "código de producto",
-    "código do produto",
-    "codice prodotto",
-    "codice articolo",
-    "artikelcode",
-)
-_PRICES = (
-    "unit price",
-    "price",
-    "price per unit",
-    "sales price",
-    "list price",
-    "net price",
-    "rate",
-    "Einzelpreis",
-    "Preis",
-    "Stückpreis",
-    "prix unitaire",
-    "prix",
-    "prix HT",
-    "precio unitario",
-    "precio",
-    "preço unitário",
-    "preço",
-    "prezzo unitario",
-    "prezzo",
-    "stukprijs",
-    "prijs",
-)
 _NUMBERS = (
     "order ID",
     "order number",
@@ -80,48 +34,6 @@ _NUMBERS = (
     "ordine",
     "ordernummer",
 )
-
-PRODUCTS: dict[str, tuple[str, ...]] = {
-    "code": (*_PRODUCT_CODES, "code", "number", "ID"),
-    "name": (
-        "product name",
-        "item name",
-        "product",
-        "item",
-        "name",
-        "description",
-        "Produktname",
-        "Produkt",
-        "Artikel",
-        "Artikelname",
-        "Bezeichnung",
-        "produit",
-        "article",
-        "désignation",
-        "producto",
-        "nombre",
-        "produto",
-        "nome",
-        "prodotto",
-        "articolo",
-    ),
-    "unit": (
-        "quantity per unit",
-        "unit",
-        "unit of measure",
-        "usage unit",
-        "UOM",
-        "Einheit",
-        "Mengeneinheit",
-        "unité",
-        "unidad",
-        "unidade",
-        "unità",
-        "eenheid",
-    ),
-    "unit_price": _PRICES,
-    "discontinued": ("discontinued", "is discontinued", "no longer sold", "archived", "ausgelaufen"),
-}
 
 ORDERS: dict[str, tuple[str, ...]] = {
     "number": (*_NUMBERS, "number", "reference", "ID"),
@@ -219,7 +131,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
 
 LINES: dict[str, tuple[str, ...]] = {
     "number": _NUMBERS,
-    "product_code": _PRODUCT_CODES,
+    "product_code": PRODUCT_CODES,
     "description": (
         "line description",
         "product description",
@@ -252,7 +164,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "quantità",
         "aantal",
     ),
-    "unit_price": _PRICES,
+    "unit_price": PRICES,
     "discount_percent": (
         "discount %",
         "discount percent",
@@ -301,13 +213,6 @@ LINES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-PRODUCT_LABELS = {
-    "code": "code",
-    "name": "name",
-    "unit": "unit",
-    "unit_price": "price",
-    "discontinued": "no longer sold",
-}
 ORDER_LABELS = {
     "company_code": "the company's code",
     "company_name": "the company's name",

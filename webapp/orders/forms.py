@@ -186,7 +186,7 @@ def blank_line(lines: Sequence[TypedLine] = ()) -> TypedLine:
 
 
 class Catalogued(Protocol):
-    """What is read of a product: see webapp.orders.models.Product."""
+    """What is read of a product: see webapp.products.models.Product."""
 
     id: int
     code: str

@@ -72,7 +72,6 @@ from webapp.importing.writing import (
     staged_columns,
     usable,
 )
-from webapp.orders.catalogue import import_catalogue, known_products, products_in
 from webapp.orders.changes import MAY_BE_THERE
 from webapp.orders.clean import MOST_LINES, clean_order_header
 from webapp.orders.columns import ORDER_LABELS, ORDERS
@@ -87,6 +86,7 @@ from webapp.orders.staged_lines import (
     stage_lines,
     tables_beside,
 )
+from webapp.products.importing import import_catalogue, known_products, products_in
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.saving import STAYS
@@ -164,15 +164,15 @@ def import_orders(
     has_lines_inside = table.path == file.path
     with only_import(services) as connection:
         before: list[FileReport] = []
+        sage_id, owners = chosen_connection(services, connection_id), people_by_email(connection)
         with Session(connection) as session:
-            products = known_products(session)
+            products = known_products(session, sage_id)
         beside = _products_file(path)
         if beside is not None and not reading.product_codes <= products.keys():
-            before.append(import_catalogue(services, connection, beside, dry_run, progress))
+            before.append(import_catalogue(services, connection, beside, dry_run, progress, connection_id=sage_id))
             with Session(connection) as session:
-                products = {**products_in(beside), **known_products(session)} if dry_run else known_products(session)
+                products = {**(products_in(beside) if dry_run else {}), **known_products(session, sage_id)}
         read = stage_lines(connection, reading, products, progress)
-        sage_id, owners = chosen_connection(services, connection_id), people_by_email(connection)
         kind = _Orders(sage_id, notation, owners, table.path.name, has_lines_inside)
         report = import_rows(services, connection, kind, file, columns, dry_run=dry_run, progress=progress)
         with Session(connection) as session:

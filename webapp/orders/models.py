@@ -1,4 +1,4 @@
-"""An order of a company with its lines, and the products that the lines are about.
+"""An order of a company with its lines, each of which may be about a product.
 
 Sage has no sales order: an order goes there as a sales quote or, where an admin chose that, as a sales invoice.
 """
@@ -30,6 +30,7 @@ from webapp.companies.models import Company
 from webapp.contacts.models import Contact
 from webapp.db import Base
 from webapp.orders.amounts import LineValues, lines_text, read_lines, totals
+from webapp.products.models import Product
 from webapp.sync.models import Synced
 from webapp.users.models import User
 
@@ -39,32 +40,6 @@ VALIDATED = "validated"
 CONFIRMED = "confirmed"
 
 Amount = Numeric(14, 2)
-
-
-class Product(Base):
-    """What an order line may be about, with its price without tax. A discontinued product can no longer be ordered.
-
-    The keys and `search_text` are made by the database: folded to lower case without accents, for the search.
-    """
-
-    __tablename__ = "product"
-
-    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    code: Mapped[str] = mapped_column(Text)
-    name: Mapped[str] = mapped_column(Text)
-    unit: Mapped[str] = mapped_column(Text, default="")
-    unit_price: Mapped[Decimal] = mapped_column(Amount)
-    discontinued: Mapped[bool] = mapped_column(default=False)
-    name_key: Mapped[str] = mapped_column(Text(collation="C"), Computed("fold(name)", persisted=True))
-    code_key: Mapped[str] = mapped_column(Text(collation="C"), Computed("fold(code)", persisted=True))
-    search_text: Mapped[str] = mapped_column(Text, Computed("fold(' ' || code || ' ' || name)", persisted=True))
-
-    __table_args__ = (
-        UniqueConstraint("code"),
-        CheckConstraint("code <> ''", name="code"),
-        CheckConstraint("name <> ''", name="name"),
-        CheckConstraint("unit_price >= 0", name="unit_price"),
-    )
 
 
 class Order(Synced, Base):

@@ -1,8 +1,8 @@
-"""What is read about orders and products."""
+"""What is read about orders, and about the products that their lines can name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -11,11 +11,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Table, and_, func, or_, select, text
 from sqlalchemy.orm import Session, selectinload
 
+from webapp.companies.models import Company
+from webapp.connection.queries import main_connection
 from webapp.contacts.models import Contact
 from webapp.listing.counts import read_counts
 from webapp.listing.pages import Conditions, Listing, Page, has_words, last_synchronised_key, owned_by, read_page
 from webapp.orders.forms import OrderQuery, TypedLine
-from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderLine, Product
+from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderLine
+from webapp.products.models import Product
 from webapp.status import Status
 
 _ORDER: Table = Order.__table__  # type: ignore[assignment]
@@ -175,22 +178,38 @@ def contact_names(session: Session, company_id: int) -> dict[int, str]:
     return {row.id: row.name for row in found}
 
 
-def products_of(session: Session, lines: Sequence[TypedLine]) -> Sequence[Product]:
-    """The products that lines of a form are about, or may be: by their ids, and by what was typed as a name or a code."""
+def sold_through(session: Session, company_ids: Iterable[str]) -> int | None:
+    """The connection whose products an order can name: that of the one company that a form names, else the first one."""
+    found = session.scalar(select(Company.connection_id).where(Company.id.in_([int(one) for one in company_ids])))
+    if found is None and (main := main_connection(session)):
+        return main.id
+    return found
+
+
+def products_of(session: Session, lines: Sequence[TypedLine], connection_id: int | None) -> Sequence[Product]:
+    """The products that lines of a form are about, or may be: by their ids, and by what was typed as a name or a code.
+
+    Those that are named are products of this connection; those that a line has already may be another one's.
+    """
     ids = {int(line["product_id"]) for line in lines if _is_id(line["product_id"])}
     typed = {line["description"].strip() for line in lines} - {""}
     if not ids and not typed:
         return []
     named = [func.fold(text) for text in sorted(typed)]
-    on_sale = Product.discontinued.is_(False) & or_(Product.name_key.in_(named), Product.code_key.in_(named))
+    called = or_(Product.name_key.in_(named), Product.code_key.in_(named))
+    on_sale = Product.discontinued.is_(False) & _sold_by(connection_id) & called
     return session.scalars(select(Product).where(or_(Product.id.in_(ids), on_sale)).order_by(Product.id)).all()
 
 
-def search_products(session: Session, typed: str) -> Sequence[Product]:
-    """The first products on sale whose name or code has the words of `typed`, by name."""
+def search_products(session: Session, typed: str, connection_id: int | None) -> Sequence[Product]:
+    """The first products on sale in a connection whose name or code has the words of `typed`, by name."""
     found = has_words(tuple(typed.split()[:_MOST_WORDS]), Product.__table__)
-    on_sale = select(Product).where(Product.discontinued.is_(False), *found)
+    on_sale = select(Product).where(Product.discontinued.is_(False), _sold_by(connection_id), *found)
     return session.scalars(on_sale.order_by(Product.name_key, Product.id).limit(_MOST_PRODUCTS)).all()
+
+
+def _sold_by(connection_id: int | None) -> ColumnElement[bool]:
+    return Product.connection_id.is_not_distinct_from(connection_id)
 
 
 def _is_id(text: str) -> bool:

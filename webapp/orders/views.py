@@ -41,6 +41,7 @@ from webapp.orders.queries import (
     list_orders,
     products_of,
     search_products,
+    sold_through,
 )
 from webapp.screens import counts_answer, form_page, list_screen, live_row, plainly, record_screen, saved_sentence
 from webapp.services import services
@@ -317,7 +318,7 @@ def _read_form(session: Session, stored: Mapping[str, str], *, is_closed: bool) 
     companies = company_names(session, [stored["company_id"] or request.form.get("company_id", "")])
     return forms.read_order_form(
         request.form,
-        forms.with_products(typed, products_of(session, typed)),
+        forms.with_products(typed, products_of(session, typed, sold_through(session, companies))),
         stored,
         companies=companies,
         contacts=_contacts(session, companies),
@@ -382,7 +383,7 @@ def _form_page(
         sums=forms.sums(lines, typed["shipping"]),
         total_before=forms.total_text(before),
         total_now=forms.total_text(stored),
-        catalogue=search_products(session, request.args.get("description", "")),
+        catalogue=search_products(session, request.args.get("description", ""), sold_through(session, companies)),
         shown_lines=lambda text: _shown_lines(forms.read_lines_value(text)),
     )
     response = make_response(answer)

@@ -7,9 +7,10 @@ a sentence only here, for the reader. What Sage said literally is kept under "ra
 from __future__ import annotations
 
 from datetime import date, datetime, tzinfo
+from decimal import Decimal
 from typing import Any
 
-from webapp.languages import N_, language, listed, month, ngettext
+from webapp.languages import N_, language, listed, month, ngettext, number
 from webapp.languages import gettext as _
 
 # What a field of a record is called on the screen.
@@ -33,24 +34,33 @@ FIELD_NAMES = {
     "valid_until": N_("last day"),
     "shipping": N_("shipping"),
     "lines": N_("lines"),
+    "unit_price": N_("price"),
+    "discontinued": N_("availability"),
+    "unit": N_("unit"),
 }
+# Whether a product is discontinued, in words.
+AVAILABILITY = {"no": N_("Sold"), "yes": N_("No longer sold")}
 _IN_STEP = {
     # The product's own words for a company, in every language.
     "company": N_("Synchronised: the account is correctly synchronised with Sage."),
     "contact": N_("Synchronised: the contact is correctly synchronised with Sage."),
+    "product": N_("Synchronised: the product is correctly synchronised with Sage."),
     "order": N_("Synchronised: the order is correctly synchronised with Sage."),
 }
 
-# Sentences that name the kind of the record, by their code; a noun changes the words around it.
+# Sentences that name the kind of the record, by their code; a noun changes the words around it. What is about a company,
+# or about a number, no product can have.
 _OF_KIND: dict[str, dict[str, str]] = {
     "missing": {
         "company": N_("Sage needs a %(field)s for this company. Add the %(field)s and save."),
         "contact": N_("Sage needs a %(field)s for this contact. Add the %(field)s and save."),
+        "product": N_("Sage needs a %(field)s for this product. Add the %(field)s and save."),
         "order": N_("Sage needs a %(field)s for this order. Add the %(field)s and save."),
     },
     "code_taken": {
         "company": N_("Another customer in Sage already has the %(field)s %(value)s. Change the %(field)s and save."),
         "contact": N_("Another contact in Sage already has the %(field)s %(value)s. Change the %(field)s and save."),
+        "product": N_("Another product in Sage already has the %(field)s %(value)s. Change the %(field)s and save."),
         "order": N_("Another order in Sage already has the %(field)s %(value)s. Change the %(field)s and save."),
     },
     "code_in_use": {
@@ -62,6 +72,10 @@ _OF_KIND: dict[str, dict[str, str]] = {
             "Sage has the code %(value)s for this contact, and another one here has it already. "
             "Change the code of one of them, then ask an admin to resync this one."
         ),
+        "product": N_(
+            "Sage has the code %(value)s for this product, and another one here has it already. "
+            "Change the code of one of them, then ask an admin to resync this one."
+        ),
         "order": N_(
             "Sage has the code %(value)s for this order, and another one here has it already. Change "
             "the code of one of them, then ask an admin to resync this one."
@@ -70,6 +84,7 @@ _OF_KIND: dict[str, dict[str, str]] = {
     "code_doubled": {
         "company": N_("Another company of this Sage company has the code %(value)s. Change the code and save."),
         "contact": N_("Another contact of this Sage company has the code %(value)s. Change the code and save."),
+        "product": N_("Another product of this Sage company has the code %(value)s. Change the code and save."),
         "order": N_("Another order of this Sage company has the code %(value)s. Change the code and save."),
     },
     "number_in_use": {
@@ -89,21 +104,25 @@ _OF_KIND: dict[str, dict[str, str]] = {
     "not_stored": {
         "company": N_("What Sage holds for this company is too long to be kept here. Shorten it in Sage."),
         "contact": N_("What Sage holds for this contact is too long to be kept here. Shorten it in Sage."),
+        "product": N_("What Sage holds for this product is too long to be kept here. Shorten it in Sage."),
         "order": N_("What Sage holds for this order is too long to be kept here. Shorten it in Sage."),
     },
     "refused": {
         "company": N_("Sage refused this company. Correct it and save."),
         "contact": N_("Sage refused this contact. Correct it and save."),
+        "product": N_("Sage refused this product. Correct it and save."),
         "order": N_("Sage refused this order. Correct it and save."),
     },
     "refused_field": {
         "company": N_("Sage refused this company because of the %(field)s. Correct it and save."),
         "contact": N_("Sage refused this contact because of the %(field)s. Correct it and save."),
+        "product": N_("Sage refused this product because of the %(field)s. Correct it and save."),
         "order": N_("Sage refused this order because of the %(field)s. Correct it and save."),
     },
     "gave_up": {
         "company": N_("Sage did not accept this company after %(attempts)s tries. Ask an admin to resync it."),
         "contact": N_("Sage did not accept this contact after %(attempts)s tries. Ask an admin to resync it."),
+        "product": N_("Sage did not accept this product after %(attempts)s tries. Ask an admin to resync it."),
         "order": N_("Sage did not accept this order after %(attempts)s tries. Ask an admin to resync it."),
     },
     "possible_duplicate": {
@@ -113,11 +132,15 @@ _OF_KIND: dict[str, dict[str, str]] = {
         "contact": N_(
             "It may be the same contact as %(names)s. If it is another one, an admin can resync it to send it."
         ),
+        "product": N_(
+            "It may be the same product as %(names)s. If it is another one, an admin can resync it to send it."
+        ),
         "order": N_("It may be the same order as %(names)s. If it is another one, an admin can resync it to send it."),
     },
     "deleted_in_sage": {
         "company": N_("This company was deleted in Sage. An admin can restore it there or unlink it here."),
         "contact": N_("This contact was deleted in Sage. An admin can restore it there or unlink it here."),
+        "product": N_("This product was deleted in Sage. An admin can restore it there or unlink it here."),
         "order": N_("This order was deleted in Sage. An admin can restore it there or unlink it here."),
     },
     "excluded_with_company": {
@@ -146,16 +169,19 @@ _OF_KIND: dict[str, dict[str, str]] = {
     "unlinked": {
         "company": N_("This company is no longer linked to Sage. Resync it to link it again."),
         "contact": N_("This contact is no longer linked to Sage. Resync it to link it again."),
+        "product": N_("This product is no longer linked to Sage. Resync it to link it again."),
         "order": N_("This order is no longer linked to Sage. Resync it to link it again."),
     },
     "never_sent": {
         "company": N_("This company is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."),
         "contact": N_("This contact is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."),
+        "product": N_("This product is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."),
         "order": N_("This order is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."),
     },
     "other": {
         "company": N_("The status of this company has changed. Open it again to see the details."),
         "contact": N_("The status of this contact has changed. Open it again to see the details."),
+        "product": N_("The status of this product has changed. Open it again to see the details."),
         "order": N_("The status of this order has changed. Open it again to see the details."),
     },
 }
@@ -170,6 +196,18 @@ def field_label(name: str) -> str:
     """What a field is called where it stands alone."""
     text = field_name(name)
     return text[:1].upper() + text[1:]
+
+
+def field_value(name: str, value: object) -> str:
+    """A value that two sides of a record are told apart by, as people read it: what is stored, or a text of a merge."""
+    match name:
+        case "discontinued":
+            words = AVAILABILITY["yes" if value in (True, "yes") else "no"]
+            return _(words)
+        case "unit_price":
+            return number(Decimal(str(value)), 2)
+        case _:
+            return "" if value is None else str(value)
 
 
 def clock(moment: datetime, zone: tzinfo, now: datetime) -> str:
@@ -189,7 +227,7 @@ def day(when: date, *, with_year: bool = True) -> str:
 
 
 def sentence(kind: str, detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
-    """The detail of a record of `kind` (company, contact, order) as a sentence for a reader in `zone`.
+    """The detail of a record of `kind` (company, contact, product, order) as a sentence for a reader in `zone`.
 
     A code that is not known, as an older process may meet during an upgrade, gives a sentence that is always true.
     """

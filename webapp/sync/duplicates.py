@@ -11,7 +11,8 @@ from webapp.companies.models import Company
 from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
-from webapp.orders.models import Order
+from webapp.orders.models import Order, OrderLine
+from webapp.products.models import Product
 from webapp.status import Reason
 from webapp.sync.conflicts import keep_lost
 from webapp.sync.models import Synced
@@ -22,6 +23,7 @@ from webapp.sync.transitions import queue
 COMPARED: dict[type[Synced], tuple[str, ...]] = {
     Company: ("name", "code", "tax_number", "email", "phone", "address_line_1", "postal_code", "city", "country"),
     Contact: ("name", "role", "email", "phone", "mobile"),
+    Product: ("code", "name", "unit_price", "discontinued", "unit"),
     Order: ("number", "ordered_on", "valid_until", "shipping"),
 }
 
@@ -47,8 +49,8 @@ def make_one(work: UnitOfWork, record: Synced, other: Synced, connection: Connec
     """Have two records be one. Returns the one that stays: ours, with all that people know of it.
 
     It is linked to what the other one is in Sage and compared with that: where both have a value and they differ, a
-    person is asked. What was edited here of the one that goes can be taken back. The contacts and orders of the other one
-    go over to it, and whoever was in the same doubt is out of it. Both rows must be locked, and `can_be_one`.
+    person is asked. What was edited here of the one that goes can be taken back. The contacts, the orders or the lines of
+    the other one go over to it, and whoever was in the same doubt is out of it. Both rows must be locked, and `can_be_one`.
     """
     stays, goes = (record, other) if record.sage_id is None else (other, record)
     assert goes.sage_id is not None
@@ -59,6 +61,9 @@ def make_one(work: UnitOfWork, record: Synced, other: Synced, connection: Connec
                 .where(child.company_id == goes.id)
                 .values(company_id=stays.id, sync_version=child.sync_version + 1)
             )
+    if isinstance(stays, Product):
+        lines = update(OrderLine).where(OrderLine.product_id == goes.id)
+        work.session.execute(lines.values(product_id=stays.id))
     for name, agreed in (goes.agreed or {}).items():
         edited, kept = goes.shared(name), stays.shared(name)
         if edited not in (agreed, kept):

@@ -104,8 +104,13 @@ class Synced:
 
     def shared(self, name: str) -> str:
         """A field that is kept in step with Sage, as the text that the two sides are compared by."""
-        value: str = getattr(self, name)
-        return value
+        return self.text_of(name, getattr(self, name))
+
+    @classmethod
+    def text_of(cls, name: str, value: Any) -> str:
+        """The value of the column of a field that is kept in step, as such a text."""
+        text: str = value
+        return text
 
     def take(self, name: str, value: str) -> None:
         """Give a field that is kept in step the value that Sage holds, as such a text."""

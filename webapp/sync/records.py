@@ -7,10 +7,11 @@ from sqlalchemy.orm import Session, selectinload
 from webapp.companies.models import Company
 from webapp.contacts.models import Contact
 from webapp.orders.models import Order
+from webapp.products.models import Product
 from webapp.sync.models import Synced
 
 # Parents first: a contact and an order can reach Sage only after their company.
-SYNCED: tuple[type[Synced], ...] = (Company, Contact, Order)
+SYNCED: tuple[type[Synced], ...] = (Company, Contact, Product, Order)
 OF_KIND: dict[str, type[Synced]] = {model.kind: model for model in SYNCED}
 OF_MODULE: dict[str, type[Synced]] = {model.module: model for model in SYNCED}
 

@@ -23,7 +23,7 @@ class UnknownKeyError(Exception):
 def resync(work: UnitOfWork, keys: list[str], user_id: int | None) -> int:
     """Have records compared with Sage again, both ways, and commit. Returns how many.
 
-    A key is `company:42`, `contact:7`, `order:9` or `module:companies`, of contacts or orders. Twice in a row, or while
+    A key is `company:42`, `contact:7`, `product:3`, `order:9` or `module:companies` and the like. Twice in a row, or while
     it runs, is harmless: the record goes round once more. Prospects stay out, and so do orders that nobody had sent.
     Raises UnknownKeyError before anything is done.
 

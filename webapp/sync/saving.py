@@ -13,6 +13,7 @@ from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
 from webapp.orders.models import Order
+from webapp.products.models import Product
 from webapp.status import Reason
 from webapp.sync.conflicts import choose
 from webapp.sync.models import Synced
@@ -24,9 +25,9 @@ STAYS = (Reason.UNLINKED, Reason.POSSIBLE_DUPLICATE)
 
 def make_once(
     work: UnitOfWork,
-    model: type[Company] | type[Contact] | type[Order],
+    model: type[Company] | type[Contact] | type[Product] | type[Order],
     once: str,
-    make: Callable[[], Company | Contact | Order],
+    make: Callable[[], Company | Contact | Product | Order],
 ) -> tuple[int | None, bool]:
     """Commit the record that `make` adds, once for each form: its mark `once` is kept with the record that it made.
 

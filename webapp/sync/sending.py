@@ -1,10 +1,12 @@
 """Which status a record gets when it is saved or resynced: the rules of the business on what goes to Sage.
 
 A prospect and all that belongs to it stay out. What belongs to a company waits until that company is in Sage; the
-workers let it go on then. An order goes nowhere before somebody has it sent.
+workers let it go on then. An order goes nowhere before somebody has it sent. A product belongs to no company.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
@@ -15,14 +17,15 @@ from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
 from webapp.orders.amounts import price_problem
 from webapp.orders.models import CONFIRMED, VALIDATED, Order
+from webapp.products.models import Product
 from webapp.status import Reason, Status
 from webapp.sync.models import Conflict, Json, Synced, WriteIntent
 from webapp.sync.transitions import move, move_all, queue, queued_as
 
 # Records that are taken over by one statement.
 _AT_ONCE = 5_000
-# What a company's people wait with when it has lost its customer in Sage.
-_GONE = (Reason.DELETED_IN_SAGE, Reason.UNLINKED)
+# With these, Sage has a record no more, though it is still known which it was there.
+GONE = (Reason.DELETED_IN_SAGE, Reason.UNLINKED)
 
 
 def have_sent(
@@ -30,20 +33,22 @@ def have_sent(
 ) -> None:
     """Give a record the status that the rules say, and have it compared with Sage where they allow it.
 
-    A company goes through its own connection, and what belongs to it through that one too. `connection` is for a company
-    that has none yet. An order must have its lines loaded.
+    A company or a product goes through its own connection, and what belongs to a company through that one too.
+    `connection` is for one that has none yet. An order must have its lines loaded.
     """
-    company = record if isinstance(record, Company) else _company_of(work, record)
-    if company.connection_id is not None:
-        connection = work.session.get_one(Connection, company.connection_id)
+    owner = record if isinstance(record, Company | Product) else _company_of(work, record)
+    if owner.connection_id is not None:
+        connection = work.session.get_one(Connection, owner.connection_id)
     record.connection_id = connection.id if connection else None
-    match record:
-        case Company():
+    match record, owner:
+        case Company(), _:
             reason, detail = company_standing(record.type, connection)
-        case Order():
-            reason, detail = order_standing(record, company, connection)
+        case Order(), Company():
+            reason, detail = order_standing(record, owner, connection)
+        case _, Company():
+            reason, detail = child_standing(owner, connection)
         case _:
-            reason, detail = child_standing(company, connection)
+            reason, detail = queued_as(connection)
     if (reason, detail) == queued_as(connection):
         queue(work, record, connection, cause=cause, user_id=user_id)
         return
@@ -83,12 +88,12 @@ def order_standing(order: Order, company: Company, connection: Connection | None
 
 def is_in_sage(company: Company) -> bool:
     """Whether Sage has the company, so that what belongs to it can follow."""
-    return company.sage_id is not None and company.sync_reason not in _GONE
+    return company.sage_id is not None and company.sync_reason not in GONE
 
 
 def has_company_in_sage() -> ColumnElement[bool]:
     """The same as a condition on Company, for statements."""
-    return Company.sage_id.is_not(None) & Company.sync_reason.not_in(_GONE)
+    return Company.sage_id.is_not(None) & Company.sync_reason.not_in(GONE)
 
 
 def waiting_for_parent(company: Company) -> Json:
@@ -96,12 +101,12 @@ def waiting_for_parent(company: Company) -> Json:
     return {"code": "waiting_for_parent", "parent": company.key, "name": company.name}
 
 
-def stays_with_connection(session: Session, company: Company) -> bool:
-    """Whether a company must keep its connection: the company in Sage behind it has the customer, or may have it.
+def stays_with_connection(session: Session, record: Company | Product) -> bool:
+    """Whether a company or a product must keep its connection: the company in Sage behind it has it, or may have it.
 
-    Another connection would make the customer a second time. The row must be locked by whoever acts on the answer.
+    Another connection would make it a second time. The row must be locked by whoever acts on the answer.
     """
-    return company.sage_id is not None or may_have_been_made(session, company)
+    return record.sage_id is not None or may_have_been_made(session, record)
 
 
 def may_have_been_made(session: Session, record: Synced) -> bool:
@@ -120,23 +125,25 @@ def _is_lonely(model: type[Synced]) -> ColumnElement[bool]:
     return model.connection_id.is_(None) & (model.sync_reason != Reason.REJECTED)
 
 
+_KINDS: tuple[type[Company | Contact | Product | Order], ...] = (Company, Contact, Product, Order)
 # Made once, because nearly always there is none, and making the statements that follow takes longer than asking this.
-_ANYTHING_LONELY = select(or_(*(exists().where(_is_lonely(model)) for model in (Company, Contact, Order))))
+_ANYTHING_LONELY = select(or_(*(exists().where(_is_lonely(model)) for model in _KINDS)))
 
 
 def adopt(work: UnitOfWork, connection: Connection) -> None:
     """Have what was saved before there was a connection belong to the first one and be sent; commits as often as needed.
 
-    A company whose code another one of the connection has by now is left to a person, and so is each order where sending
-    it would book it: when it was confirmed, nobody knew that. Does nothing where all records belong to a connection.
+    A company or a product whose code another one of the connection has by now is left to a person, and so is each order
+    where sending it would book it: when it was confirmed, nobody knew that. Does nothing where all records belong to
+    a connection.
     """
     if not work.session.scalar(_ANYTHING_LONELY):
         return
     reason, detail = queued_as(connection)
-    for model in (Company, Contact, Order):
+    for model in _KINDS:
         lonely = _is_lonely(model)
-        if model is Company:
-            _leave_doubled_codes(work, connection)
+        if model in (Company, Product):
+            _leave_doubled_codes(work, model, connection)
         sent = lonely & (model.sync_reason == Reason.NEVER_SENT) & (model.sync_detail["code"].astext == "never_sent")
         if model is Order and connection.books_orders:
             while have_confirmed_again(work, lonely, connection, cause="connection"):
@@ -164,15 +171,16 @@ def have_confirmed_again(work: UnitOfWork, orders: ColumnElement[bool], connecti
     return len(ids)
 
 
-def _leave_doubled_codes(work: UnitOfWork, connection: Connection) -> None:
-    mine = aliased(Company)
-    has_it = exists().where(mine.connection_id == connection.id, mine.code == Company.code)
-    doubled = select(Company).where(
-        Company.connection_id.is_(None), Company.code != "", Company.sync_reason != Reason.REJECTED, has_it
+def _leave_doubled_codes(work: UnitOfWork, model: type[Any], connection: Connection) -> None:
+    """`model` is Company or Product."""
+    mine = aliased(model)
+    has_it = exists().where(mine.connection_id == connection.id, mine.code == model.code)
+    doubled = select(model).where(
+        model.connection_id.is_(None), model.code != "", model.sync_reason != Reason.REJECTED, has_it
     )
-    for company in work.session.scalars(doubled.with_for_update(of=Company)).all():
-        detail = {"code": "code_doubled", "field": "code", "value": company.code}
-        move(work, company, Reason.REJECTED, detail, cause="connection")
+    for record in work.session.scalars(doubled.with_for_update(of=model)).all():
+        detail = {"code": "code_doubled", "field": "code", "value": record.code}
+        move(work, record, Reason.REJECTED, detail, cause="connection")
     work.commit()
 
 

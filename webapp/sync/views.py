@@ -1,6 +1,6 @@
 """What a person asks of a record's synchronisation: resync, choose between two values, restore or unlink.
 
-The same for companies, contacts and orders. Each action is a POST that leads back to the record's page.
+The same for all kinds of records. Each action is a POST that leads back to the record's page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from webapp.sync.sending import have_sent, may_have_been_made
 from webapp.users.access import admin_required, login_required, signed_in_user
 
 blueprint = Blueprint(
-    "sync", __name__, url_prefix="/<any(companies, contacts, orders):module>/<int(max=9223372036854775807):record_id>"
+    "sync",
+    __name__,
+    url_prefix=f"/<any({', '.join(OF_MODULE)}):module>/<int(max=9223372036854775807):record_id>",
 )
 
 # What is said where a resync sends nothing, by the reason that says why.
@@ -77,7 +79,7 @@ def choose_values(module: str, record_id: int) -> ResponseReturnValue:
                 work.commit()
                 flash(_("Your choice is saved and goes to Sage now."), "ok")
             except IntegrityError:
-                # The code is the only value that two companies cannot share, and the number that two orders cannot.
+                # The code is the only value that two companies or products cannot share, and the number that two orders cannot.
                 flash(
                     _("Another one here has the value that is in Sage. Change that one first, or keep yours."), "error"
                 )

@@ -40,7 +40,7 @@ from webapp.sync.models import Json, SyncEvent, WriteIntent
 from webapp.sync.sending import child_standing
 from webapp.sync.transitions import Moved, move
 from workers.engine.due import First, has_its_company, is_due
-from workers.engine.kinds import Kind, fields_of
+from workers.engine.kinds import Kind, fields_in_full, fields_of
 from workers.engine.lease import Lease
 from workers.sage.connector import RemoteRecord, tidied
 
@@ -54,7 +54,8 @@ _IN_STEP: Json = {"code": "in_step"}
 class Claimed:
     """A record as it was when it was claimed, and the create that was begun for it and never answered, if any.
 
-    Of a contact or an order also its company, and the id of that company's customer.
+    Of a contact or an order also its company, and the id of that company's customer. `in_full` are those of its fields
+    that are sent with more than is compared (kinds.fields_in_full).
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class Claimed:
     agreed: dict[str, str] | None
     sage_id: str | None
     known_until: datetime | None
+    in_full: Mapping[str, str] = field(default_factory=dict)
     company_id: int | None = None
     parent: str = ""
     intent_id: int | None = None
@@ -93,11 +95,13 @@ def take_in_hand(services: Services, first: First, lease: Lease) -> Claimed | No
     row = database.commit_one(_claiming(kind), given, lambda _: moved)
     if row is None:
         return None
+    in_full: Mapping[str, str] = {}
     if kind.in_columns:
-        fields = tidied({name: getattr(row, name) for name in kind.names}, kind.names)
+        fields = tidied({name: kind.model.text_of(name, getattr(row, name)) for name in kind.names}, kind.names)
     else:
         with database.reading() as session:
-            fields = fields_of(session.get_one(kind.model, first.id, options=kind.loads))
+            record = session.get_one(kind.model, first.id, options=kind.loads)
+            fields, in_full = fields_of(record), fields_in_full(session, record)
     return Claimed(
         kind=kind,
         id=first.id,
@@ -109,6 +113,7 @@ def take_in_hand(services: Services, first: First, lease: Lease) -> Claimed | No
         agreed=row.agreed,
         sage_id=row.sage_id,
         known_until=row.sage_updated_at,
+        in_full=in_full,
         company_id=row.company_id,
         parent=row.parent or "",
         intent_id=row.intent_id,

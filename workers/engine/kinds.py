@@ -1,29 +1,34 @@
-"""The three kinds of records that are kept in step, and in what they differ. Push and pull have one flow for all.
+"""The four kinds of records that are kept in step, and in what they differ. Push and pull have one flow for all.
 
-Companies are customers in Sage, contacts their persons, orders their quotes. A contact and an order belong to a company
-and can be in Sage only while that company is.
+Companies are customers in Sage, contacts their persons, products its products, orders the quotes or invoices of
+customers. A contact and an order belong to a company and can be in Sage only while that company is. An order waits for
+no product: its lines name those that Sage has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, func
+from sqlalchemy import ColumnElement, SQLColumnExpression, func, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import Session, selectinload
 from sqlalchemy.orm.interfaces import ORMOption
 
 from webapp.companies.models import CUSTOMER, Company
 from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
+from webapp.orders.amounts import lines_text
 from webapp.orders.models import CONFIRMED, Order
+from webapp.products.models import Product
 from webapp.sync.models import Json, Synced
-from workers.engine.match import Keys, customer_keys, order_keys, person_keys, plain
+from webapp.sync.sending import GONE
+from workers.engine.match import Keys, customer_keys, order_keys, person_keys, plain, product_keys
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
     ORDER_FIELDS,
     PERSON_FIELDS,
+    PRODUCT_FIELDS,
     Collection,
     Connector,
     RemoteRecord,
@@ -64,11 +69,12 @@ class Kind:
     another spelling is another value. `collection` picks the kind from a connector.
     `keys` are what a stranger in Sage is recognised by, and `alike` the signs of which a record has to show one to come
     into question.
-    `sought` are the fields that an unanswered create is looked up by. Sage says itself which create made a customer; of
-    the others (`says_origin` is False) all these fields have to agree.
+    `sought` are the fields that an unanswered create is looked up by. Sage says itself which create made a customer or a
+    product; of the others (`says_origin` is False) all these fields have to agree.
     `in_sage` is what a record is here because Sage has it.
-    `company_id` is the column of its company, None for companies themselves.
+    `company_id` is the column of its company, None for companies themselves and for products.
     `is_mended_here` says that a person can edit here what Sage does not take of one that it has.
+    `asks_to_create` says that the body of a create is made by what Sage has to be asked for.
     `in_columns` says that each field is a column of the same name, so that many records can be stored in one statement.
     """
 
@@ -87,11 +93,12 @@ class Kind:
     loads: tuple[ORMOption, ...] = ()
     company_id: SQLColumnExpression[int] | None = None
     is_mended_here: bool = True
+    asks_to_create: bool = True
     in_columns: bool = True
 
     @property
     def name(self) -> str:
-        """Its name in keys and in the history: company, contact or order."""
+        """Its name in keys and in the history: company, contact, product or order."""
         return self.model.kind
 
     def is_spelling_of(self, name: str, ours: str, theirs: str) -> bool:
@@ -116,6 +123,7 @@ COMPANIES = Kind(
     says_origin=True,
     in_sage={"type": CUSTOMER},
     unique=Unique("code", "uq_company_code", "code_in_use"),
+    asks_to_create=False,
 )
 CONTACTS = Kind(
     model=Contact,
@@ -130,6 +138,22 @@ CONTACTS = Kind(
     ),
     sought=("email", "name"),
     company_id=Contact.company_id,
+)
+PRODUCTS = Kind(
+    model=Product,
+    cursor="products",
+    names=PRODUCT_FIELDS,
+    title="name",
+    collection=lambda sage: sage.products,
+    keys=product_keys,
+    alike=(
+        Alike("name", Product.name_key, func.fold),
+        Alike("code", Product.code_key, func.fold),
+    ),
+    sought=("code", "name"),
+    says_origin=True,
+    exact=frozenset({"unit_price", "discontinued"}),
+    unique=Unique("code", "uq_product_code", "code_in_use"),
 )
 ORDERS = Kind(
     model=Order,
@@ -148,8 +172,8 @@ ORDERS = Kind(
     is_mended_here=False,
     in_columns=False,
 )
-# Parents first.
-KINDS = (COMPANIES, CONTACTS, ORDERS)
+# Parents first, and products before the orders whose lines name them.
+KINDS = (COMPANIES, CONTACTS, PRODUCTS, ORDERS)
 CHILDREN = (CONTACTS, ORDERS)
 _OF_NAME = {kind.name: kind for kind in KINDS}
 
@@ -165,8 +189,55 @@ def fields_of(record: Synced) -> dict[str, str]:
     return tidied({name: record.shared(name) for name in names}, names)
 
 
+def fields_in_full(session: Session, record: Synced) -> dict[str, str]:
+    """The fields that are sent with more than is compared, as they are sent: the lines of an order name their products.
+
+    A line names the product that Sage has for it. Whether it takes one that is no longer sold is not documented, so
+    such a one is not named. An order must have its lines loaded.
+    """
+    ids = {line.product_id for line in record.lines if line.product_id} if isinstance(record, Order) else set()
+    if not ids or not isinstance(record, Order):
+        return {}
+    found = session.execute(
+        select(Product.id, Product.sage_id).where(
+            Product.id.in_(ids),
+            Product.connection_id == record.connection_id,
+            Product.sage_id.is_not(None),
+            Product.sync_reason.not_in(GONE),
+            Product.discontinued.is_(False),
+        )
+    )
+    sage_ids = {product_id: str(sage_id) for product_id, sage_id in found}
+    return {"lines": lines_text(record.lines, [sage_ids.get(line.product_id or 0, "") for line in record.lines])}
+
+
+def take_fields(session: Session, record: Synced, remote: RemoteRecord, names: Iterable[str]) -> None:
+    """Give a record these fields as Sage holds them; with the lines of an order, the products here that they name there.
+
+    An order must have its lines loaded.
+    """
+    taken = list(names)
+    for name in taken:
+        record.take(name, remote.fields[name])
+    if not isinstance(record, Order) or "lines" not in taken or not any(remote.products):
+        return
+    found = session.execute(
+        select(Product.sage_id, Product.id).where(
+            Product.connection_id == record.connection_id, Product.sage_id.in_({*remote.products} - {""})
+        )
+    )
+    ours = {str(sage_id): product_id for sage_id, product_id in found}
+    for line, sage_id in zip(record.lines, remote.products, strict=True):
+        line.product_id = ours.get(sage_id, line.product_id)
+
+
 def new_record(
-    kind: Kind, remote: RemoteRecord, connection: Connection, company_id: int | None, without: str = ""
+    session: Session,
+    kind: Kind,
+    remote: RemoteRecord,
+    connection: Connection,
+    company_id: int | None,
+    without: str = "",
 ) -> Synced:
     """The record that a stranger in Sage becomes here, linked to it. `without` is a field to leave out.
 
@@ -176,10 +247,16 @@ def new_record(
     if company_id is not None:
         setattr(record, "company_id", company_id)  # noqa: B010 - companies have no such column.
     take_link(kind, record, remote, connection)
-    for name in kind.names:
-        value = remote.fields[name] or (remote.number if kind is ORDERS and name == "number" else "")
-        if name != without and (value or kind.in_columns):
-            record.take(name, value)
+    left_out = {without} | ({"number"} if kind is ORDERS else set())
+    take_fields(
+        session,
+        record,
+        remote,
+        [name for name in kind.names if name not in left_out and (remote.fields[name] or kind.in_columns)],
+    )
+    number = remote.fields["number"] or remote.number if kind is ORDERS else ""
+    if number and without != "number":
+        record.take("number", number)
     return record
 
 

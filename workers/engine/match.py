@@ -1,8 +1,8 @@
 """Which record of ours a record in Sage is, before anything is linked. Pure.
 
 The order of trust is the product's: of a customer number, tax number, e-mail, name with postal code; of a person e-mail,
-then name; of an order its number alone. The first key on which anything agrees decides: one record is a sure match,
-several are doubtful.
+then name; of a product its number, then its name; of an order its number alone. The first key on which anything
+agrees decides: one record is a sure match, several are doubtful.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ def customer_keys(fields: Mapping[str, str]) -> dict[str, str]:
 def person_keys(fields: Mapping[str, str]) -> dict[str, str]:
     """The keys of a person among the persons of one customer, as above."""
     found = {"email": fields["email"].strip().casefold(), "name": plain(fields["name"])}
+    return {key: value for key, value in found.items() if value}
+
+
+def product_keys(fields: Mapping[str, str]) -> dict[str, str]:
+    """The keys of a product, as above."""
+    found = {"number": fields["code"].strip().casefold(), "name": plain(fields["name"])}
     return {key: value for key, value in found.items() if value}
 
 

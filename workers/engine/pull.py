@@ -1,6 +1,7 @@
 """Reading from Sage what changed there: page by page, with an overlap, harmless when it is done twice.
 
-Customers first, then their persons, then orders, so that what belongs to a customer finds its company. What Sage alone
+Customers first, then their persons, then products, then orders, so that what belongs to a customer finds its company
+and a line its product. What Sage alone
 changed is taken over here at once. Everything else (both sides changed, or what was read may be old) is left to the
 push, which reads that one record anew and decides.
 """
@@ -39,7 +40,7 @@ from webapp.sync.sending import adopt
 from webapp.sync.transitions import DRIFT, move, move_all, queue, queued_as
 from workers.engine.decide import Action, RemoteState, decide
 from workers.engine.due import hold_children
-from workers.engine.kinds import KINDS, Kind, fields_of, new_record, not_stored
+from workers.engine.kinds import KINDS, Kind, fields_of, new_record, not_stored, take_fields
 from workers.engine.push import Connect, believable, connection_failed
 from workers.engine.strangers import companies_of, end_creates_in_doubt, locked, take_strangers
 from workers.engine.unchanged import Settled
@@ -472,7 +473,8 @@ def _show_not_stored(services: Services, connection_id: int, kind: Kind, remote:
             if kind.unique is None or detail["code"] != kind.unique.code or remote.parent not in company_ids:
                 return
             connection = work.session.get_one(Connection, connection_id)
-            record = new_record(kind, remote, connection, company_ids[remote.parent], without=kind.unique.field)
+            company_id, without = company_ids[remote.parent], kind.unique.field
+            record = new_record(work.session, kind, remote, connection, company_id, without=without)
             work.session.add(record)
             work.session.flush()
         elif not _is_news(record, remote):
@@ -571,8 +573,7 @@ def _take_change(
         plan = decide(fields_of(record), state, record.agreed, believable(record.sage_updated_at), directions)
         # Two states with the same time cannot be told apart by age, and Sage's times are whole seconds.
         if plan.action is Action.TAKE and remote.updated_at != record.sage_updated_at:
-            for name in plan.take:
-                record.take(name, remote.fields[name])
+            take_fields(work.session, record, remote, plan.take)
             record.sage_number = remote.number
             record.sage_page = remote.page or record.sage_page
             record.sage_updated_at = remote.updated_at

@@ -42,11 +42,12 @@ from webapp.sync.transitions import move, queue
 from workers.engine.claim import INTENT, Claimed, put_aside, record_in_step, take_in_hand
 from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
 from workers.engine.due import first_due, hold_children, is_anything_due, let_children_go
-from workers.engine.kinds import Kind, fields_of, not_stored
+from workers.engine.kinds import Kind, fields_of, not_stored, take_fields
 from workers.engine.lease import Lease, LeaseLostError
 from workers.engine.merge import FieldConflict
 from workers.engine.outcome import RETRY_SECONDS, verdict, with_raw
 from workers.sage.connector import (
+    PRODUCT_GONE,
     AuthoriseAgain,
     Collection,
     Connector,
@@ -256,6 +257,16 @@ _END = (
 
 def _synchronise(drain: Drain, claimed: Claimed) -> None:
     """Observe, decide, act and record for one record."""
+    try:
+        _create_or_compare(drain, claimed)
+    except Rejected as error:
+        if error.detail.get("code") != PRODUCT_GONE:
+            raise
+        # Sage tells of what was deleted, and by the next try the lines no longer name it.
+        raise Transient("Sage does not have a product of its lines", error.raw) from error
+
+
+def _create_or_compare(drain: Drain, claimed: Claimed) -> None:
     if claimed.sage_id is None:
         try:
             _create(drain, claimed)
@@ -361,8 +372,8 @@ def _create(drain: Drain, claimed: Claimed) -> None:
         if intent_id is None or body is None:
             key = uuid.uuid4().hex
             # That of a company asks nothing, so it is made and noted while Sage is asked about another one.
-            with drain.turn if claimed.parent else nullcontext():
-                body = there.create_body(claimed.fields, key, claimed.parent)
+            with drain.turn if claimed.kind.asks_to_create else nullcontext():
+                body = there.create_body({**claimed.fields, **claimed.in_full}, key, claimed.parent)
             intent_id = _intend(services, claimed, "create", key, claimed.fields, body)
             if intent_id is None:
                 return
@@ -439,9 +450,10 @@ def _update(
     held up in between, so that this time is no longer a moment, reads anew.
     """
     there = claimed.kind.collection(sage)
+    ours = {name: text for name, text in claimed.in_full.items() if plan.fields[name] == claimed.fields[name]}
     changed = {name: value for name, value in plan.fields.items() if value != remote.fields[name]}
     try:
-        body = there.update_body(plan.fields, remote)
+        body = there.update_body({**plan.fields, **ours}, remote)
     except Rejected as error:
         return _refused(services, claimed, remote, changed, error)
     intent_id = _intend(services, claimed, "update", uuid.uuid4().hex, changed, body, plan.overruled)
@@ -606,8 +618,7 @@ def _take_over(
             for name, value in fields_of(record).items()
             if value == before[name] and value != remote.fields[name] and name not in dropped
         ]
-        for name in taken:
-            record.take(name, remote.fields[name])
+        take_fields(work.session, record, remote, taken)
         _note_overruled(work, claimed, overruled)
         record.sage_id = remote.id
         record.sage_number = remote.number

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    cast,
     column,
     func,
     inspect,
@@ -300,7 +301,7 @@ def _add_all_of(kind: Kind) -> Select[int]:
     status = literal({"code": "in_step"}, JSONB)
     columns: dict[str, ColumnElement[Any]] = {
         **{name: row.c[name] for name in names},
-        **{name: row.c.agreed[name].astext for name in kind.names},
+        **{name: cast(row.c.agreed[name].astext, types[name].type) for name in kind.names},
         **{name: literal(value) for name, value in kind.in_sage.items()},
         "connection_id": bindparam("connection", type_=BigInteger),
         "sync_status": literal(str(Status.SYNCHRONISED)),
@@ -326,7 +327,7 @@ def _add_all_of(kind: Kind) -> Select[int]:
 
 def _add(work: UnitOfWork, kind: Kind, remote: RemoteRecord, connection: Connection, company_id: int | None) -> None:
     """Add the record that one of Sage is. Where it has something here that Sage lacks, such as a number, that is sent."""
-    record = new_record(kind, remote, connection, company_id)
+    record = new_record(work.session, kind, remote, connection, company_id)
     record.agreed = dict(remote.fields)
     work.session.add(record)
     work.session.flush()
@@ -355,7 +356,7 @@ def _add_doubtful(
         .execution_options(populate_existing=True)
     ).all()
     names = [record.shared(kind.title) for record in records]
-    added = new_record(kind, remote, connection, company_id)
+    added = new_record(work.session, kind, remote, connection, company_id)
     added.agreed = dict(remote.fields)
     work.session.add(added)
     work.session.flush()

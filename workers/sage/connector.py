@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 # The neutral shape of each kind of record: every field a text, the unknown one empty. `country` is an ISO 3166 alpha-2
-# code, days are ISO 8601, amounts have two places, and `lines` is the text of webapp.orders.amounts.lines_text.
+# code, days are ISO 8601, amounts have two places, `lines` is the text of webapp.orders.amounts.lines_text, and whether
+# something is so, is YES or NO.
 CUSTOMER_FIELDS = (
     "name",
     "code",
@@ -29,8 +30,12 @@ CUSTOMER_FIELDS = (
     "notes",
 )
 PERSON_FIELDS = ("name", "role", "email", "phone", "mobile")
+PRODUCT_FIELDS = ("code", "name", "unit_price", "discontinued")
 ORDER_FIELDS = ("number", "ordered_on", "valid_until", "notes", "shipping", "lines")
 Fields = Mapping[str, str]
+YES, NO = "yes", "no"
+# The code of a refusal because of a product that a line names and Sage does not have: without it the line is taken.
+PRODUCT_GONE = "product_gone"
 
 # Texts that may have more than one line.
 _WITH_LINES = frozenset({"notes"})
@@ -59,14 +64,16 @@ def tidy(text: str, with_lines: bool = False) -> str:
 
 @dataclass(frozen=True)
 class RemoteRecord:
-    """A record as Sage holds it now: a customer, a person of a customer, or an order.
+    """A record as Sage holds it now: a customer, a person of a customer, a product, or an order.
 
     `fields` has each field of its kind, tidied. `number` is what people in Sage call it by, and may be empty.
     `updated_at` is the newest change of any part of it: of a customer, its address and its contact person are parts.
-    `parent` is the id of the customer that a person or an order belongs to, empty for a customer.
+    `parent` is the id of the customer that a person or an order belongs to, empty for a customer and a product.
     `origin` is the idempotency key of the create that made it, where Sage gives that back (Accounting: source_guid),
     else the empty text: a record that we made is recognised by it even where the answer to the create was lost.
     `page` is where people see it in Sage, empty where Sage does not say; whoever shows it checks it.
+    `products` are of an order the ids of the products that its lines name, in their order, empty for a line that names
+    none: they are taken over with the lines, and not compared.
     `rest` is what else an update must send along so that Sage keeps it; only the connector reads it.
     """
 
@@ -77,6 +84,7 @@ class RemoteRecord:
     parent: str = ""
     origin: str = ""
     page: str = ""
+    products: tuple[str, ...] = ()
     rest: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -168,7 +176,7 @@ class NotFound(SageError):
 
 
 class Collection(Protocol):
-    """All records of one kind in a business: its customers, their persons, or its orders.
+    """All records of one kind in a business: its customers, their persons, its products, or its orders.
 
     Every method that talks to Sage may raise Transient, Unreachable or AuthoriseAgain; the writing ones also Rejected
     and OutcomeUnknown, and whatever `before_write` raised: a connector is opened with that function and calls it right
@@ -208,8 +216,10 @@ class Collection(Protocol):
         """The body that creates a record, to be stored before it is sent.
 
         `parent` is the id of the customer that it belongs to, where it belongs to one. Asks Sage for no more than what
-        stays the same all day: the customer's address for a person, tax rates and ledger accounts for an order. Without
-        `parent` it asks nothing, and may be made while another call runs.
+        stays the same all day: the customer's address for a person, tax rates and ledger accounts for an order, these for a
+        product. For a customer it asks nothing, and may be made while another call runs.
+        The lines of an order may name products, see webapp.orders.amounts.lines_text. Where Sage then refuses it because
+        it has no such product, the detail of Rejected is PRODUCT_GONE.
         Raises Rejected where Sage would surely refuse it: something required is missing, too long or malformed.
         """
 
@@ -228,7 +238,8 @@ class Collection(Protocol):
     def find(self, fields: Fields, parent: str = "") -> list[RemoteRecord]:
         """Records that could be the one with these fields, at most 20, compared without case.
 
-        A customer by code, e-mail and name; a person of `parent` by e-mail and name; an order of `parent` by number.
+        A customer by code, e-mail and name; a person of `parent` by e-mail and name; a product by code and name; an
+        order of `parent` by number.
         Fields that are empty or absent are not looked for.
         """
 
@@ -243,6 +254,10 @@ class Connector(Protocol):
     @property
     def persons(self) -> Collection:
         """The persons of customers, but for the main one, whose phone and e-mail are the customer's: our contacts."""
+
+    @property
+    def products(self) -> Collection:
+        """What the lines of orders are about: our products."""
 
     @property
     def orders(self) -> Collection:

@@ -60,6 +60,7 @@ class Books:
         if resource.name in DOCUMENTS:
             return self._create_document(resource, values)
         if resource is PRODUCTS:
+            self._refuse_taken(PRODUCTS, values.get("item_code"), None)
             return self._insert(PRODUCTS.name, values, None)
         return self._create_person(values)
 
@@ -71,6 +72,8 @@ class Books:
         if resource is CONTACTS:
             return self._update_contact(record, body)
         values = self._checked(resource.fields, body, creating=False)
+        if resource is PRODUCTS:
+            self._refuse_taken(PRODUCTS, values.get("item_code"), record.id)
         if resource.name in DOCUMENTS:
             return self._update_document(record, values)
         if resource is ADDRESSES and values.get("contact_id", record.contact_id) != record.contact_id:
@@ -130,7 +133,7 @@ class Books:
         return key in entries if entries is not None else self._store.get(self._business, collection, key) is not None
 
     def _create_contact(self, values: dict[str, Any]) -> Record:
-        self._refuse_taken(values.get("reference"), None)
+        self._refuse_taken(CONTACTS, values.get("reference"), None)
         parts = {name: values.pop(name, None) for name in _PART_COLLECTIONS}
         contact_id = new_id()
         pointers = {
@@ -145,7 +148,7 @@ class Books:
         if self._switches.omitted_parts == "cleared":
             body = {**body, **{name: _emptied(name) for name in existing if name not in body}}
         values = self._checked(CONTACTS.fields, body, creating=False, existing=existing)
-        self._refuse_taken(values.get("reference"), record.id)
+        self._refuse_taken(CONTACTS, values.get("reference"), record.id)
         parts = {name: values.pop(name) for name in _PART_COLLECTIONS if name in values}
         part_changed = False
         for name, part in parts.items():
@@ -291,11 +294,12 @@ class Books:
             contact = self._store.many([part.contact_id])[part.contact_id]
             self._store.put(replace(contact, updated_at=self._now))
 
-    def _refuse_taken(self, wanted: str | None, own: str | None) -> None:
-        if wanted and self._store.reference_holder(self._business, CONTACTS.name, wanted) not in (None, own):
-            raise Refused(
-                422, Problem("RecordInvalid", "This reference is already used by another contact.", "reference")
-            )
+    def _refuse_taken(self, resource: Resource, wanted: str | None, own: str | None) -> None:
+        """Whether Sage has the item codes of products unique is not documented; here they are, as references are."""
+        if wanted and self._store.reference_holder(self._business, resource.name, wanted) not in (None, own):
+            noun, field = ("reference", "reference") if resource is CONTACTS else ("item code", "item_code")
+            message = f"This {noun} is already used by another {resource.namespace}."
+            raise Refused(422, Problem("RecordInvalid", message, field))
 
     def _insert(self, resource: str, state: dict[str, Any], contact_id: str | None) -> Record:
         record = Record(new_id(), self._business, resource, state, self._now, self._now, contact_id=contact_id)

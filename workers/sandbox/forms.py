@@ -35,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
         ),
         Kind("persons", "contact_persons", "contact person", "It is deleted in Sage.", ("name",)),
         Kind("quotes", "sales_quotes", "quote", "It is deleted in Sage, which keeps no trace of it.", ()),
+        Kind("products", "products", "product", "It is deleted in Sage.", ("description",)),
         Kind("invoices", "sales_invoices", "invoice", "It is made void in Sage, which keeps it to be read.", ()),
     )
 }
@@ -76,6 +77,18 @@ _PERSON: tuple[Section, ...] = (
         ),
     ),
 )
+_PRODUCT: tuple[Section, ...] = (
+    (
+        "Product",
+        (
+            ("item_code", "Item code"),
+            ("description", "Description"),
+            ("price", "Sales price"),
+            ("active", "Active"),
+            ("notes", "Notes"),
+        ),
+    ),
+)
 _OF_DOCUMENT = (("reference", "Reference"), ("notes", "Notes"))
 _OF_LINE = (("quantity", "Quantity"), ("unit_price", "Price"))
 
@@ -86,6 +99,8 @@ def form_of(kind: Kind, shown: Mapping[str, Any] | None) -> tuple[Section, ...]:
         return _CUSTOMER
     if kind.path == "persons":
         return _PERSON
+    if kind.path == "products":
+        return _PRODUCT
     lines = shown[DOCUMENTS[kind.collection].lines] if shown else []
     return (
         (kind.noun.capitalize(), _OF_DOCUMENT),
@@ -107,6 +122,9 @@ def values_of(kind: Kind, shown: Mapping[str, Any]) -> dict[str, Any]:
         return {**shown, **lines}
     if kind.path == "persons":
         return dict(shown)
+    if kind.path == "products":
+        price = next((one["price"] for one in shown["sales_prices"]), "")
+        return {**shown, "price": price, "active": "yes" if shown["active"] else "no"}
     address, person = shown["main_address"] or {}, shown["main_contact_person"] or {}
     flat = {**shown, **person, **address, "name": shown["name"], "contact_name": person.get("name")}
     flat["country_id"] = (address.get("country") or {}).get("id")
@@ -131,6 +149,8 @@ def field_of(source: str) -> str:
     group, _, name = source.rpartition(".")
     if group in [one.lines for one in DOCUMENTS.values()]:
         return ""
+    if group == "sales_prices":
+        return "price"
     return "contact_name" if (group, name) == ("main_contact_person", "name") else name
 
 
@@ -139,4 +159,6 @@ def title_of(kind: Kind, shown: Mapping[str, Any] | None) -> str:
     if shown is None:
         return f"New {kind.noun}"
     document = DOCUMENTS.get(kind.collection)
+    if kind.path == "products":
+        return str(shown["description"])
     return f"{kind.noun.capitalize()} {shown[document.number]}" if document else str(shown["name"])

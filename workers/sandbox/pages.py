@@ -146,18 +146,37 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
             ledger=_told(sandbox, sandbox.store.ledger(newest=15)),
         )
 
-    @app.get("/customers/new")
-    def new_customer() -> View:
-        return _form_page(sandbox, KINDS_OF_RECORDS["customers"], None, {"country_id": LEAD.country_id})
+    @app.get("/products")
+    def products() -> View:
+        business = BY_ID.get(request.args.get("business", ""), LEAD)
+        search = request.args.get("q", "").strip()
+        narrowed = Filter(business.id, "products", search=search or None)
+        total = sandbox.store.total(narrowed)
+        page = page_of(total, max(1, request.args.get("page", 1, type=int)), _PER_PAGE)
+        found = sandbox.in_full(sandbox.store.page(narrowed, page.offset, page.size))
+        return render_template(
+            "products.html",
+            products=[{**one, **values_of(KINDS_OF_RECORDS["products"], one)} for one in found],
+            total=total,
+            page=page,
+            search=search,
+        )
 
-    @app.post("/customers")
-    def create_customer() -> View:
-        business, kind = request.form.get("business", LEAD.id), KINDS_OF_RECORDS["customers"]
+    # What belongs to no other record is added on the page of its list.
+    listed = "/<any(customers, products):path>"
+
+    @app.get(f"{listed}/new")
+    def new(path: str) -> View:
+        return _form_page(sandbox, KINDS_OF_RECORDS[path], None, {"country_id": LEAD.country_id, "active": "yes"})
+
+    @app.post(listed)
+    def create(path: str) -> View:
+        business, kind = request.form.get("business", LEAD.id), KINDS_OF_RECORDS[path]
         try:
             sandbox.create(kind.collection, business, _sent(kind, None))
         except Refused as error:
             return _form_again(sandbox, kind, error, None)
-        return redirect(url_for("home", business=business, done="created-customers"))
+        return redirect(_list_of(kind, business, done=f"created-{path}"))
 
     one = f"/<any({', '.join(KINDS_OF_RECORDS)}):path>/<key>"
 
@@ -178,7 +197,7 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
             sandbox.edit(kind.collection, key, changes_of(kind, shown, changed))
         except Refused as error:
             return _form_again(sandbox, kind, error, shown)
-        return redirect(_back(shown, f"saved-{path}"))
+        return redirect(_back(kind, shown, f"saved-{path}"))
 
     @app.post(f"{one}/delete")
     def delete(path: str, key: str) -> View:
@@ -188,7 +207,7 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
             sandbox.delete(kind.collection, key)
         except Refused as error:
             return _form_page(sandbox, kind, shown, values_of(kind, shown), said={"": error.problems[0].message}), 422
-        return redirect(_back(shown, f"deleted-{path}"))
+        return redirect(_back(kind, shown, f"deleted-{path}"))
 
     @app.post("/faults")
     def switch_fault() -> View:
@@ -232,11 +251,16 @@ def _found(sandbox: Sandbox, kind: Records, key: str) -> dict[str, Any]:
         abort(404)
 
 
-def _back(shown: dict[str, Any], done: str) -> str:
-    """Where one is after a write: at the customer that it belongs to, or at the list of customers."""
+def _back(kind: Records, shown: dict[str, Any], done: str) -> str:
+    """Where one is after a write: at the customer that it belongs to, or at the list."""
     if "contact_id" in shown:
         return url_for("record", path="customers", key=shown["contact_id"], done=done)
-    return url_for("home", business=shown["business"], done=done)
+    return _list_of(kind, shown["business"], done=done)
+
+
+def _list_of(kind: Records, business: str, **more: Any) -> str:
+    """The page with the list of products, or that of customers."""
+    return url_for("products" if kind.path == "products" else "home", business=business, **more)
 
 
 def _sent(kind: Records, shown: dict[str, Any] | None, prefix: str = "") -> dict[str, str]:
@@ -271,6 +295,7 @@ def _form_page(
             (one, sandbox.of_contact(of_customer, name) if of_customer else []) for name, one in DOCUMENTS.items()
         ],
         document=DOCUMENTS.get(kind.collection),
+        list_address=_list_of(kind, shown["business"] if shown else request.values.get("business", LEAD.id)),
         countries=_countries(),
     )
 
@@ -285,7 +310,7 @@ def _countries() -> list[tuple[str, str]]:
     return list(reference.lists()["countries"].items())
 
 
-_OTHERS = {"addresses": "Address", "products": "Product"}
+_OTHERS = {"addresses": "Address"}
 _VERBS = {"create": "created", "update": "changed", "delete": "deleted"}
 
 

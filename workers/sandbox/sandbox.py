@@ -24,6 +24,7 @@ from workers.sandbox.resources import (
     CONTACT_PERSONS,
     CONTACTS,
     PERSON_PART,
+    PRODUCTS,
     RESOURCES,
     SALES_INVOICES,
     SALES_QUOTES,
@@ -34,7 +35,7 @@ from workers.sandbox.store import Filter, Record, Store
 from workers.sandbox.switches import Switches
 
 EVERYTHING = frozenset({"all"})
-PEOPLES = (CONTACTS.name, CONTACT_PERSONS.name, SALES_QUOTES.name, SALES_INVOICES.name)
+PEOPLES = (CONTACTS.name, CONTACT_PERSONS.name, SALES_QUOTES.name, SALES_INVOICES.name, PRODUCTS.name)
 """The collections that people write as well, on the page or through /_sandbox."""
 
 # A person edits one form; Sage keeps its fields in three records.
@@ -127,7 +128,7 @@ class Sandbox:
         Takes the fields of Sage's body. A customer also takes, flat, those of the form (`city`, `email`,
         `contact_name` for the person's name); the type is customer and the country the business's unless it is said. A
         contact person takes `contact_id` in place of an address, and a quote or an invoice needs no more than that and its
-        lines.
+        lines. A product takes its first sales price as `price` and needs no ledger accounts.
         Raises Refused (404 for an unknown business, 422).
         """
         if business not in BY_ID:
@@ -212,6 +213,8 @@ class Sandbox:
                     "main_address": {**country, **(body.get("main_address") or {})},
                 }
             return body
+        if resource is PRODUCTS:
+            return _product(fields, record)
         if resource is CONTACT_PERSONS:
             return dict(fields) if record else self._new_person(fields)
         return _document(
@@ -275,6 +278,22 @@ def _line(given: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     line = {name: value for name, value in whole.items() if name != "id"}
     same = all(line.get(name) == before.get(name) for name in documents.TAXED)
     return line if same or "tax_amount" in given else documents.with_tax(line)
+
+
+def _product(fields: Mapping[str, Any], record: Record | None) -> dict[str, Any]:
+    """The body of a product, whose form has one price, and a word for whether it is sold. New ones are booked as usual."""
+    accounts = {"sales_ledger_account_id": 4000, "purchase_ledger_account_id": 5000}
+    body: dict[str, Any] = {}
+    if record is None:
+        body = {name: reference.account_id(code) for name, code in accounts.items()}
+    body |= json.loads(json.dumps(fields), parse_float=Decimal)
+    if "price" in body:
+        prices = list(record.state.get("sales_prices") or ()) if record else []
+        first = prices[0] if prices else {"price_name": "Sales Price", "price_includes_tax": False}
+        body["sales_prices"] = [{**first, "price": body.pop("price") or "0"}, *prices[1:]]
+    if body.get("active") in ("yes", "no"):
+        body["active"] = body["active"] == "yes"
+    return body
 
 
 def _grouped(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,9 @@ Operation = Literal["create", "update", "delete"]
 _SEARCHED = ("name", "reference", "contact_name", "item_code", "description")
 """What a list's `search` looks into, as far as its records have it."""
 
+_KNOWN_BY = {"contacts": "reference", "products": "item_code"}
+"""The field that names one live record of a collection, whatever its case."""
+
 _MOST_READ = 2_000
 """How many records are kept in memory after they were read, about 2 KB each."""
 
@@ -312,9 +315,10 @@ class Store:
         """Insert the record or replace the one with its id, keeping the version before for stale reads."""
         self._read.pop(record.id, None)
         state = record.state
-        # Any two quotes may have the same reference; only contacts are known by theirs.
-        reference, email = state.get("reference"), state.get("email")
-        taken = reference.casefold() if reference and record.resource == "contacts" else None
+        # Any two quotes may have the same reference; only contacts and products are known by theirs.
+        reference = state.get(_KNOWN_BY.get(record.resource, ""))
+        email = state.get("email")
+        taken = reference.casefold() if reference else None
         columns = {
             "business": record.business,
             "resource": record.resource,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from webapp.ahead import ahead
-from workers.sage.accounting import customers, documents, objects, persons
+from workers.sage.accounting import customers, documents, objects, persons, products
 from workers.sage.accounting.documents import Document
 from workers.sage.accounting.lists import MOST_PER_PAGE
 from workers.sage.accounting.objects import ids_of, part_of
@@ -45,7 +45,9 @@ class AccountingConnector:
         addresses = _Addresses(api)
         self.customers = Customers(api, addresses)
         self.persons = Persons(api, addresses)
-        self.orders = Orders(api, document)
+        books = _Books(api)
+        self.products = Products(api, books)
+        self.orders = Orders(api, document, books)
 
     def has_room(self) -> bool:
         """See workers.sage.connector."""
@@ -212,15 +214,54 @@ class Persons(Records):
         return found
 
 
+class Products(Records):
+    """The products; services and stock items are none of ours."""
+
+    name = "products"
+    asked = products.ASKED
+
+    def __init__(self, api: Api, books: _Books) -> None:
+        super().__init__(api)
+        self._books = books
+
+    def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
+        """See Collection. What is wrong with the fields is said before anything is asked of Sage."""
+        products.checked(fields)
+        return products.create_body(fields, idempotency_key, self._books.sales_account, self._books.purchase_account)
+
+    def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
+        """See Collection."""
+        return products.update_body(fields, remote)
+
+    def _record(self, item: Item) -> RemoteRecord:
+        return products.remote_product(item, lambda: self._books.rates)
+
+    def _completed(self, answer: Item, body: Item) -> Item:
+        return products.completed(answer, body)
+
+    def _refusal(self, complaints: Sequence[Complaint], body: Item) -> dict[str, Any]:
+        return products.refusal(complaints, body)
+
+    def _searches(self, fields: Fields, parent: str) -> Iterator[Search]:
+        for name in ("code", "name"):
+            if wanted := fields.get(name):
+                yield Search({"search": wanted}, {name: wanted})
+
+    def _prepare(self, body: Item) -> None:
+        if products.includes_tax(part_of(body, "product")):
+            self._books.rates  # noqa: B018 - it is read for what it keeps.
+
+
 class Orders(Records):
     """The sales quotes, or the sales invoices: Sage knows no origin of either.
 
     A deleted quote leaves no tombstone, and an invoice stays where it was and is void.
     """
 
-    def __init__(self, api: Api, document: Document) -> None:
+    def __init__(self, api: Api, document: Document, books: _Books) -> None:
         super().__init__(api)
         self._document = document
+        self._books = books
         self.name = document.collection
         self.asked = document.asked
         self.asked_of_one = document.asked_of_one
@@ -243,7 +284,8 @@ class Orders(Records):
     def create_body(self, fields: Fields, idempotency_key: str, parent: str = "") -> dict[str, Any]:
         """See Collection."""
         documents.checked(fields)
-        return documents.create_body(self._document, fields, idempotency_key, parent, self._account, self._rates)
+        account, rates = self._books.sales_account, self._books.rates
+        return documents.create_body(self._document, fields, idempotency_key, parent, account, rates)
 
     def create(self, body: Mapping[str, Any]) -> RemoteRecord:
         """See Collection. What a create sent again finds void is not made anew before a person wants it."""
@@ -255,7 +297,7 @@ class Orders(Records):
     def update_body(self, fields: Fields, remote: RemoteRecord) -> dict[str, Any]:
         """See Collection."""
         documents.checked(fields)
-        return documents.update_body(self._document, fields, remote, self._account, self._rates)
+        return documents.update_body(self._document, fields, remote, self._books.sales_account, self._books.rates)
 
     def update(self, sage_id: str, body: Mapping[str, Any]) -> RemoteRecord:
         """See Collection. Sage refuses to change what is void, which is as good as gone."""
@@ -267,7 +309,7 @@ class Orders(Records):
             raise
 
     def _record(self, item: Item) -> RemoteRecord:
-        return documents.remote_order(self._document, item, self._rates)
+        return documents.remote_order(self._document, item, self._books.rates)
 
     def _completed(self, answer: Item, body: Item) -> Item:
         self._refuse_void(answer)
@@ -282,7 +324,7 @@ class Orders(Records):
             yield Search(query, {"number": number})
 
     def _prepare(self, body: Item) -> None:
-        self._rates  # noqa: B018 - it is read for what it keeps.
+        self._books.rates  # noqa: B018 - it is read for what it keeps.
 
     def _item(self, sage_id: str) -> Item:
         found = super()._item(sage_id)
@@ -319,16 +361,34 @@ class Orders(Records):
         if self._document.is_void(item):
             raise NotFound("it is void", {"message": "it is void in Sage"})
 
+
+class _Books:
+    """What a business books by, asked for once in the life of a connector: tax rates and ledger accounts."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
     @cached_property
-    def _rates(self) -> documents.Rates:
+    def rates(self) -> documents.Rates:
+        """The tax rates of sales."""
         return documents.rates_of(_all(self._api, "/tax_rates", {"usage": "sales", "attributes": "percentage"}))
 
     @cached_property
-    def _account(self) -> str:
-        asked = {"visible_in": "sales", "attributes": "ledger_account_type,visible_in_sales,is_control_account"}
-        found = documents.sales_account_of(_all(self._api, "/ledger_accounts", asked))
+    def sales_account(self) -> str:
+        """The account that sales are booked on. Raises Rejected where there is none."""
+        return self._account("sales", documents.sales_account_of)
+
+    @cached_property
+    def purchase_account(self) -> str:
+        """The account that purchases are booked on. Raises Rejected where there is none."""
+        return self._account("expenses", products.purchase_account_of)
+
+    def _account(self, visible_in: str, pick: Callable[[Iterable[Item]], str]) -> str:
+        attributes = f"ledger_account_type,visible_in_{visible_in},is_control_account"
+        asked = {"visible_in": visible_in, "attributes": attributes}
+        found = pick(_all(self._api, "/ledger_accounts", asked))
         if not found:
-            raise Rejected({"code": "refused"}, {"message": "Sage has no ledger account for sales"})
+            raise Rejected({"code": "refused"}, {"message": f"Sage has no ledger account for {visible_in}"})
         return found
 
 

@@ -71,7 +71,6 @@ _PATHS = {
 }
 _FIELD_OF = {**{f"*.{path.rpartition('.')[2]}": ours for path, ours in _PATHS.items() if path != "name"}, **_PATHS}
 
-_KEY = re.compile(r"[0-9a-f]{32}")
 _ALPHA_2 = re.compile(r"[A-Z]{2}")
 
 
@@ -100,7 +99,7 @@ def remote_customer(contact: Mapping[str, Any]) -> RemoteRecord:
         number=fields["code"],
         updated_at=objects.updated_at(sage_id, (contact, address, person)),
         fields=fields,
-        origin=_origin(contact.get("source_guid")),
+        origin=objects.origin_of(contact),
         page=objects.page_of(contact),
         rest={
             "main_address": kept(address, _KEPT_OF_ADDRESS),
@@ -129,11 +128,6 @@ def is_customer(contact: Mapping[str, Any]) -> bool:
     """Whether a contact is of type CUSTOMER; it may be a vendor as well."""
     types = contact.get("contact_types")
     return isinstance(types, list) and any(isinstance(one, dict) and one.get("id") == CUSTOMER_TYPE for one in types)
-
-
-def _origin(value: object) -> str:
-    """The key of the create that made a contact. Other programs put other things there, and those say nothing to us."""
-    return value if isinstance(value, str) and _KEY.fullmatch(value) else ""
 
 
 def _country(sage_id: str, value: object) -> str:

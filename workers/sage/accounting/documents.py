@@ -10,14 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from typing import Any
 
-from webapp.orders.amounts import LineValues, line_amounts, lines_text, read_lines, rounded
+from webapp.orders.amounts import LineValues, line_amounts, lines_text, products_in, read_lines, rounded
 from workers.sage.accounting import objects
-from workers.sage.accounting.objects import NotUnderstood, kept, part_of
-from workers.sage.connector import ORDER_FIELDS, Fields, Listed, Rejected, RemoteRecord, Tombstone, tidied, tidy
+from workers.sage.accounting.objects import NotUnderstood, amount_of, as_number, decimal_of, kept, part_of
+from workers.sage.connector import (
+    ORDER_FIELDS,
+    PRODUCT_GONE,
+    Fields,
+    Listed,
+    Rejected,
+    RemoteRecord,
+    Tombstone,
+    tidied,
+    tidy,
+)
 from workers.sage.http import Complaint
 
 _TEXTS = {"number": ("reference", 25), "notes": ("notes", 2000)}
@@ -118,7 +128,7 @@ def rates_of(items: Iterable[Mapping[str, Any]]) -> Rates:
     """The tax rates of a business, without those that have no percentage of their own."""
     rates: dict[str, Decimal] = {}
     for item in items:
-        percentage = _decimal(item.get("percentage"))
+        percentage = decimal_of(item.get("percentage"))
         for sage_id in objects.ids_of(item):
             if percentage is not None:
                 rates[sage_id] = percentage
@@ -136,10 +146,7 @@ def sales_account_of(items: Iterable[Mapping[str, Any]]) -> str:
 
     Empty where there is none. Control accounts take no lines.
     """
-    usable = [one for one in items if one.get("is_control_account") is not True and objects.ids_of(one)]
-    of_type = [one for one in usable if str(part_of(one, "ledger_account_type").get("id")).upper() == "SALES"]
-    visible = [one for one in usable if one.get("visible_in_sales") is True]
-    return next((str(one["id"]) for one in (*of_type, *visible)), "")
+    return objects.ledger_account_of(items, "SALES", "visible_in_sales")
 
 
 # --- from Sage --------------------------------------------------------------------------------------------------------
@@ -171,6 +178,7 @@ def remote_order(document: Document, item: Mapping[str, Any], rates: Rates) -> R
         fields=tidied(fields, ORDER_FIELDS),
         parent=contact_id,
         page=objects.page_of(item),
+        products=tuple(next(iter(objects.ids_of(part_of(line, "product"))), "") for line in lines),
         rest={
             **kept(item, {"contact": "contact_id", "shipping_tax_rate": "shipping_tax_rate_id"}),
             "reference": objects.text_of(sage_id, item, "reference"),
@@ -198,13 +206,13 @@ def agrees(document: Document, item: Mapping[str, Any], fields: Fields) -> bool:
     sage_id = str(item.get("id"))
     try:
         told = tidied(_without_lines(document, sage_id, item), _HEAD)
-        shipping = (_amount(sage_id, item, "shipping_net_amount"), _amount(sage_id, item, "shipping_tax_amount"))
+        shipping = (amount_of(sage_id, item, "shipping_net_amount"), amount_of(sage_id, item, "shipping_tax_amount"))
         lines = read_lines(fields["lines"])
     except (NotUnderstood, ValueError):
         return False
     amounts = [line_amounts(line) for line in lines]
     net, tax = sum((one.net for one in amounts), Decimal(0)), sum((one.tax for one in amounts), Decimal(0))
-    found = {name: _decimal(item.get(name)) for name in _TOTALS}
+    found = {name: decimal_of(item.get(name)) for name in _TOTALS}
     return (
         all(told[name] == fields[name] for name in _HEAD)
         and len(objects.objects_of(item, document.lines)) == len(lines)
@@ -239,7 +247,7 @@ def _without_lines(document: Document, sage_id: str, item: Mapping[str, Any]) ->
         "number": tidy(texts["number"]) or (number if document.is_booked else ""),
         "ordered_on": _day(sage_id, item, "date"),
         "valid_until": _day(sage_id, item, until),
-        "shipping": f"{rounded(_amount(sage_id, item, 'shipping_net_amount')):.2f}",
+        "shipping": f"{rounded(amount_of(sage_id, item, 'shipping_net_amount')):.2f}",
     }
 
 
@@ -249,10 +257,10 @@ def _number_of(document: Document, sage_id: str, item: Mapping[str, Any]) -> str
 
 
 def _line(document: Document, sage_id: str, line: Mapping[str, Any], rates: Rates) -> LineValues:
-    quantity = _amount(sage_id, line, "quantity").quantize(_THREE_PLACES, ROUND_HALF_UP)
+    quantity = amount_of(sage_id, line, "quantity").quantize(_THREE_PLACES, ROUND_HALF_UP)
     if document.is_booked and "quantity" in line and line["quantity"] is None:
         quantity = Decimal(1)
-    price, discount = _amount(sage_id, line, "unit_price"), _amount(sage_id, line, "discount_amount")
+    price, discount = amount_of(sage_id, line, "unit_price"), amount_of(sage_id, line, "discount_amount")
     if quantity <= 0 or price < 0 or discount < 0:
         raise NotUnderstood(sage_id, "a line with a negative amount, or with no quantity")
     if line.get("unit_price_includes_tax") is True:
@@ -273,7 +281,7 @@ def _as_sent(sage_id: str, line: Mapping[str, Any]) -> dict[str, Any]:
     """A line as a body holds it, with every digit that Sage has."""
     return {
         "description": objects.text_of(sage_id, line, "description"),
-        **{name: _number(_amount(sage_id, line, name)) for name in _AMOUNTS_OF_LINE if line.get(name) is not None},
+        **{name: as_number(amount_of(sage_id, line, name)) for name in _AMOUNTS_OF_LINE if line.get(name) is not None},
         **kept(line, {**_KEPT_OF_LINE, "tax_rate": "tax_rate_id"}),
     }
 
@@ -283,28 +291,6 @@ def _day(sage_id: str, item: Mapping[str, Any], key: str) -> str:
         return date.fromisoformat(str(item.get(key))[:10]).isoformat()
     except ValueError as error:
         raise NotUnderstood(sage_id, f"{key} is no day") from error
-
-
-def _amount(sage_id: str, holder: Mapping[str, Any], key: str) -> Decimal:
-    """An amount, zero where it is null or missing. Raises NotUnderstood."""
-    value = holder.get(key)
-    amount = Decimal(0) if value is None else _decimal(value)
-    if amount is None:
-        raise NotUnderstood(sage_id, f"{key} is no amount")
-    return amount
-
-
-def _decimal(value: object) -> Decimal | None:
-    """A number or the text of one, None for anything else. workers.sage.http.parsed makes Decimals of fractions."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        return None
-    try:
-        # A float is one of `_number`, in a body of ours: its text has the digits that were put in.
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    # A number beyond any amount would need more digits than a Decimal keeps.
-    return number if number.is_finite() and number.adjusted() < 15 else None
 
 
 # --- to Sage ----------------------------------------------------------------------------------------------------------
@@ -324,11 +310,14 @@ def create_body(
         "contact_id": contact_id,
         **{sage: ours[name] for name, sage in document.days.items()},
         **objects.filled_of(ours, _TEXTS),
-        document.lines: [{"ledger_account_id": account_id, **_translated(line, rates)} for line in lines],
+        document.lines: [
+            {"ledger_account_id": account_id, **_translated(line, rates), **_named(product)}
+            for line, product in zip(lines, products_in(ours["lines"]), strict=True)
+        ],
     }
     if shipping:
         item |= {
-            "shipping_net_amount": _number(shipping),
+            "shipping_net_amount": as_number(shipping),
             "shipping_tax_rate_id": _rate(rates, Decimal(0), "shipping"),
         }
     return {document.key: item}
@@ -340,8 +329,8 @@ def update_body(
     """The body of the PUT that changes a document, with all lines, as Sage asks for. An empty text empties a field.
 
     A line that is as Sage has it goes back letter by letter; one that keeps its description keeps its ledger account,
-    its product, and its tax rate while the percentage is the same. A number that is as Sage has it leaves the reference
-    as it is. Raises Rejected as `create_body`.
+    its product, and its tax rate while the percentage is the same. One that names no product there names ours. A number
+    that is as Sage has it leaves the reference as it is. Raises Rejected as `create_body`.
     """
     ours, lines, shipping = checked(fields)
     known = list(zip(read_lines(remote.fields["lines"]), remote.rest["lines"], strict=True))
@@ -349,8 +338,11 @@ def update_body(
         "contact_id": remote.rest["contact_id"],
         **{sage: ours[name] for name, sage in document.days.items()},
         **objects.all_of(ours, _TEXTS),
-        "shipping_net_amount": _number(shipping),
-        document.lines: [_updated(line, known, account_id, rates) for line in lines],
+        "shipping_net_amount": as_number(shipping),
+        document.lines: [
+            {**_named(product), **_updated(line, known, account_id, rates)}
+            for line, product in zip(lines, products_in(ours["lines"]), strict=True)
+        ],
     }
     if ours["number"] == remote.fields["number"]:
         item["reference"] = remote.rest["reference"]
@@ -375,7 +367,7 @@ def checked(fields: Fields) -> tuple[dict[str, str], list[LineValues], Decimal]:
         raise Rejected({"code": "malformed", "field": "lines"}) from error
     if not lines or not all(line.description for line in lines):
         raise Rejected({"code": "missing", "field": "lines"})
-    shipping = _decimal(ours["shipping"] or "0")
+    shipping = decimal_of(ours["shipping"] or "0")
     if shipping is None:
         raise Rejected({"code": "malformed", "field": "shipping"})
     return ours, lines, rounded(shipping)
@@ -386,6 +378,8 @@ def refusal(document: Document, complaints: Sequence[Complaint], body: Mapping[s
 
     A complaint about the contact is about the company: it may be no customer any more, or made unrecognisable.
     """
+    if any(one.source.rpartition(".")[2] in ("product_id", "product") for one in complaints):
+        return {"code": PRODUCT_GONE, "field": "lines"}
     if any(one.source.removeprefix(f"{document.key}.") in ("contact_id", "contact") for one in complaints):
         return {"code": "company_refused"}
     number = str(part_of(body, document.key).get("reference", ""))
@@ -411,18 +405,23 @@ def _updated(
     return {"ledger_account_id": account_id, **_translated(line, rates, rate), **named}
 
 
+def _named(product: str) -> dict[str, str]:
+    """The product of a line in a body, if it names one."""
+    return {"product_id": product} if product else {}
+
+
 def _translated(line: LineValues, rates: Rates, rate: str | None = None) -> dict[str, Any]:
     """A line as Sage has it, without its ledger account. `rate` is its tax rate where that is known."""
     body: dict[str, Any] = {
         "description": line.description,
-        "quantity": _number(line.quantity),
-        "unit_price": _number(rounded(line.unit_price)),
+        "quantity": as_number(line.quantity),
+        "unit_price": as_number(rounded(line.unit_price)),
         "tax_rate_id": rate or _rate(rates, line.tax_rate, "lines"),
     }
     if line.discount:
-        body["discount_amount"] = _number(rounded(line.discount))
+        body["discount_amount"] = as_number(rounded(line.discount))
     if line.tax_rate:
-        body["tax_amount"] = _number(line_amounts(line).tax)
+        body["tax_amount"] = as_number(line_amounts(line).tax)
     return body
 
 
@@ -431,8 +430,3 @@ def _rate(rates: Rates, percentage: Decimal, field: str) -> str:
     if rate is None:
         raise Rejected({"code": "no_tax_rate", "field": field, "percentage": f"{percentage.normalize():f}"})
     return rate
-
-
-def _number(amount: Decimal) -> float:
-    """A Decimal as JSON writes it: a float only carries it there, and every amount of up to 15 digits survives that."""
-    return float(amount)

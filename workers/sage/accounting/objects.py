@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from workers.sage.connector import Fields, Rejected, Tombstone, tidied, tidy
@@ -21,6 +22,7 @@ _LONGEST_PAGE = 500
 # One address, as people write it: RFC 5322 allows far more, and Sage's own check is not documented.
 _EMAIL = re.compile(r"[^\s@,;:<>()\[\]\\\"]+@[^\s@,;:<>()\[\]\\\".]+(\.[^\s@,;:<>()\[\]\\\".]+)+")
 _ID = re.compile(r"[\x21-\x7e]{1,100}")
+_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 class NotUnderstood(Exception):
@@ -59,6 +61,13 @@ def objects_of(item: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
 
 
+def origin_of(item: Mapping[str, Any]) -> str:
+    """The key of the create that made an object, by its source_guid. Other programs put other things there, and those
+    say nothing to us."""
+    value = item.get("source_guid")
+    return value if isinstance(value, str) and _KEY.fullmatch(value) else ""
+
+
 def page_of(item: Mapping[str, Any]) -> str:
     """Where people see an object, by its link for people; empty where it has none."""
     for link in objects_of(item, "links"):
@@ -84,6 +93,39 @@ def text_of(sage_id: str, holder: Mapping[str, Any], key: str) -> str:
 def texts_of(sage_id: str, holder: Mapping[str, Any], names: Names) -> dict[str, str]:
     """Our fields of those names. Raises NotUnderstood for `sage_id`."""
     return {ours: text_of(sage_id, holder, sage) for ours, (sage, _) in names.items()}
+
+
+def amount_of(sage_id: str, holder: Mapping[str, Any], key: str) -> Decimal:
+    """An amount, zero where it is null or missing. Raises NotUnderstood."""
+    value = holder.get(key)
+    amount = Decimal(0) if value is None else decimal_of(value)
+    if amount is None:
+        raise NotUnderstood(sage_id, f"{key} is no amount")
+    return amount
+
+
+def decimal_of(value: object) -> Decimal | None:
+    """A number or the text of one, None for anything else. workers.sage.http.parsed makes Decimals of fractions."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        # A float is one of `as_number`, in a body of ours: its text has the digits that were put in.
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    # A number beyond any amount would need more digits than a Decimal keeps.
+    return number if number.is_finite() and number.adjusted() < 15 else None
+
+
+def ledger_account_of(items: Iterable[Mapping[str, Any]], type_id: str, visible: str) -> str:
+    """The ledger account that something is booked on: the first of a type, then the first that says it is `visible`.
+
+    Empty where there is none. Control accounts take nothing.
+    """
+    usable = [one for one in items if one.get("is_control_account") is not True and ids_of(one)]
+    of_type = [one for one in usable if str(part_of(one, "ledger_account_type").get("id")).upper() == type_id]
+    seen = [one for one in usable if one.get(visible) is True]
+    return next((str(one["id"]) for one in (*of_type, *seen)), "")
 
 
 def moment(value: object) -> datetime | None:
@@ -180,6 +222,11 @@ def all_of(ours: Fields, names: Names) -> dict[str, str]:
 def filled_of(ours: Fields, names: Names) -> dict[str, str]:
     """Our fields under Sage's names, without the empty ones."""
     return {sage: text for sage, text in all_of(ours, names).items() if text}
+
+
+def as_number(amount: Decimal) -> float:
+    """A Decimal as JSON writes it: a float only carries it there, and every amount of up to 15 digits survives that."""
+    return float(amount)
 
 
 def limits_of(*parts: Names) -> dict[str, int]:
