@@ -10,12 +10,13 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, NoReturn
 
-from webapp.orders.amounts import read_lines, totals
+from webapp.orders.amounts import lines_text, products_in, read_lines, totals
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
     ORDER_FIELDS,
     PERSON_FIELDS,
     PRODUCT_FIELDS,
+    PRODUCT_GONE,
     AuthoriseAgain,
     Business,
     Fields,
@@ -193,6 +194,8 @@ class FakeCollection:
             held = self._existing(sage_id).fields[self._sage.ignores]
             self._sage.wrong["value dropped in silence"] += fields[self._sage.ignores] != held
             fields[self._sage.ignores] = held
+        if fault is None or fault.applied:
+            self._refuse_gone(fields)
         changed = self._update(sage_id, fields, by="us") if fault is None or fault.applied else None
         self._end("update", fault)
         assert changed is not None
@@ -237,6 +240,11 @@ class FakeCollection:
                 raise Rejected({"code": "missing", "field": name})
         return tidy
 
+    def _refuse_gone(self, fields: Fields) -> None:
+        named = {*products_in(fields.get("lines", ""))} - {""}
+        if not named <= self._sage.products.by_id.keys():
+            raise Rejected({"code": PRODUCT_GONE, "field": "lines"}, {"status": "422", "code": "RecordInvalid"})
+
     def _refuse_taken(self, value: str, own_id: str | None) -> None:
         name = self._unique
         if value and any(one.fields[name] == value and one.id != own_id for one in self.by_id.values()):
@@ -254,6 +262,7 @@ class FakeCollection:
             known, made = self._by_key[key]
             assert known == body, f"the idempotency key {key} carried another body before"
             return made
+        self._refuse_gone(body["fields"])
         # Customers and products say which create made them.
         origin = "" if self._owner else key
         made = self._create(body["fields"], str(body["parent"]), by="us", origin=origin)
@@ -268,19 +277,21 @@ class FakeCollection:
         if self._unique:
             self._refuse_taken(tidy[self._unique], None)
         sage_id = self._sage.new_id()
-        made = RemoteRecord(sage_id, self._number(sage_id, tidy), self._sage.now(), tidy, parent, origin)
+        tidy, products = _without_products(tidy, ())
+        number = self._number(sage_id, tidy)
+        made = RemoteRecord(sage_id, number, self._sage.now(), tidy, parent, origin, products=products)
         self.by_id[made.id] = made
         self._sage.ledger.append(Entry("create", self.name, made.id, tidy, by))
         return made
 
     def _update(self, sage_id: str, fields: Mapping[str, str], *, by: str) -> RemoteRecord:
         before = self._existing(sage_id)
-        tidy = tidied(fields, self._names)
+        tidy, products = _without_products(tidied(fields, self._names), before.products)
         if self._unique:
             self._refuse_taken(tidy[self._unique], sage_id)
         # As Sage: the time of a change moves only where something changed, and never back.
         moved = max(self._sage.now(), before.updated_at) if tidy != before.fields else before.updated_at
-        changed = replace(before, number=self._number(sage_id, tidy), updated_at=moved, fields=tidy)
+        changed = replace(before, number=self._number(sage_id, tidy), updated_at=moved, fields=tidy, products=products)
         if by == "us" and moved > before.updated_at:
             # Of two states of one second nobody can tell which is the older one; docs/sync.md says so.
             self._before_our_write[sage_id] = before
@@ -461,6 +472,16 @@ class FakeSage:
     def _fail(self, error: Exception, name: str) -> NoReturn:
         self.wrong[name] += 1
         raise error
+
+
+def _without_products(fields: dict[str, str], before: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The fields of an order as both sides compare them, and the products that its lines name; a line in the place of
+    one that named a product names that, unless it says another one."""
+    if "lines" not in fields:
+        return fields, ()
+    said, lines = products_in(fields["lines"]), read_lines(fields["lines"])
+    kept = (*before, *[""] * len(said))
+    return {**fields, "lines": lines_text(lines)}, tuple(one or old for one, old in zip(said, kept, strict=False))
 
 
 def _is_open(fault: _Fault) -> bool:

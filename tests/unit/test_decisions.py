@@ -211,4 +211,4 @@ def test_the_side_that_has_the_word_wins(
 
 
 def test_the_fields_of_an_admin_are_those_of_the_connector() -> None:
-    assert FIELDS == {"company": CUSTOMER_FIELDS, "contact": PERSON_FIELDS}
+    assert FIELDS == {"company": CUSTOMER_FIELDS, "contact": PERSON_FIELDS, "product": PRODUCT_FIELDS}

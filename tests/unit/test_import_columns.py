@@ -8,6 +8,7 @@ from webapp.companies.columns import COLUMNS, LABELS
 from webapp.contacts import columns as contacts
 from webapp.importing.columns import recognise
 from webapp.orders import columns as orders
+from webapp.products import columns as products
 from webapp.text import letters
 
 
@@ -157,7 +158,7 @@ def test_a_percent_sign_is_a_word() -> None:
     [
         (COLUMNS, LABELS),
         (contacts.COLUMNS, contacts.LABELS),
-        (orders.PRODUCTS, orders.PRODUCT_LABELS),
+        (products.COLUMNS, products.LABELS),
         (orders.ORDERS, orders.ORDER_LABELS),
         (orders.LINES, orders.LINE_LABELS),
     ],

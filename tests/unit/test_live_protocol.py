@@ -102,7 +102,7 @@ def test_a_connection_that_works_has_no_banner() -> None:
     assert state["product"] == "Sage Accounting"
     assert state["banner"] == ""
     assert state["summary"] == (
-        "Two-way: companies, contacts and orders saved here are sent to Sage at once, "
+        "Two-way: companies, contacts, products and orders saved here are sent to Sage at once, "
         "and changes made in Sage arrive every minute."
     )
 
