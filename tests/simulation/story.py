@@ -17,7 +17,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import count
@@ -29,7 +29,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tests.fake_sage import FakeCollection, FakeSage
-from tests.integration.test_engine import Crash, Engine
+from tests.integration.test_engine import LINES, Crash, Engine
 from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
 from webapp.connection.directions import FROM_SAGE, TO_SAGE
@@ -38,6 +38,7 @@ from webapp.contacts.models import Contact
 from webapp.db import Base, Database, UnitOfWork
 from webapp.orders.amounts import LineValues, lines_text, read_lines
 from webapp.orders.models import CONFIRMED, Order
+from webapp.products.models import Product
 from webapp.services import Services
 from webapp.status import STATUS_OF, Reason
 from webapp.sync.conflicts import choose, lost_values, open_conflicts
@@ -59,12 +60,16 @@ STEPS = 18
 FIELDS = {
     "company": ("name", "city", "phone", "email", "notes"),
     "contact": ("name", "role", "phone", "email"),
+    "product": ("name", "code", "unit_price"),
     "order": ("notes", "shipping", "lines"),
 }
 COLLECTIONS = ("customers", "persons", "orders")
-WRITES = [f"{name}.{method}" for name in COLLECTIONS for method in ("create", "update")]
-READS = [f"{name}.{method}" for name in COLLECTIONS for method in ("read", "changed", "deleted")]
-CALLS = [*WRITES, *READS, *(f"{name}.find" for name in COLLECTIONS), "check"]
+
+
+def calls_of(collections: Sequence[str], *methods: str) -> list[str]:
+    """The names of these calls to each of these collections of Sage."""
+    return [f"{name}.{method}" for name in collections for method in methods]
+
 
 _VERSIONS = text(
     " UNION ALL ".join(f"SELECT '{kind.name}', id, sync_version FROM {kind.model.__tablename__}" for kind in KINDS)  # type: ignore[attr-defined]
@@ -158,12 +163,19 @@ def _committer() -> str:
 
 
 class Story:
-    """One seed: what happens, and what was asked for."""
+    """One seed: what happens, and what was asked for.
 
-    def __init__(self, services: Services, seed: int) -> None:
+    Products are part of it where `products` says so: a story without them is told as it was before there were any.
+    """
+
+    def __init__(self, services: Services, seed: int, *, products: bool = False) -> None:
         self.seed = seed
         # In every fourth story so much time passes that persons and orders are read whole again, and orders by their list.
         self.in_hours = seed % 4 == 0
+        self.collections = (*COLLECTIONS, "products") if products else COLLECTIONS
+        self.writes = calls_of(self.collections, "create", "update")
+        self.reads = calls_of(self.collections, "read", "changed", "deleted")
+        self.actions = {**ACTIONS, Story.add_product: 6} if products else ACTIONS
         self.chance = random.Random(seed)
         self.told = Told()
         self.breaks = Breaks()
@@ -287,7 +299,7 @@ class Story:
         match field:
             case "email":
                 return f"v{self.numbers}@example.com"
-            case "shipping":
+            case "shipping" | "unit_price":
                 return f"{self.numbers}.00"
             case "lines":
                 line = LineValues(
@@ -301,7 +313,7 @@ class Story:
         """Sage is called, or has done what was called for. Whoever writes holds the newest lease that wrote so far."""
         self.breaks.reach(point, "call")
         name, end = point.split()
-        if name in WRITES and end == "before":
+        if name in self.writes and end == "before":
             self.told.checks["I6 one writer"] += 1
             lease: Lease = self.engine.sage.before_write.__self__  # type: ignore[attr-defined]
             # The engine would take an error raised here for one of its own, so that it is told after the step.
@@ -341,7 +353,8 @@ class Story:
     def there(self, record: Synced) -> FakeCollection:
         """The collection in Sage that a record belongs to."""
         sage = self.engine.sage
-        return {"company": sage.customers, "contact": sage.persons, "order": sage.orders}[record.kind]
+        of_kind = {"company": sage.customers, "contact": sage.persons, "product": sage.products, "order": sage.orders}
+        return of_kind[record.kind]
 
     @contextmanager
     def person(self, record: Synced) -> Iterator[tuple[UnitOfWork, Synced | None, Connection]]:
@@ -375,6 +388,14 @@ class Story:
             notes = self.value("notes")
             id_ = self.engine.add_order(company.id, confirmed=self.chance.random() < 0.7, notes=notes)
             self.set_values[f"order:{id_}", "notes"].append(("ours", notes))
+            if product := self.some(Product):
+                self.engine.edit_order(id_, [replace(LINES[0], product_id=product.id)])
+
+    def add_product(self) -> None:
+        name, code = self.value("name"), self.chance.choice(["", f"P{self.numbers}"])
+        id_ = self.engine.add_product(name=name, code=code)
+        self.set_values[f"product:{id_}", "name"].append(("ours", name))
+        self.look()
 
     def confirm(self) -> None:
         for record in list(self.records.values()):
@@ -395,6 +416,8 @@ class Story:
                     self.engine.edit(record.id, **{field: value})
                 case Contact():
                     self.engine.edit_contact(record.id, **{field: value})
+                case Product():
+                    self.engine.edit_product(record.id, **{field: Decimal(value) if field == "unit_price" else value})
                 case Order() if field == "lines":
                     self.engine.edit_order(record.id, read_lines(value))
                 case Order():
@@ -421,7 +444,7 @@ class Story:
         if isinstance(record, Company):
             self.engine.edit(record.id, country="DE")
         elif record is not None:
-            self.set_here(record, "role" if isinstance(record, Contact) else "notes")
+            self.set_here(record, {"contact": "role", "product": "name", "order": "notes"}[record.kind])
 
     def choose(self) -> None:
         record = self.some(None, Reason.CONFLICT)
@@ -531,8 +554,12 @@ class Story:
     def add_in_sage(self) -> None:
         sage = self.engine.sage
         parents = sorted(sage.customers.by_id)
-        what = self.chance.choice(COLLECTIONS)
-        if what == "customers" or not parents:
+        what = self.chance.choice(self.collections)
+        if what == "products":
+            ours = [one.name for one in self.records.values() if isinstance(one, Product) and not one.sage_id]
+            name = self.chance.choice([self.value("name"), *sorted(ours)[:1]])
+            sage.products.add(name=name, code=self.chance.choice(["", f"S{self.numbers}"]))
+        elif what == "customers" or not parents:
             names = [one.name for one in self.records.values() if isinstance(one, Company) and not one.sage_id]
             # Now and then one that resembles one of ours.
             name = self.chance.choice([self.value("name"), *sorted(names)[:1]])
@@ -553,7 +580,7 @@ class Story:
         self.pull()
 
     def delete_in_sage(self) -> None:
-        there: FakeCollection = getattr(self.engine.sage, self.chance.choice(COLLECTIONS))
+        there: FakeCollection = getattr(self.engine.sage, self.chance.choice(self.collections))
         if there.by_id:
             gone = self.chance.choice(sorted(there.by_id))
             in_silence = self.chance.random() < 0.25
@@ -605,7 +632,7 @@ class Story:
         if isinstance(error, Rejected | OutcomeUnknown):
             sort = self.chance.choice(("create", "update"))
         times = self.chance.choice((1, 1, 3))
-        for call in CALLS:
+        for call in (*self.writes, *self.reads, *calls_of(self.collections, "find"), "check"):
             if call.endswith(sort):
                 self.engine.sage.will_fail_next(call, error, times=times, applied=applied)
 
@@ -614,7 +641,7 @@ class Story:
         error = self.chance.choice((Transient("503", {"status": "503"}), OutcomeUnknown("no answer")))
         applied = isinstance(error, OutcomeUnknown) and self.chance.random() < 0.5
         self.edit()
-        for name in WRITES:
+        for name in self.writes:
             self.engine.sage.will_fail_next(name, error, times=len(RETRY_SECONDS) + 1, applied=applied)
         for _ in range(len(RETRY_SECONDS) + 1):
             self.push()
@@ -633,7 +660,7 @@ class Story:
         self.engine.sage.will_read_stale(self.chance.choice((1, 1, 2)))
 
     def pages_shift(self) -> None:
-        self.engine.sage.will_shift(f"{self.chance.choice(COLLECTIONS)}.changed")
+        self.engine.sage.will_shift(f"{self.chance.choice(self.collections)}.changed")
 
     def sage_drops_a_value(self) -> None:
         self.engine.sage.ignores = self.chance.choice(("", "phone", "email"))
@@ -643,7 +670,7 @@ class Story:
 
     def edit_in_sage_during_a_call(self) -> None:
         # Between a read and the write after it nobody can be told apart from us; docs/sync.md says so.
-        call = self.chance.choice([f"{name}.create" for name in COLLECTIONS] + ["check"])
+        call = self.chance.choice([*calls_of(self.collections, "create"), "check"])
         self.engine.sage.during_next(call, self.edit_in_sage)
 
     def pull_during_a_call(self) -> None:
@@ -659,10 +686,10 @@ class Story:
             # So that the first one finds something to write.
             self.edit()
 
-        self.engine.sage.during_next(self.chance.choice([*WRITES, "customers.read"]), taken_over)
+        self.engine.sage.during_next(self.chance.choice([*self.writes, "customers.read"]), taken_over)
 
     def during_a_call(self, action: Callable[[], None]) -> None:
-        during = [call for call in (*WRITES, *READS) if not call.endswith(("changed", "deleted"))]
+        during = [call for call in (*self.writes, *self.reads) if not call.endswith(("changed", "deleted"))]
         self.engine.sage.during_next(self.chance.choice(during), action)
 
     def crash(self) -> None:
@@ -724,7 +751,8 @@ class Story:
         if self.in_hours:
             self.engine.an_hour_passes()
         self.engine.let_time_pass()
-        self.engine.sql("UPDATE company SET last_attempt_at = last_attempt_at - interval '10 min'")
+        for table in ("company", "product"):
+            self.engine.sql(f"UPDATE {table} SET last_attempt_at = last_attempt_at - interval '10 min'")
 
     def step(self) -> None:
         """Chance chooses what happens next."""
@@ -748,48 +776,6 @@ class Story:
         for what in self.breaks.went_wrong[known:]:
             self.told.faults[what] += 1
         self.promises(complete=not broke)
-
-    actions: dict[Callable[[Story], None], int] = {  # noqa: RUF012 - nobody changes it.
-        add: 3,
-        add_child: 6,
-        confirm: 2,
-        edit: 4,
-        edit_and_push: 10,
-        edit_on_both_sides: 5,
-        edit_again_before_the_next_try: 2,
-        turn: 1,
-        mend: 3,
-        choose: 3,
-        take_back: 2,
-        restore_or_unlink: 3,
-        make_one: 2,
-        resync: 2,
-        pause: 1,
-        resume: 4,
-        give_the_word: 1,
-        edit_in_sage: 6,
-        add_in_sage: 3,
-        add_doubtful_in_sage: 2,
-        delete_in_sage: 2,
-        backup_is_put_back: 2,
-        sage_fails: 9,
-        sage_fails_for_long: 1,
-        sage_is_away: 1,
-        tokens_are_revoked: 1,
-        sage_is_back: 5,
-        sage_is_stale: 3,
-        pages_shift: 2,
-        sage_drops_a_value: 1,
-        edit_during_a_call: 4,
-        edit_in_sage_during_a_call: 2,
-        pull_during_a_call: 2,
-        another_worker: 4,
-        crash: 8,
-        database_fails: 2,
-        push: 8,
-        push_and_pull: 10,
-        time_passes: 8,
-    }
 
     def become_quiet(self) -> None:
         """No faults and no edits any more: as many rounds as it takes until one changes nothing."""
@@ -866,7 +852,7 @@ class Story:
                 wanted = select(WriteIntent).where(WriteIntent.idempotency_key.in_(unknown))
                 for intent in work.session.scalars(wanted):
                     self.owners[intent.idempotency_key] = f"{intent.kind}:{intent.record_id}"
-        there = {*sage.customers.by_id, *sage.persons.by_id, *sage.orders.by_id}
+        there = {*sage.customers.by_id, *sage.persons.by_id, *sage.products.by_id, *sage.orders.by_id}
         made = Counter(self.owners[key] for sage_id, key in sage.made.items() if sage_id in there)
         assert {key: count for key, count in made.items() if count > 1} == {}
 
@@ -905,9 +891,15 @@ class Story:
         # What was made without an answer for a customer that is gone is found when that one is in Sage again.
         waiting = {one.key for one in records if one.sync_reason == Reason.WAITING_FOR_PARENT}
         unlinked = {one.kind for one in records if one.sync_reason in (Reason.UNLINKED, Reason.EXCLUDED)}
-        for kind, there in (("company", sage.customers), ("contact", sage.persons), ("order", sage.orders)):
+        collections = {
+            "company": sage.customers,
+            "contact": sage.persons,
+            "product": sage.products,
+            "order": sage.orders,
+        }
+        for kind, there in collections.items():
             for remote in there.by_id.values():
-                wanted = kind == "company" or remote.parent in customers
+                wanted = kind in ("company", "product") or remote.parent in customers
                 if (
                     remote.parent not in sage.customers.by_id
                     and self.owners.get(sage.made.get(remote.id, "")) in waiting
@@ -917,7 +909,7 @@ class Story:
 
     def nobody_took_what_another_made(self) -> None:
         sage = self.engine.sage
-        there = {*sage.customers.by_id, *sage.persons.by_id, *sage.orders.by_id}
+        there = {*sage.customers.by_id, *sage.persons.by_id, *sage.products.by_id, *sage.orders.by_id}
         for record in self.records.values():
             if record.sage_id in sage.made and record.sage_id in there:
                 owner = self.owners[sage.made[record.sage_id]]
@@ -965,6 +957,49 @@ class Story:
             assert now in last.values(), f"{key}.{name} is {now}, and was set to {values}"
             if len(last) == 1:
                 assert now == values[-1][1], f"{key}.{name} is {now}, and was set to {values}"
+
+
+ACTIONS: dict[Callable[[Story], None], int] = {
+    Story.add: 3,
+    Story.add_child: 6,
+    Story.confirm: 2,
+    Story.edit: 4,
+    Story.edit_and_push: 10,
+    Story.edit_on_both_sides: 5,
+    Story.edit_again_before_the_next_try: 2,
+    Story.turn: 1,
+    Story.mend: 3,
+    Story.choose: 3,
+    Story.take_back: 2,
+    Story.restore_or_unlink: 3,
+    Story.make_one: 2,
+    Story.resync: 2,
+    Story.pause: 1,
+    Story.resume: 4,
+    Story.give_the_word: 1,
+    Story.edit_in_sage: 6,
+    Story.add_in_sage: 3,
+    Story.add_doubtful_in_sage: 2,
+    Story.delete_in_sage: 2,
+    Story.backup_is_put_back: 2,
+    Story.sage_fails: 9,
+    Story.sage_fails_for_long: 1,
+    Story.sage_is_away: 1,
+    Story.tokens_are_revoked: 1,
+    Story.sage_is_back: 5,
+    Story.sage_is_stale: 3,
+    Story.pages_shift: 2,
+    Story.sage_drops_a_value: 1,
+    Story.edit_during_a_call: 4,
+    Story.edit_in_sage_during_a_call: 2,
+    Story.pull_during_a_call: 2,
+    Story.another_worker: 4,
+    Story.crash: 8,
+    Story.database_fails: 2,
+    Story.push: 8,
+    Story.push_and_pull: 10,
+    Story.time_passes: 8,
+}
 
 
 def _visible(record: Synced) -> tuple[Any, ...]:

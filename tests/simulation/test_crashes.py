@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.simulation.story import CALLS, COLLECTIONS, Story, empty
+from tests.simulation.story import COLLECTIONS, Story, calls_of, empty
 from webapp import ROOT
 from webapp.services import Services
 from workers.sage.connector import Transient
@@ -31,6 +31,7 @@ COMMITS = sorted(
     and function.name != "_postpone"
     and re.search(r"work\.commit\(\)|\.commit_one\(|change_state\(work", ast.unparse(function))
 )
+CALLS = [*calls_of(COLLECTIONS, "create", "update", "read", "changed", "deleted", "find"), "check"]
 POINTS = [f"{point} {end}" for point in ("a person", *COMMITS, *CALLS) for end in ("before", "after")]
 DAYS = {"ordered_on": "2026-11-02", "valid_until": "2026-12-02", "shipping": "0.00"}
 # So many journeys are made by one test: to begin and to end a test takes longer than a journey.

@@ -14,7 +14,15 @@ from workers.engine.decide import Action, Remote, RemoteState, decide
 from workers.engine.match import match, plain
 from workers.engine.merge import merge
 from workers.engine.outcome import JITTER, RETRY_SECONDS, verdict
-from workers.sage.connector import CUSTOMER_FIELDS, PERSON_FIELDS, NotFound, OutcomeUnknown, Rejected, Transient
+from workers.sage.connector import (
+    CUSTOMER_FIELDS,
+    PERSON_FIELDS,
+    PRODUCT_FIELDS,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    Transient,
+)
 
 NOW = datetime(2026, 11, 22, 10, 45, tzinfo=UTC)
 VALUES = st.sampled_from(["", "a", "b"])

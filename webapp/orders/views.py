@@ -160,6 +160,7 @@ def _shown_lines(lines: Sequence[Any]) -> list[dict[str, Any]]:
         shown.append(
             {
                 "code": product.code if product else "",
+                "product_id": product.id if product else None,
                 "description": line.description,
                 "quantity": number_text(line.quantity),
                 "unit": product.unit if product else "",

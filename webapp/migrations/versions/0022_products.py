@@ -69,8 +69,8 @@ ORDERS = {"name": "name_key", "code": "code_key", "unit_price": "unit_price", "l
 
 
 def upgrade() -> None:
-    for name, type_, begins in SYNCED:
-        op.add_column("product", sa.Column(name, type_, server_default=sa.text(begins), nullable=False))
+    for name, kind, begins in SYNCED:
+        op.add_column("product", sa.Column(name, kind, server_default=sa.text(begins), nullable=False))
         op.alter_column("product", name, server_default=None)
     op.add_column("product", sa.Column("urgent", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     for name, type_ in UNKNOWN:
