@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINE = "tests/integration/test_engine.py::"
 ATTACKS = "tests/integration/test_engine_attacks.py::"
 CHILDREN = "tests/integration/test_engine_children.py::"
+PRODUCTS = "tests/integration/test_products.py::"
 DECISIONS = "tests/unit/test_decisions.py"
 
 
@@ -448,6 +449,27 @@ MUTATIONS = (
         "confirmed = orders & (Order.phase == CONFIRMED)",
         'confirmed = orders & (Order.phase == "")',
         "tests/integration/test_connections.py::test_nothing_is_booked_that_was_not_confirmed_knowing_it",
+    ),
+    Mutation(
+        "a line names a product that Sage no longer has",
+        "workers/engine/kinds.py",
+        "            Product.sync_reason.not_in(GONE),\n",
+        "",
+        f"{PRODUCTS}test_a_product_that_went_in_sage_holds_up_no_order",
+    ),
+    Mutation(
+        "a line names a product of another company in Sage",
+        "workers/engine/kinds.py",
+        "            Product.connection_id == record.connection_id,\n            Product.sage_id.is_not(None),\n",
+        "            Product.sage_id.is_not(None),\n",
+        f"{PRODUCTS}test_lines_name_the_products_that_sage_has_and_an_order_waits_for_none",
+    ),
+    Mutation(
+        "an order is left to a person because a product of its lines is gone",
+        "workers/engine/push.py",
+        'if error.detail.get("code") != PRODUCT_GONE:',
+        "if True:",
+        f"{PRODUCTS}test_a_product_that_went_in_sage_holds_up_no_order",
     ),
 )
 

@@ -50,14 +50,16 @@ def _fill(services: Services) -> tuple[int, int, int]:
     with services.database.unit_of_work() as work:
         connection = connected()
         names = (("1", "Chai", "18.00"), ("2", "Chang", "19.00"), ("38", "Côte de Blaye", "263.50"))
-        work.session.add_all(
-            [connection, *(Product(code=code, name=name, unit_price=Decimal(price)) for code, name, price in names)]
-        )
+        work.session.add(connection)
+        work.session.flush()
+        for code, name, price in names:
+            values: dict[str, Any] = {"code": code, "name": name, "unit_price": Decimal(price)}
+            work.session.add(Product(connection_id=connection.id, **values))
         company = create_company(work, {"name": "Alfreds Futterkiste"}, connection, user_id=None, cause="import")
         company.sage_id = "a" * 32
         give_status(work, company, Reason.IN_STEP, {"code": "in_step"})
         work.session.add(Contact(company_id=company.id, name="Maria Anders"))
-        values: dict[str, Any] = {"company_id": company.id, "ordered_on": date(2026, 11, 22)}
+        values = {"company_id": company.id, "ordered_on": date(2026, 11, 22)}
         values |= {"valid_until": date(2026, 12, 22), "notes": "Rear entrance", "internal_notes": ""}
         made = [create_order(work, values, [CHAI, CHEESE], connection, user_id=None, cause="import") for _ in range(3)]
         for order in made[1:]:

@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.accounting import BUSINESS, accounting, token_of
-from tests.integration.test_engine import Engine
+from tests.integration.test_engine import LINES, Engine
 from tests.sandbox_process import SandboxProcess
 from tests.stack import wait_until
 from webapp.connection.models import CONNECTED, Connection
@@ -32,14 +33,14 @@ from webapp.sync.models import Synced
 from webapp.sync.transitions import queue
 from workers.engine.kinds import KINDS, fields_of
 from workers.engine.push import drain
-from workers.sage.accounting import customers, documents, persons, records
+from workers.sage.accounting import customers, documents, persons, products, records
 from workers.sage.connector import Connector, RemoteRecord
 from workers.sandbox import faults
 
 EDITS, SEED = int(os.environ.get("EDITS", "500")), int(os.environ.get("SEED", "1"))
 AT_A_TIME = 12
 ORDERS_AS = {"quotes": documents.QUOTES, "invoices": documents.INVOICES}[os.environ.get("ORDERS_AS", "quotes")]
-LISTS = {"company": "contacts", "contact": "contact_persons", "order": ORDERS_AS.collection}
+LISTS = {"company": "contacts", "contact": "contact_persons", "product": "products", "order": ORDERS_AS.collection}
 # What each fault is switched on with, some in several ways. It stays on while its share of the edits is made.
 FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("offline", {}),
@@ -150,6 +151,9 @@ class Story(Engine):
             if not persons.is_main(one)
         ]
         found += [
+            products.remote_product(one, lambda: self.rates) for one in self.sandbox.records("products", BUSINESS)
+        ]
+        found += [
             documents.remote_order(ORDERS_AS, one, self.rates) for one in self.sandbox.records(LISTS["order"], BUSINESS)
         ]
         return {one.id: one for one in found}
@@ -165,6 +169,7 @@ class Story(Engine):
             self.add_something("company")
         self.push()
         for _ in range(8):
+            self.add_something("product")
             self.add_something("contact")
             self.add_something("order")
         self.push()
@@ -178,8 +183,12 @@ class Story(Engine):
             self.add_contact(
                 self.chance.choice(companies), name=self.value("Person"), email=f"p{self.numbers}@x.example"
             )
+        elif kind == "product":
+            self.add_product(name=self.value("Product"), code=f"P{self.numbers}")
         else:
-            self.add_order(self.chance.choice(companies), notes=self.value("note"))
+            order_id = self.add_order(self.chance.choice(companies), notes=self.value("note"))
+            product_id = self.chance.choice([one.id for one in self.records() if one.kind == "product"])
+            self.edit_order(order_id, [replace(LINES[0], product_id=product_id)])
 
     def somebody_edits(self) -> None:
         """One edit: mostly of what is there, here or in Sage, now and then something new."""
@@ -188,7 +197,7 @@ class Story(Engine):
             self.edit_while_reads_are_stale(chance)
         elif chance < 0.12:
             self.edits["added here"] += 1
-            self.add_something(self.chance.choice(["company", "contact", "order"]))
+            self.add_something(self.chance.choice(["company", "contact", "product", "order"]))
         elif chance < 0.16:
             self.edits["added in Sage"] += 1
             made = self.sandbox.add(name=self.value("Customer"), city="Bath", email=f"s{self.numbers}@example.com")
@@ -224,6 +233,8 @@ class Story(Engine):
                 self.edit(record.id, phone=self.value("030"))
             case "contact":
                 self.edit_contact(record.id, phone=self.value("030"))
+            case "product":
+                self.edit_product(record.id, unit_price=Decimal(self.chance.randrange(1, 900)))
             case _:
                 self.edit_order(record.id, shipping=Decimal(self.chance.randrange(1, 900)))
 
@@ -232,6 +243,7 @@ class Story(Engine):
         changed = {
             "company": {"city": self.value("City")},
             "contact": {"job_title": self.value("Role")},
+            "product": {"description": self.value("Product")},
             "order": {"notes": self.value("note")},
         }[record.kind]
         self.sandbox.edit(record.sage_id, LISTS[record.kind], **changed)
@@ -316,7 +328,7 @@ class Story(Engine):
 def _called(body: Mapping[str, Any]) -> str:
     """What tells a record that was created from all others of its list."""
     inner = next(iter(body.values()))
-    return str(inner.get("name") or inner.get("reference"))
+    return str(inner.get("name") or inner.get("reference") or inner.get("item_code"))
 
 
 @pytest.fixture

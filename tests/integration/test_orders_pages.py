@@ -54,7 +54,7 @@ def maria(services: Services, company: Company) -> Contact:
 
 
 @pytest.fixture
-def products(services: Services) -> dict[str, int]:
+def products(services: Services, connection: Connection) -> dict[str, int]:
     """Products by their names; Chai is sold by two codes, Tofu no longer."""
     made = [
         Product(code="1", name="Chai", unit_price=Decimal(18)),
@@ -63,6 +63,8 @@ def products(services: Services) -> dict[str, int]:
         Product(code="14", name="Tofu", unit_price=Decimal(23), discontinued=True),
     ]
     with services.database.unit_of_work() as work:
+        for one in made:
+            one.connection_id = connection.id
         work.session.add_all(made)
         work.commit()
     return {one.name: one.id for one in made}

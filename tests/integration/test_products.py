@@ -213,7 +213,7 @@ def test_lines_name_the_products_that_sage_has_and_an_order_waits_for_none(engin
     engine.push()
     gone = engine.add_product(code="2", name="Chang", discontinued=True)
     elsewhere = engine.add_product(code="3", name="Aniseed Syrup")
-    engine.sql("UPDATE product SET connection_id = NULL WHERE code = '3'")
+    engine.sql("UPDATE product SET connection_id = NULL, sage_id = 'of another business' WHERE code = '3'")
     lines = [line_of(known), line_of(gone, "Chang"), line_of(elsewhere, "Syrup"), line_of(None, "Gift wrapping")]
     order_id = engine.add_order(company_id)
     engine.edit_order(order_id, lines)
