@@ -19,9 +19,7 @@ from workers.sage.connector import NO, PRODUCT_FIELDS, YES, Fields, Rejected, Re
 from workers.sage.http import Complaint
 
 # What a list or a single read must ask for.
-ASKED = {
-    "attributes": "item_code,description,active,sales_prices,sales_tax_rate,source_guid,created_at,updated_at,links"
-}
+ASKED = {"attributes": "item_code,description,active,sales_prices,sales_tax_rate,source_guid,created_at,updated_at"}
 
 _TEXTS = {"code": ("item_code", 255), "name": ("description", 255)}
 LIMITS = objects.limits_of(_TEXTS)
@@ -43,7 +41,7 @@ _FIELD_OF = {
 
 
 def remote_product(item: Mapping[str, Any], rates: Callable[[], Rates]) -> RemoteRecord:
-    """A product, read with ASKED, in our words. One without a price costs nothing.
+    """A product, read with ASKED, in our words. One without a price costs nothing, and Sage says of none where its page is.
 
     `rates` gives the tax rates of the business, and is asked only for a price that includes tax. Raises NotUnderstood
     where it has no id, name or time, where the price is no amount from 0, or includes a tax that is not known.
@@ -66,7 +64,6 @@ def remote_product(item: Mapping[str, Any], rates: Callable[[], Rates]) -> Remot
         updated_at=objects.updated_at(sage_id, (item,)),
         fields=fields,
         origin=objects.origin_of(item),
-        page=objects.page_of(item),
         rest={"sales_prices": [_as_sent(sage_id, price) for price in prices]},
     )
 
