@@ -1,6 +1,6 @@
 """Take the pictures of the README and of every page: `make screenshots` writes them to var/screenshots.
 
-Starts a product of its own on free ports, fills it with invented companies, contacts and orders, brings some of them into
+Starts a product of its own on free ports, fills it with invented companies, contacts, products and orders, brings some of them into
 each kind of status by what happens in earnest (Sage refuses, Sage is away, both sides edit), and stops it again. Every page
 is taken whole at each of WIDTHS in both themes, into var/screenshots/pages. Needs chromium.
 """
@@ -62,6 +62,11 @@ ORDERS = """order ID,customer ID,order date,freight,notes
 SO-1001,ALDER,2026-11-02,12.50,Deliver before nine
 SO-1002,ALDER,2026-11-16,0,
 SO-1003,FJORD,2026-11-17,30,
+"""
+PRODUCTS = """SKU,product name,quantity per unit,unit price,discontinued
+SD-01,Sourdough starter,jar of 250 g,4.20,0
+OF-25,"Oat flakes, organic, stone-ground, in bags of twenty-five kilograms",bag,31.75,0
+RY-01,Rye flour,1 kg,1.15,1
 """
 LINES = """order ID,product name,quantity,unit price,discount %,tax rate
 SO-1001,Sourdough starter,10,4.20,0,20
@@ -202,7 +207,7 @@ def take(stack: Stack, browser: Browser) -> None:
 
 def take_empty(stack: Stack, browser: Browser) -> None:
     """The lists while there is nothing in them."""
-    lists = {f"{module}-empty": f"/{module}" for module in ("companies", "contacts", "orders")}
+    lists = {f"{module}-empty": f"/{module}" for module in ("companies", "contacts", "products", "orders")}
     for width in WIDTHS:
         for theme in THEMES:
             page = sign_in(stack, browser, width, theme)
@@ -215,6 +220,7 @@ def take_pages(stack: Stack, browser: Browser) -> None:
     lines = stack.var / "lines.csv"
     lines.write_text(LINES, encoding="utf-8")
     bring_in(stack, "contact", CONTACTS)
+    bring_in(stack, "product", PRODUCTS)
     bring_in(stack, "order", ORDERS, "--lines", str(lines))
     page = sign_in(stack, browser, 1440, "light")
     add(stack, page, LONG_NAME, "LANG")
@@ -258,9 +264,11 @@ def pages(stack: Stack, page: Page) -> dict[str, str]:
         return page.get_by_role("link", name=name).first.get_attribute("href") or ""
 
     company, contact, order = found("companies", "Alder"), found("contacts", "Wilhelmina"), found("orders", "SO-1001")
+    product = found("products", "Oat flakes")
     return {
         "companies": "/companies",
         "contacts": "/contacts",
+        "products": "/products",
         "orders": "/orders",
         "nothing-matches": "/companies?q=nothing+like+this",
         "impossible-filter": "/companies?status=purple",
@@ -271,9 +279,11 @@ def pages(stack: Stack, page: Page) -> dict[str, str]:
         "record-error": found("companies", "Blauer Salon"),
         "record-conflict": found("companies", "Fjord Seafood"),
         "contact": contact,
+        "product": product,
         "order": order,
         "form": f"{company}/edit",
         "form-contact": "/contacts/new",
+        "form-product": f"{product}/edit",
         "form-order": f"{order}/edit",
         "connection": "/connection",
         "users": "/users",
