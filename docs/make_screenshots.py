@@ -1,8 +1,8 @@
 """Take the pictures of the README and of every page: `make screenshots` writes them to var/screenshots.
 
-Starts a product of its own on free ports, fills it with invented companies, contacts, products and orders, brings some of them into
-each kind of status by what happens in earnest (Sage refuses, Sage is away, both sides edit), and stops it again. Every page
-is taken whole at each of WIDTHS in both themes, into var/screenshots/pages. Needs chromium.
+Starts a product of its own on free ports, fills it with invented companies, contacts, products and orders, brings some of
+them into each kind of status by what happens in earnest (Sage refuses, Sage is away, both sides edit), and stops it again.
+Every page is taken whole at each of WIDTHS in both themes, into var/screenshots/pages. Needs chromium.
 """
 
 from __future__ import annotations

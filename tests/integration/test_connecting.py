@@ -368,7 +368,7 @@ def test_a_second_company_in_sage_beside_the_first(
         assert company.connection_id == second_id
         company.sage_id = "a" * 32
         work.commit()
-    for module in ("companies", "contacts", "orders"):
+    for module in ("companies", "contacts", "products", "orders"):
         assert admin.get(f"/{module}").text.count('type="checkbox" name="connection"') == 2
         counts = admin.get(f"/{module}/counts").json
         assert (counts.get(f"connection:{second_id}", "0") == "1") == (module == "companies")

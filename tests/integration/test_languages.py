@@ -16,6 +16,7 @@ from webapp import languages
 from webapp.companies.changes import create_company
 from webapp.connection.models import Connection
 from webapp.contacts.changes import create_contact
+from webapp.products.changes import create_product
 from webapp.services import Services
 from webapp.users.models import User
 
@@ -26,6 +27,7 @@ TITLE = " · Synclight"
 DATA = {
     "Alfreds Futterkiste",
     "Maria Anders",
+    "Chai",
     "10248",
     "Synclight",
     "Sage Accounting",
@@ -78,8 +80,9 @@ def pages(services: Services, connection: Connection) -> list[str]:
         work.session.flush()
         fields = {"company_id": company.id, "name": "Maria Anders"}
         contact = create_contact(work, fields, connection, user_id=None, cause="import")
+        product = create_product(work, {"name": "Chai"}, connection, user_id=None, cause="import")
         work.commit()
-        company_id, contact_id = company.id, contact.id
+        company_id, contact_id, product_id = company.id, contact.id, product.id
     return [
         "/companies",
         "/companies?status=review&q=zz&country=XX&sort=weight",
@@ -89,6 +92,9 @@ def pages(services: Services, connection: Connection) -> list[str]:
         "/contacts",
         "/contacts/new",
         f"/contacts/{contact_id}",
+        "/products",
+        "/products/new",
+        f"/products/{product_id}",
         "/orders",
         "/orders/new",
         "/connection",

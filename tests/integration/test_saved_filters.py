@@ -55,7 +55,7 @@ def test_a_filter_is_saved_and_stands_in_the_menu(browser_of_sam: FlaskClient, s
 
 
 def test_needs_attention_is_there_from_the_beginning(browser_of_sam: FlaskClient) -> None:
-    for module in ("companies", "contacts", "orders"):
+    for module in ("companies", "contacts", "products", "orders"):
         assert f'href="/{module}?status=review" data-role="needs-attention"' in browser_of_sam.get(f"/{module}").text
 
 

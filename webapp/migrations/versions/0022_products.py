@@ -20,7 +20,8 @@ STATUS_AND_REASON = """
 (sync_status = 'not_synchronised' AND sync_reason IN ('never_sent', 'excluded', 'unlinked'))
 """
 
-# What the products begin with that are here already: as never sent, so that the first connection takes them over.
+# What the products begin with that are here already, or that the release before adds: as never sent, so that the first
+# connection takes them over.
 SYNCED = (
     ("sync_status", sa.Text(), "'not_synchronised'"),
     ("sync_reason", sa.Text(), "'never_sent'"),
@@ -71,7 +72,6 @@ ORDERS = {"name": "name_key", "code": "code_key", "unit_price": "unit_price", "l
 def upgrade() -> None:
     for name, kind, begins in SYNCED:
         op.add_column("product", sa.Column(name, kind, server_default=sa.text(begins), nullable=False))
-        op.alter_column("product", name, server_default=None)
     op.add_column("product", sa.Column("urgent", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     for name, type_ in UNKNOWN:
         op.add_column("product", sa.Column(name, type_, nullable=True))
