@@ -227,6 +227,32 @@ def test_who_edits_the_lines_is_told_that_they_changed_elsewhere(desk: Page, sho
     ]
 
 
+def test_a_product_that_is_edited_changes_where_others_look(desk: Page, browser: Browser, shop: Shop) -> None:
+    desk.goto(f"{shop.web.url}/products")
+    be_live(desk)
+    row = desk.locator('[data-row="product:3"]')
+    other = shop.web.sign_in(browser.new_context(viewport={"width": 1280, "height": 800}).new_page())
+    other.goto(f"{shop.web.url}/products/3")
+    other.locator("[data-role=edit]").click()
+    other.fill("[name=unit_price]", "1,264")
+    other.select_option("[name=discontinued]", "yes")
+    other.locator("[data-role=save]").click()
+    expect(other.locator("[data-role=sync-label]")).to_have_attribute("data-status", "pending")
+    expect(row.locator("[data-value=unit_price]")).to_have_text("1,264.00")
+    expect(row.locator("[data-value=discontinued]")).to_have_text("No longer sold")
+    expect(desk.locator("[data-role=status-count][data-status=pending]")).to_contain_text("1")
+    desk.goto(f"{shop.web.url}/products/3/edit")
+    other.locator("[data-role=edit]").click()
+    other.fill("[name=unit_price]", "263.50")
+    other.select_option("[name=discontinued]", "no")
+    other.locator("[data-role=save]").click()
+    told = desk.locator("[data-role=changed-elsewhere] li")
+    expect(told.filter(has_text="Price is now “263.50”.")).to_be_visible()
+    told.filter(has_text="Availability is now “Sold”.").get_by_role("button", name="Take it").click()
+    expect(desk.locator("[name=discontinued]")).to_have_value("no")
+    other.context.close()
+
+
 def test_lines_are_edited_without_scripts(browser: Browser, shop: Shop) -> None:
     context = browser.new_context(java_script_enabled=False)
     plain = shop.web.sign_in(context.new_page())
@@ -254,6 +280,9 @@ def test_orders_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, shop: Sho
     phone = shop.web.sign_in(context.new_page())
     found = {}
     for address in (
+        "/products",
+        "/products/3",
+        "/products/3/edit",
         "/orders",
         f"/orders/{shop.in_sage}",
         f"/orders/{shop.in_conflict}",
