@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, FromClause, Table, false, text, true
 from sqlalchemy.orm import Session
 
 from webapp.listing.counts import read_counts
-from webapp.listing.pages import Listing, Page, last_synchronised_key, read_page
+from webapp.listing.pages import Conditions, Listing, Page, last_synchronised_key, read_page
 from webapp.products.forms import ProductQuery
 from webapp.products.models import YES, Product
 
@@ -37,18 +37,19 @@ class ListRow:
 def _filters(query: ProductQuery, of: FromClause) -> list[ColumnElement[bool]]:
     if len(query.discontinued) != 1:
         return []
-    # Word for word as the index of the few that are no longer sold has it.
+    # Word for word as the indexes have it, of the few that are no longer sold and of the others.
     return [of.c.discontinued.is_(true() if query.discontinued == (YES,) else false())]
 
 
-def _beginning(query: ProductQuery) -> list[ColumnElement[bool]]:
-    return _filters(query, _PRODUCT) if query.sort == "name" else []
+def _beginnings(query: ProductQuery) -> list[Conditions]:
+    limits = _filters(query, _PRODUCT) if query.sort == "name" else []
+    return [limits] if limits else []
 
 
 LISTING = Listing(
     table=_PRODUCT,
     row=ListRow,
-    # As the indexes of migration 0022 have them.
+    # As the indexes of migration 0023 have them.
     keys={
         "name": _PRODUCT.c.name_key,
         "code": _PRODUCT.c.code_key,
@@ -57,7 +58,7 @@ LISTING = Listing(
     },
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
-    beginning=_beginning,
+    beginnings=_beginnings,
 )
 
 
