@@ -320,12 +320,18 @@ def test_an_admin_says_which_side_has_the_word(
         "company.notes": "from_sage",
         "company.name": "both",
         "contact.role": "sideways",
+        "product.unit_price": "from_sage",
     }
     assert post(admin, f"/connection/{connection_id}/directions", {**form, "order.lines": "to_sage"}).status_code == 303
-    assert stored(worker).directions == {"company": {"phone": "to_sage", "notes": "from_sage"}, "contact": {}}
+    chosen = {
+        "company": {"phone": "to_sage", "notes": "from_sage"},
+        "contact": {},
+        "product": {"unit_price": "from_sage"},
+    }
+    assert stored(worker).directions == chosen
     page = admin.get("/connection").text
     assert page.count('value="to_sage" selected') == 1
-    assert page.count('value="from_sage" selected') == 1
+    assert page.count('value="from_sage" selected') == 2
 
 
 def test_a_second_company_in_sage_beside_the_first(
