@@ -49,7 +49,7 @@ def _beginnings(query: ProductQuery) -> list[Conditions]:
 LISTING = Listing(
     table=_PRODUCT,
     row=ListRow,
-    # As the indexes of migration 0023 have them.
+    # As the indexes of migration 0024 have them.
     keys={
         "name": _PRODUCT.c.name_key,
         "code": _PRODUCT.c.code_key,
