@@ -205,7 +205,8 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
             # Where nothing is behind the cursor, there is a row all the same, for the number.
             return [row for row in found if row.id is not None], matching
     steps = min(max(even, 4 * walk), 2 * max(even, walk))
-    found = session.execute(_walk(listing, query, steps)).all()
+    # Where very many match, any walk is shorter than finding them all.
+    found = session.execute(_walk(listing, query, steps, may_give_up=expected.read <= 8 * even)).all()
     if len(found) <= PAGE:
         found = session.execute(_all_sorted(listing, query, _searched(session, listing, query, expected))).all()
     return found, None
@@ -336,20 +337,20 @@ def _piece(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
     return _first(listing, query).add_cte((pieces[0] if len(pieces) == 1 else union_all(*pieces)).cte("hits"))
 
 
-def _walk(listing: Listing[Query, Shows], query: Query, steps: int) -> Select[Any]:
+def _walk(listing: Listing[Query, Shows], query: Query, steps: int, *, may_give_up: bool) -> Select[Any]:
     """The statement for what matches among the next `steps` records of the order, up to one more than a page.
 
-    Nothing, where its first eighth holds less than half of what it should if the page is to be full at its end: those
-    that match stand together elsewhere, as the companies whose names begin with the word of a search do.
+    One that may give up finds nothing where its first eighth holds less than half of what it should if the page is to be
+    full at its end: those that match stand together elsewhere, as the companies whose names begin with the word of a
+    search do.
     """
+    walk = _first(listing, query).where(*_limits(listing, query, listing.hits))
+    walk = walk.add_cte(_near(listing, query, steps).cte("hits"))
+    if not may_give_up:
+        return walk
     table = listing.nearest
     met = select(func.count()).select_from(table).where(*_limits(listing, query, table)).scalar_subquery()
-    return (
-        _first(listing, query)
-        .where(*_limits(listing, query, listing.hits), met >= PAGE // 16)
-        .add_cte(_near(listing, query, steps).cte("hits"))
-        .add_cte(_near(listing, query, steps // 8).cte("nearest"))
-    )
+    return walk.where(met >= PAGE // 16).add_cte(_near(listing, query, steps // 8).cte("nearest"))
 
 
 def _near(listing: Listing[Query, Shows], query: Query, steps: int) -> Select[Any] | CompoundSelect[Any]:
