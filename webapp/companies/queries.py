@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Row, Table, bindparam, func, select, text
+from sqlalchemy import ColumnElement, FromClause, Row, Table, any_, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
@@ -62,11 +63,11 @@ def _beginnings(query: CompanyQuery) -> list[Conditions]:
 
 
 def _in_place_of(country: str) -> Conditions:
-    """Conditions for the companies of a country by its place in the order of countries."""
+    """The condition for the companies of a country by its place in the order of countries."""
     # By their cities, because the first of them is the first entry of an index.
     one = select(_COMPANY.c.country_rank).where(_COMPANY.c.country == country).order_by(_COMPANY.c.city_key)
-    here = one.limit(1).correlate(None).scalar_subquery()
-    return [_COMPANY.c.country_rank >= here, _COMPANY.c.country_rank <= here]
+    # One of a list of one: the planner knows how many have a place, and does not take them for out of order.
+    return [_COMPANY.c.country_rank == any_(array([one.limit(1).correlate(None).scalar_subquery()]))]
 
 
 LISTING = Listing(
