@@ -195,7 +195,7 @@ class FakeCollection:
             self._sage.wrong["value dropped in silence"] += fields[self._sage.ignores] != held
             fields[self._sage.ignores] = held
         if fault is None or fault.applied:
-            self._refuse_gone(fields)
+            self._refuse_gone(fields, self._existing(sage_id).products)
         changed = self._update(sage_id, fields, by="us") if fault is None or fault.applied else None
         self._end("update", fault)
         assert changed is not None
@@ -240,8 +240,9 @@ class FakeCollection:
                 raise Rejected({"code": "missing", "field": name})
         return tidy
 
-    def _refuse_gone(self, fields: Fields) -> None:
-        named = {*products_in(fields.get("lines", ""))} - {""}
+    def _refuse_gone(self, fields: Fields, before: tuple[str, ...] = ()) -> None:
+        """A line that keeps its product names it, too."""
+        named = {*products_in(fields.get("lines", "")), *_without_products({**fields}, before)[1]} - {""}
         if not named <= self._sage.products.by_id.keys():
             raise Rejected({"code": PRODUCT_GONE, "field": "lines"}, {"status": "422", "code": "RecordInvalid"})
 

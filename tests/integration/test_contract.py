@@ -21,11 +21,12 @@ from threading import Lock
 import pytest
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from tests.accounting import BUSINESS, CUSTOMER, LINES, ORDER, PERSON, accounting, token_of
+from tests.accounting import BUSINESS, CUSTOMER, LINES, ORDER, PERSON, PRODUCT, accounting, token_of
 from tests.sandbox_process import ROOT, SandboxProcess, free_port
 from webapp.orders.amounts import lines_text
 from workers.sage.accounting.documents import INVOICES
 from workers.sage.connector import (
+    PRODUCT_GONE,
     Collection,
     NotFound,
     OutcomeUnknown,
@@ -155,6 +156,52 @@ def test_a_full_life_of_customers_persons_and_quotes_breaks_nothing(
     assert (status, broken) == (0, [])
     assert said.endswith(" exchanges, 0 broken")
     assert int(said.split()[1]) > exchanges, said
+
+
+def test_a_full_life_of_products_breaks_nothing(tmp_path: Path) -> None:
+    with refereed(tmp_path) as (sandbox, referee):
+        with accounting(referee.base_url, token_of(sandbox)) as sage:
+            begun = datetime.now(UTC) - timedelta(minutes=5)
+            changes = [
+                {"unit_price": "19.50", "discontinued": "yes"},
+                {"code": "", "name": "Tea", "discontinued": "no"},
+            ]
+            made = _lived(sage.products, PRODUCT, "", changes)
+            # A price that includes tax is one without it here, and goes back as it is until it is changed here.
+            taxed = {"price_name": "Shop", "price": "24.00", "price_includes_tax": True}
+            more = {"price_name": "Trade", "price": "11.2345", "price_includes_tax": False}
+            rate = {"sales_tax_rate_id": "GB_STANDARD"}
+            other = sandbox.add("products", item_code="T", description="Taxed", sales_prices=[taxed, more], **rate)
+            remote = sage.products.read(other["id"])
+            assert remote.fields["unit_price"] == "20.00"
+            named = sage.products.update(other["id"], sage.products.update_body({**remote.fields, "name": "T"}, remote))
+            (held,) = (one for one in sandbox.records("products") if one["id"] == other["id"])
+            assert [one["price"] for one in held["sales_prices"]] == ["24.0", "11.2345"]
+            assert (named.fields["unit_price"], held["sales_prices"][0]["price_includes_tax"]) == ("20.00", True)
+            cheaper = sage.products.update_body({**named.fields, "unit_price": "18.00"}, named)
+            assert sage.products.update(other["id"], cheaper).fields["unit_price"] == "18.00"
+            (held,) = (one for one in sandbox.records("products") if one["id"] == other["id"])
+            told = [(one["price"], one["price_name"], one["price_includes_tax"]) for one in held["sales_prices"]]
+            assert told == [("18.0", "Shop", False), ("11.2345", "Trade", False)]
+            assert _ids(sage.products.find({"code": "t"})) == [other["id"]]
+            assert sorted(one.id for page in sage.products.changed(None) for one in page) == sorted(
+                [made.id, other["id"]]
+            )
+            # A line names it, in a quote, until it is gone.
+            customer = sage.customers.create(sage.customers.create_body(CUSTOMER, uuid.uuid4().hex))
+            lines = {**ORDER, "lines": lines_text(LINES, [made.id, "", ""])}
+            quote = sage.orders.create(sage.orders.create_body(lines, uuid.uuid4().hex, customer.id))
+            assert (quote.fields, quote.products) == (ORDER, (made.id, "", ""))
+            body = sage.orders.update_body({**ORDER, "lines": lines_text(LINES, [other["id"]] * 3)}, quote)
+            assert sage.orders.update(quote.id, body).products == (made.id, other["id"], other["id"])
+            sandbox.delete(made.id, "products")
+            with pytest.raises(Rejected) as refused:
+                sage.orders.create(sage.orders.create_body(lines, uuid.uuid4().hex, customer.id))
+            assert refused.value.detail["code"] == PRODUCT_GONE
+            assert [one.id for page in sage.products.deleted(begun) for one in page] == [made.id]
+        status, said, broken = referee.stop()
+    assert (status, broken) == (0, [])
+    assert int(said.split()[1]) > 20, said
 
 
 def test_a_full_life_of_invoices_breaks_nothing(tmp_path: Path) -> None:

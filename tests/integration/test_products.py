@@ -28,7 +28,7 @@ from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.duplicates import candidates, make_one
 from webapp.sync.models import Conflict, WriteIntent
-from webapp.sync.resync import restore, unlink
+from webapp.sync.resync import restore, resync, unlink
 from webapp.sync.sending import adopt
 from webapp.users.models import User
 from workers.engine import push as push_module
@@ -270,6 +270,26 @@ def test_a_product_that_went_in_sage_holds_up_no_order(engine: Engine) -> None:
     order = engine.order(order_id)
     assert (order.sync_reason, order.lines[0].product_id) == (Reason.IN_STEP, product_id)
     assert engine.product(product_id).sync_reason == Reason.DELETED_IN_SAGE
+
+
+def test_of_lines_that_sage_keeps_with_a_product_that_is_gone_a_person_decides(engine: Engine) -> None:
+    company_id, product_id = engine.add(), engine.add_product()
+    engine.push()
+    order_id = engine.add_order(company_id)
+    engine.edit_order(order_id, [line_of(product_id)])
+    engine.push()
+    order = engine.order(order_id)
+    engine.sage.products.delete(engine.product(product_id).sage_id or "")
+    engine.pull()
+    engine.sql("UPDATE sales_order SET notes = 'Changed past us', sync_version = sync_version + 1")
+    with engine.services.database.unit_of_work() as work:
+        resync(work, [order.key], None)
+    engine.push()
+    assert engine.order(order_id).sync_reason == Reason.RETRYING
+    engine.let_time_pass()
+    engine.push()
+    order = engine.order(order_id)
+    assert (order.sync_reason, order.sync_detail["fields"]) == (Reason.CONFLICT, ["notes"])
 
 
 # Connections and imports.

@@ -31,7 +31,12 @@ COMMITS = sorted(
     and function.name != "_postpone"
     and re.search(r"work\.commit\(\)|\.commit_one\(|change_state\(work", ast.unparse(function))
 )
-CALLS = [*calls_of(COLLECTIONS, "create", "update", "read", "changed", "deleted", "find"), "check"]
+# A product goes the way of a company, so that of products none is on the journey, and they are only looked for.
+CALLS = [
+    *calls_of(COLLECTIONS, "create", "update", "read", "changed", "deleted", "find"),
+    *calls_of(["products"], "changed", "deleted"),
+    "check",
+]
 POINTS = [f"{point} {end}" for point in ("a person", *COMMITS, *CALLS) for end in ("before", "after")]
 DAYS = {"ordered_on": "2026-11-02", "valid_until": "2026-12-02", "shipping": "0.00"}
 # So many journeys are made by one test: to begin and to end a test takes longer than a journey.

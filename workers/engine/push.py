@@ -482,10 +482,11 @@ def _refused(
 ) -> Callable[[], None]:
     """What follows where Sage does not take an update. Returns what records that here.
 
-    Raises the error where a person can mend the record, or where the next try will do. What is changed in Sage only is for
-    a person to choose: there may be nothing to mend, as of an invoice that was paid.
+    Raises the error where a person can mend the record, or where the next try may do. What is changed in Sage only is for
+    a person to choose: there may be nothing to mend, as of an invoice that was paid, or of lines that Sage itself keeps
+    with a product that is gone.
     """
-    if claimed.kind.is_mended_here or error.detail.get("code") == PRODUCT_GONE:
+    if claimed.kind.is_mended_here or (error.detail.get("code") == PRODUCT_GONE and claimed.attempts == 0):
         raise error
     found = [FieldConflict(name, _base(claimed, name), ours, remote.fields[name]) for name, ours in changed.items()]
     detail = with_raw({"code": "not_taken", "fields": list(changed)}, error)
