@@ -272,6 +272,19 @@ def test_a_frequent_word_is_looked_for_among_the_few_that_another_filter_leaves(
     assert "ix_contact_search" not in used
 
 
+def test_the_unsent_orders_of_one_person_are_read_alone(session: Session, plans: list[dict[str, Any]]) -> None:
+    theirs = "sync_status = 'not_synchronised' AND phase = 'validated' AND owner_id = 1"
+    wanted = session.scalar(text(f"SELECT count(*) FROM sales_order WHERE {theirs}"))
+    assert wanted
+    plans.clear()
+    page = list_orders(
+        session, orders.read_query(MultiDict(parse_qsl("phase=validated&owner=1&sort=total")), PEOPLE, ())
+    )
+    assert page.matching == wanted
+    # Each is read for its key, and those of the page for what they show.
+    assert sum(read(plan) for plan in plans) <= 2 * wanted
+
+
 def test_a_walk_that_begins_far_from_all_that_match_is_soon_given_up(
     session: Session, plans: list[dict[str, Any]]
 ) -> None:

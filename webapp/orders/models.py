@@ -98,6 +98,7 @@ class Order(Synced, Base):
             "phase",
             "ordered_on",
             "id",
+            "owner_id",
             postgresql_where=text("sync_status = 'not_synchronised'"),
         ),
         Index(

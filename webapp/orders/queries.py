@@ -104,7 +104,7 @@ _BY_STATUS = frozenset({"ordered_on", "last_synchronised_at"})
 LISTING = Listing(
     table=_ORDER,
     row=ListRow,
-    # As the indexes of migration 0004 have them; that of the unsent ones is of 0012.
+    # As the indexes of migration 0004 have them; that of the unsent ones is of 0025.
     keys={
         "number": _ORDER.c.number_key,
         "company": _ORDER.c.company_key,
