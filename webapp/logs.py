@@ -14,7 +14,7 @@ from structlog.typing import Processor
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
+    structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
@@ -27,7 +27,8 @@ _EXCEPTION_AS_FIELDS = structlog.processors.ExceptionRenderer(
 def configure(program: str) -> None:
     """Have this process write its lines, and those of its libraries from warning upwards, to the standard error.
 
-    `program` (web, worker, cron, ...) is a field of each line.
+    `program` (web, worker, cron, ...) is a field of each line. Our own lines do not pass through the logging of the
+    standard library, which takes as long as all the rest of a line.
     """
     for_eyes = sys.stderr.isatty()
     rendering: list[Processor] = (
@@ -53,13 +54,8 @@ def configure(program: str) -> None:
     for package in ("webapp", "workers"):
         logging.getLogger(package).setLevel(logging.INFO)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            add_program,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*_SHARED, add_program, *rendering],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
