@@ -7,15 +7,18 @@ after the commit) is found again from the rows: by the sweep and by the browser'
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import local
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, MetaData, Row, create_engine, event
-from sqlalchemy.exc import DisconnectionError
+import psycopg
+from psycopg.rows import namedtuple_row
+from sqlalchemy import ClauseElement, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 # A server that was restarted leaves dead connections in the pool; it takes longer than this to be back.
@@ -84,6 +87,32 @@ class UnitOfWork(Changes):
             self.touched, self.pushes, self.signed_out = {}, set(), set()
 
 
+class Prepared:
+    """A statement of which the SQL is made once, for Database.read_one and commit_one.
+
+    What SQLAlchemy does each time that it runs a statement takes longer than the statement. Each value goes to the driver
+    as it is, but for a dict, which goes as JSON.
+    """
+
+    def __init__(self, statement: ClauseElement) -> None:
+        """A bound parameter without a value of its own is given one by its name at each run.
+
+        An IN of a list is for each run to write out, so that there can be none.
+        """
+        compiled = statement.compile(dialect=make_url("postgresql+psycopg://").get_dialect()())
+        self.sql = str(compiled)
+        assert "POSTCOMPILE" not in self.sql, "write out the list of an IN"
+        self._known = _for_driver(compiled.params)
+
+    def with_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All values of a run, as the driver takes them."""
+        return self._known | _for_driver(given)
+
+
+def _for_driver(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
+
+
 class Database:
     """The engine of this process. After a fork, the child calls `after_fork` before its first query.
 
@@ -142,22 +171,31 @@ class Database:
 
         To get one out of the pool for each of them takes nearly as long as to run it.
         """
-        before = getattr(self._kept, "connection", None)
-        with self._at_once.connect() as self._kept.connection:
+        before = getattr(self._kept, "cursor", None)
+        with self._at_once.connect() as connection:
+            self._kept.cursor = connection.connection.cursor(row_factory=namedtuple_row)
             try:
                 yield
             finally:
-                self._kept.connection = before
+                self._kept.cursor = before
 
-    def read_one(self, statement: Executable, values: Mapping[str, Any]) -> Row[Any] | None:
-        """Run one statement that is a transaction of its own, which saves the server two answers. Returns its row."""
-        kept: Connection | None = getattr(self._kept, "connection", None)
-        with nullcontext(kept) if kept else self._at_once.connect() as connection:
-            return connection.execute(statement, values).one_or_none()
+    def read_one(self, statement: Prepared, values: Mapping[str, Any]) -> Any | None:
+        """Run one statement that is a transaction of its own, which saves the server two answers.
+
+        Returns its row, a named tuple. It goes straight to the driver, and raises what SQLAlchemy raises.
+        """
+        cursor = getattr(self._kept, "cursor", None)
+        if cursor is None:
+            with self.kept_connection():
+                return self.read_one(statement, values)
+        try:
+            return cursor.execute(statement.sql, statement.with_values(values)).fetchone()
+        except psycopg.Error as error:
+            raise DBAPIError.instance(statement.sql, None, error, psycopg.Error, hide_parameters=True) from error
 
     def commit_one(
-        self, statement: Executable, values: Mapping[str, Any], touches: Callable[[Row[Any]], Any] | None = None
-    ) -> Row[Any] | None:
+        self, statement: Prepared, values: Mapping[str, Any], touches: Callable[[Any], Any] | None = None
+    ) -> Any | None:
         """As `read_one`, for a statement that changes something.
 
         Where there is a row, browsers are told after that of what `touches` makes of it: a thing with a `key`. Raises what

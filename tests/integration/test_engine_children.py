@@ -7,8 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
+import psycopg
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from tests.fake_sage import FakeCollection
@@ -733,11 +734,13 @@ def test_a_pull_that_was_killed_is_ended_by_the_next_one(engine: Engine) -> None
     assert [bool(run.error) for run in runs] == [True, False]
 
 
-def test_what_one_record_costs_the_database(engine: Engine) -> None:
+def test_what_one_record_costs_the_database(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     statements: list[str] = []
+    execute = psycopg.Cursor.execute
 
-    def count(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+    def count(cursor: Any, statement: Any, *rest: Any, **options: Any) -> Any:
         statements.append(statement)
+        return execute(cursor, statement, *rest, **options)
 
     def cost_of(companies: int) -> int:
         for _ in range(companies):
@@ -746,6 +749,6 @@ def test_what_one_record_costs_the_database(engine: Engine) -> None:
         engine.push()
         return len(statements)
 
-    event.listen(engine.services.database.engine, "before_cursor_execute", count)
+    monkeypatch.setattr(psycopg.Cursor, "execute", count)
     assert cost_of(4) - cost_of(1) == 3 * 4
     assert len(engine.sage.customers.by_id) == 5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from webapp.companies.models import PROSPECT, Company
@@ -93,7 +93,7 @@ def is_in_sage(company: Company) -> bool:
 
 def has_company_in_sage() -> ColumnElement[bool]:
     """The same as a condition on Company, for statements."""
-    return Company.sage_id.is_not(None) & Company.sync_reason.not_in(GONE)
+    return and_(Company.sage_id.is_not(None), *(Company.sync_reason != gone for gone in GONE))
 
 
 def waiting_for_parent(company: Company) -> Json:

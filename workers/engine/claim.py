@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -27,6 +26,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     update,
 )
@@ -34,13 +34,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from webapp.companies.models import Company
 from webapp.connection.models import Connection
+from webapp.db import Prepared
 from webapp.services import Services
 from webapp.status import STATUS_OF, Reason
 from webapp.sync.models import Json, SyncEvent, WriteIntent
 from webapp.sync.sending import child_standing
 from webapp.sync.transitions import Moved, move
 from workers.engine.due import First, has_its_company, is_due
-from workers.engine.kinds import Kind, fields_in_full, fields_of
+from workers.engine.kinds import KINDS, Kind, fields_in_full, fields_of
 from workers.engine.lease import Lease
 from workers.sage.connector import RemoteRecord, tidied
 
@@ -92,7 +93,7 @@ def take_in_hand(services: Services, first: First, lease: Lease) -> Claimed | No
     kind, database = first.kind, services.database
     moved = Moved(kind.name, kind.model.module, first.id, lease.connection_id)
     given = {"record": first.id, "connection": lease.connection_id, "left": timedelta(seconds=max(lease.left, 0))}
-    row = database.commit_one(_claiming(kind), given, lambda _: moved)
+    row = database.commit_one(_CLAIMING[kind], given, lambda _: moved)
     if row is None:
         return None
     in_full: Mapping[str, str] = {}
@@ -160,13 +161,9 @@ def record_in_step(services: Services, claimed: Claimed, remote: RemoteRecord, i
         "equal": dict(remote.fields),
         "at": datetime.now(UTC),
     }
-    return services.database.commit_one(_recording(claimed.kind), given, lambda _: claimed.moved) is not None
+    return services.database.commit_one(_RECORDING[claimed.kind], given, lambda _: claimed.moved) is not None
 
 
-# The statements of each kind are made once, because making one takes longer than running it.
-
-
-@cache
 def _claiming(kind: Kind) -> Select[Any]:
     """Given `record`, `connection` and `left`, how long the claim lasts."""
     model = kind.model
@@ -201,7 +198,7 @@ def _claiming(kind: Kind) -> Select[Any]:
         INTENT.c.kind == kind.name,
         INTENT.c.record_id == taken.c.id,
         INTENT.c.operation == "create",
-        INTENT.c.state.in_(["open", "unknown"]),
+        or_(INTENT.c.state == "open", INTENT.c.state == "unknown"),
     )
     return (
         select(
@@ -218,7 +215,6 @@ def _claiming(kind: Kind) -> Select[Any]:
     )
 
 
-@cache
 def _recording(kind: Kind) -> Select[Any]:
     """Given what `record_in_step` gives."""
     model = kind.model
@@ -271,3 +267,8 @@ def _event(
         .from_select(["kind", "record_id", "from_reason", "to_reason", "detail", "cause"], select(*of_it).where(*where))
         .cte("noted")
     )
+
+
+# Made when this is imported, so that each job that is forked finds them.
+_CLAIMING = {kind: Prepared(_claiming(kind)) for kind in KINDS}
+_RECORDING = {kind: Prepared(_recording(kind)) for kind in KINDS}

@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 
 from webapp.companies.models import PROSPECT, Company
 from webapp.connection.models import CONNECTED, Connection
-from webapp.db import Database, UnitOfWork
+from webapp.db import Database, Prepared, UnitOfWork
 from webapp.status import Reason, Status
 from webapp.sync.models import SyncCursor
 from webapp.sync.sending import has_company_in_sage, waiting_for_parent
@@ -132,7 +132,7 @@ def _first(*, only_urgent: bool) -> Select[str, int, bool, dict[str, dict[str, s
 
 _ANYTHING = _anything()
 _ANYTHING_IN_VAIN = select(or_(*(exists().where(*_waits_in_vain(kind, _CONNECTION)) for kind in CHILDREN)))
-_FIRST = {only_urgent: _first(only_urgent=only_urgent) for only_urgent in (False, True)}
+_FIRST = {only_urgent: Prepared(_first(only_urgent=only_urgent)) for only_urgent in (False, True)}
 
 
 def is_anything_due(session: Session, connection_id: int, overdue: timedelta = timedelta(0)) -> bool:

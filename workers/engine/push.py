@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from itertools import takewhile
 from threading import Event, Lock
 from time import monotonic
@@ -33,7 +33,7 @@ from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
 from webapp.connection.directions import TO_SAGE
 from webapp.connection.models import AUTHORISE_AGAIN, PAUSED, UNREACHABLE, Connection
-from webapp.db import UnitOfWork
+from webapp.db import Prepared, UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.conflicts import close_others
@@ -42,7 +42,7 @@ from webapp.sync.transitions import move, queue
 from workers.engine.claim import INTENT, Claimed, put_aside, record_in_step, take_in_hand
 from workers.engine.decide import Action, Plan, Remote, RemoteState, decide
 from workers.engine.due import first_due, hold_children, is_anything_due, let_children_go
-from workers.engine.kinds import Kind, fields_of, not_stored, take_fields
+from workers.engine.kinds import KINDS, Kind, fields_of, not_stored, take_fields
 from workers.engine.lease import Lease, LeaseLostError
 from workers.engine.merge import FieldConflict
 from workers.engine.outcome import RETRY_SECONDS, verdict, with_raw
@@ -234,7 +234,6 @@ def _one(drain: Drain) -> bool | None:
 # The statements of each record are made once, because making one takes longer than running it.
 
 
-@cache
 def _note(kind: Kind) -> ReturningInsert[int]:
     model = kind.model
     names = ("connection_id", "kind", "record_id", "operation", "idempotency_key", "fields", "body", "body_hash")
@@ -248,6 +247,8 @@ def _note(kind: Kind) -> ReturningInsert[int]:
     return insert(INTENT).from_select(list(values), still.with_for_update()).returning(INTENT.c.id)
 
 
+_NOTES = {kind: _note(kind) for kind in KINDS}
+_NOTES_ALONE = {kind: Prepared(note) for kind, note in _NOTES.items()}
 _END = (
     update(INTENT)
     .where(INTENT.c.id == bindparam("intent"))
@@ -522,10 +523,10 @@ def _intend(
         "body_hash": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
     }
     given = {**{f"intent_{name}": value for name, value in values.items()}, "claim": claimed.claim}
-    if not overruled and (noted := services.database.commit_one(_note(claimed.kind), given)):
+    if not overruled and (noted := services.database.commit_one(_NOTES_ALONE[claimed.kind], given)):
         return cast(int, noted.id)
     with services.database.unit_of_work() as work:
-        intent_id = work.session.scalar(_note(claimed.kind), given)
+        intent_id = work.session.scalar(_NOTES[claimed.kind], given)
         if intent_id is not None:
             # With the answer it would come too late: nobody may be left to note it, and the value would be gone.
             _note_overruled(work, claimed, overruled)
