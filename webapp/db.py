@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import local
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.rows import namedtuple_row
 from sqlalchemy import ClauseElement, Engine, MetaData, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.sql.compiler import SQLCompiler
 
 # A server that was restarted leaves dead connections in the pool; it takes longer than this to be back.
 _SURELY_ALIVE_SECONDS = 0.3
@@ -99,10 +100,11 @@ class Prepared:
 
         An IN of a list is for each run to write out, so that there can be none.
         """
-        compiled = statement.compile(dialect=make_url("postgresql+psycopg://").get_dialect()())
+        compiled = cast(SQLCompiler, statement.compile(dialect=make_url("postgresql+psycopg://").get_dialect()()))
         self.sql = str(compiled)
         assert "POSTCOMPILE" not in self.sql, "write out the list of an IN"
-        self._known = _for_driver(compiled.params)
+        own = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
+        self._known = _for_driver(own)
 
     def with_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All values of a run, as the driver takes them."""
