@@ -981,6 +981,33 @@ def test_what_gives_way_is_kept_once_though_the_write_is_tried_again(engine: Eng
         ]
 
 
+@pytest.mark.parametrize("unanswered", [False, True])
+def test_what_sage_refused_has_made_nothing_give_way(engine: Engine, unanswered: bool) -> None:
+    """Sage still has its value, and there is nothing to take back; but for what an earlier write may have overwritten."""
+    company_id, sage_id = linked(engine)
+    give_the_word(engine, city="to_sage", notes="from_sage")
+    engine.edit(company_id, phone="1", notes="Ours")
+    engine.sage.customers.edit(sage_id, city="Theirs", notes="Theirs")
+    if unanswered:
+        engine.sage.will_lose_the_answer("customers.update", applied=False)
+        engine.push()
+        engine.let_time_pass()
+    engine.sage.will_fail_next("customers.update", Rejected({"code": "refused", "field": "phone"}))
+    engine.push()
+    company = engine.company(company_id)
+    assert (company.sync_reason, company.city, company.notes) == (Reason.REJECTED, "Berlin", "Ours")
+    with engine.services.database.unit_of_work() as work:
+        lost = {conflict.field: value for conflict, value in lost_values(work.session, company)}
+    assert lost == ({"city": "Theirs"} if unanswered else {})
+    engine.edit(company_id, phone="2")
+    engine.push()
+    company = engine.company(company_id)
+    assert company.sync_reason == Reason.IN_STEP
+    with engine.services.database.unit_of_work() as work:
+        lost = {conflict.field: value for conflict, value in lost_values(work.session, company)}
+    assert lost == {"city": "Theirs", "notes": "Ours"}
+
+
 @pytest.mark.parametrize("edited", ["phone", "city"])
 def test_what_an_unanswered_update_carried_along_is_still_a_change_of_sage(engine: Engine, edited: str) -> None:
     company_id, sage_id = linked(engine)

@@ -23,7 +23,7 @@ from time import monotonic
 from typing import Any, cast
 
 import structlog
-from sqlalchemy import ColumnElement, bindparam, func, literal, select, text, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm.interfaces import ORMOption
@@ -461,7 +461,7 @@ def _update(
     if intent_id is None:
         return lambda: None
     if monotonic() - read_at > FRESH_SECONDS:
-        _finish_intent(services, claimed, intent_id, "refused")
+        _finish_intent(services, claimed, intent_id, "refused", plan.overruled)
         return partial(_let_go, services, claimed)
     try:
         after = there.update(remote.id, body)
@@ -470,10 +470,10 @@ def _update(
         _finish_intent(services, claimed, intent_id, "unknown")
         raise
     except Rejected as error:
-        _finish_intent(services, claimed, intent_id, "refused")
+        _finish_intent(services, claimed, intent_id, "refused", plan.overruled)
         return _refused(services, claimed, remote, changed, error)
     except SageError:
-        _finish_intent(services, claimed, intent_id, "refused")
+        _finish_intent(services, claimed, intent_id, "refused", plan.overruled)
         raise
     return partial(_in_step, services, claimed, after, intent_id, wrote=plan.fields)
 
@@ -536,11 +536,18 @@ def _intend(
         return intent_id
 
 
-def _finish_intent(services: Services, claimed: Claimed, intent_id: int, state: str) -> None:
-    """Note how a failed write ended. A worker that was overtaken leaves the intent to the one that has it now."""
+def _finish_intent(
+    services: Services, claimed: Claimed, intent_id: int, state: str, overruled: Sequence[FieldConflict] = ()
+) -> None:
+    """Note how a failed write ended. A worker that was overtaken leaves the intent to the one that has it now.
+
+    `overruled` is what would have given way by the write and did not.
+    """
     with services.database.unit_of_work() as work:
         if _claimed_row(work, claimed) is not None:
             _end(work, intent_id, state)
+            if overruled:
+                _forget_overruled(work, claimed, intent_id, overruled)
             work.commit()
 
 
@@ -677,6 +684,23 @@ def _note_overruled(work: UnitOfWork, claimed: Claimed, overruled: Sequence[Fiel
             entry = Conflict(kind=claimed.kind.name, record_id=claimed.id, field=found.field, **values)
             work.session.add(entry)
         entry.resolved_at = datetime.now(UTC)
+
+
+def _forget_overruled(work: UnitOfWork, claimed: Claimed, intent_id: int, overruled: Sequence[FieldConflict]) -> None:
+    """Drop what was noted with a write that was not applied: both sides have what they had, and there is nothing to take
+    back. What an earlier write had noted stays, because that one may have been applied.
+    """
+    noted = select(WriteIntent.created_at).where(WriteIntent.id == intent_id).scalar_subquery()
+    work.session.execute(
+        delete(Conflict).where(
+            Conflict.kind == claimed.kind.name,
+            Conflict.record_id == claimed.id,
+            Conflict.field.in_([found.field for found in overruled]),
+            Conflict.found_at >= noted,
+            Conflict.resolved_at.is_not(None),
+            Conflict.user_id.is_(None),
+        )
+    )
 
 
 def _conflict(
