@@ -423,7 +423,7 @@ class FakeSage:
         """All that happened here happened an hour earlier, and nothing lags behind any more."""
         hour = timedelta(hours=1)
         self.stale_reads = 0
-        for there in (self.customers, self.persons, self.orders):
+        for there in (self.customers, self.persons, self.products, self.orders):
             there.grow_older(hour)
 
     def heal(self) -> None:

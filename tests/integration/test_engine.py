@@ -205,7 +205,8 @@ class Engine:
         self.sage.an_hour_passes()
         moments = {
             **dict.fromkeys(
-                ("company", "contact", "sales_order"), ("sage_updated_at", "last_synchronised_at", "last_attempt_at")
+                ("company", "contact", "product", "sales_order"),
+                ("sage_updated_at", "last_synchronised_at", "last_attempt_at"),
             ),
             "sync_cursor": ("watermark",),
             "sync_run": ("started_at", "finished_at"),

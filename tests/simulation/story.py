@@ -786,7 +786,7 @@ class Story:
         # As if a day were over: all is read whole, and nothing of Sage lags behind any more.
         if self.in_hours:
             self.engine.an_hour_passes()
-            self.engine.sql("DELETE FROM sync_cursor WHERE entity = 'customers, whole'")
+            self.engine.sql("DELETE FROM sync_cursor WHERE entity IN ('customers, whole', 'products, whole')")
         else:
             self.engine.sql("DELETE FROM sync_cursor WHERE entity LIKE '%whole'")
         for kind in KINDS:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     column,
+    exists,
     func,
     inspect,
     literal,
@@ -71,6 +72,10 @@ def take_strangers(work: UnitOfWork, kind: Kind, strangers: Sequence[RemoteRecor
     company_ids = companies_of(work, connection.id, kind, strangers)
     alike = _alike(work, kind, strangers, company_ids, connection)
     for remote in strangers:
+        if not begun and remote.id not in alike and remote.parent in company_ids:
+            # Most are so, and what follows takes longer than all else that is done here for them.
+            new.append((remote, company_ids[remote.parent]))
+            continue
         made_by = _create_of(kind, remote, begun)
         if made_by is not None:
             # The answer has not been recorded yet: the push that made it will do so.
@@ -207,6 +212,9 @@ def _alike(
 
     The database finds what may fit, by the columns that are indexed for it; match decides.
     """
+    if not work.session.scalar(_any_is_free(kind), {"connection": connection.id}):
+        # As where all that is here came from Sage.
+        return {}
     told = [
         {"id": one.id, "company_id": company_ids[one.parent]}
         | {sign.field: one.fields[sign.field] for sign in kind.alike}
@@ -226,12 +234,26 @@ def _alike(
     return found
 
 
+# These statements are made once, because making one takes longer than running it.
+
+
+def _is_free(kind: Kind) -> list[ColumnElement[bool]]:
+    """Conditions on a record of a `connection` that a stranger may be. Indexes hold these alone."""
+    model = kind.model
+    return [
+        model.connection_id == bindparam("connection", type_=BigInteger),
+        model.sage_id.is_(None) | (model.sync_reason == _DELETED),
+    ]
+
+
+@cache
+def _any_is_free(kind: Kind) -> Select[bool]:
+    return select(exists().where(*_is_free(kind)))
+
+
 @cache
 def _alike_of(kind: Kind) -> CompoundSelect[str, int]:
-    """The statement that pairs `strangers` (their id, company_id, and the fields that are signs) with ids of records.
-
-    This statement and the next one are made once, because making one takes longer than running it.
-    """
+    """The statement that pairs `strangers` (their id, company_id, and the fields that are signs) with ids of records."""
     model = kind.model
     fields = [column(sign.field, Text) for sign in kind.alike]
     told = func.jsonb_to_recordset(bindparam("strangers", type_=JSONB))
@@ -241,11 +263,7 @@ def _alike_of(kind: Kind) -> CompoundSelect[str, int]:
     pairs = []
     for sign in kind.alike:
         value = stranger.c[sign.field]
-        free = select(model.id).where(
-            sign.column == sign.of(value),
-            model.connection_id == bindparam("connection", type_=BigInteger),
-            model.sage_id.is_(None) | (model.sync_reason == _DELETED),
-        )
+        free = select(model.id).where(sign.column == sign.of(value), *_is_free(kind))
         if kind.company_id is not None:
             free = free.where(kind.company_id == stranger.c.company_id)
         # The limit has it look up each stranger by itself; to join all with all records takes ever longer.
