@@ -364,6 +364,18 @@ def test_the_same_field_on_both_sides_is_for_a_person(engine: Engine, side: Any,
     assert engine.company(company_id).sync_reason == Reason.IN_STEP
 
 
+def test_each_change_that_sage_alone_made_stands_in_the_history(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.push()
+    sage_id = engine.company(company_id).sage_id or ""
+    for number, city in enumerate(("Potsdam", "Cottbus"), start=1):
+        engine.sage.clock = lambda number=number: datetime.now(UTC) + timedelta(seconds=5 * number)
+        engine.sage.customers.edit(sage_id, city=city)
+        engine.pull()
+        assert engine.company(company_id).city == city
+    assert engine.reasons(company_id) == ["queued", "running", "in_step", "in_step", "in_step"]
+
+
 def test_saving_a_conflict_keeps_what_is_here(engine: Engine) -> None:
     company_id = engine.add()
     engine.push()

@@ -37,7 +37,7 @@ def move(
 
     `detail` is {"code": str, ...parameters}, a sentence that webapp.sync.details can render. `due` is when a pending
     record is to be tried next (default: now) and is dropped for any other status. A move that would change nothing but
-    the time of the next attempt writes no history row.
+    the time of the next attempt writes no history row; what was taken from Sage is told each time.
     """
     status = STATUS_OF[reason]
     before = (record.sync_reason, record.sync_detail)
@@ -46,7 +46,7 @@ def move(
     record.sync_detail = detail
     # "Now" by the database's clock, which also says what is due: those of the machines may differ.
     record.next_attempt_at = (due or func.now()) if status is Status.PENDING else None
-    if before != (reason, detail):
+    if before != (reason, detail) or "taken" in detail:
         if record.id is None:
             work.session.flush()
         # Before the record is touched, so that both go to the database together.
