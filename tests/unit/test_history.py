@@ -1,4 +1,4 @@
-"""The history of a record as sentences."""
+"""The history of a record, and what a reading of all of Sage found, as sentences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from webapp.connection.sentences import drift_sentence
+from webapp.status import Status
 from webapp.sync.details import sentence
 from webapp.sync.history import told
 from webapp.sync.models import SyncEvent
@@ -79,3 +81,10 @@ def test_a_code_of_a_newer_release_still_gives_a_sentence() -> None:
 )
 def test_what_sage_refuses_of_each_kind_is_told(kind: str, detail: dict[str, Any], said: str) -> None:
     assert sentence(kind, detail, UTC, READER.now).startswith(said)
+
+
+def test_what_became_of_what_was_out_of_step_is_told_as_long_as_it_is_there() -> None:
+    found = [("orders", Status.PENDING, 2), ("companies", Status.SYNCHRONISED, 1)]
+    told_of = "Companies: 1 Synchronised; Orders: 2 Pending synchronisation"
+    assert drift_sentence(found) == f"What was out of step, by now: {told_of}"
+    assert drift_sentence([]) == ""

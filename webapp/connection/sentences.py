@@ -88,13 +88,13 @@ def run_sentence(run: SyncRun) -> str:
 
 
 def drift_sentence(found: Sequence[tuple[str, Status, int]]) -> str:
-    """What became of what a reading found out of step, by module and status."""
+    """What became of what a reading found out of step, by module and status; empty where none of it is there any more."""
     of_module = {
         module: [f"{number(n)} {_(FILTER_TEXT[status])}" for name, status, n in found if name == module.name]
         for module in MODULES
     }
     told = "; ".join(f"{_(module.title)}: {', '.join(counts)}" for module, counts in of_module.items() if counts)
-    return _("What was out of step, by now: %(told)s", told=told)
+    return _("What was out of step, by now: %(told)s", told=told) if told else ""
 
 
 def state_text(state: str, alike: int, among: int, business: str) -> str:

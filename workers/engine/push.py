@@ -356,10 +356,11 @@ def _create(drain: Drain, claimed: Claimed) -> None:
 
     The same body with the same key gives the same record and makes no second one, so an unanswered create is simply
     sent again, as it was then; what has changed here since follows as an update. The answer is the first one, which says
-    nothing of what became of the record in Sage since, so that is read.
+    nothing of what became of the record in Sage since, so that is read; what has changed since the answer is a change of
+    Sage's.
     """
     remote: RemoteRecord | None
-    shown = True
+    again_in: float | None = None
     services, there = drain.services, claimed.kind.collection(drain.sage)
     intent_id, body = claimed.intent_id, claimed.intent_body
     if intent_id is not None and claimed.intent_at and claimed.intent_at < datetime.now(UTC) - KEY_REMEMBERED:
@@ -396,24 +397,25 @@ def _create(drain: Drain, claimed: Claimed) -> None:
                 raise
         else:
             if claimed.intent_id is not None:
-                remote, shown = _as_shown(drain, there, remote)
+                again_in = _look_again_in(drain, there, remote)
     if claimed.intent_fields is None:
         _in_step(services, claimed, remote, intent_id, wrote=claimed.fields)
     else:
-        _in_step(services, claimed, remote, intent_id, sent=claimed.intent_fields, shown=shown)
+        _in_step(services, claimed, remote, intent_id, sent=claimed.intent_fields, again_in=again_in)
 
 
-def _as_shown(drain: Drain, there: Collection, answer: RemoteRecord) -> tuple[RemoteRecord, bool]:
-    """What became of a record since Sage answered its create, and whether Sage shows it at all.
+def _look_again_in(drain: Drain, there: Collection, answer: RemoteRecord) -> float | None:
+    """In how many seconds a record must be compared once more of which a create that was sent again was answered with
+    this; None where Sage still holds just that.
 
-    Where it does not, it was deleted, or was made just now and is not shown everywhere yet.
+    What Sage does not show was deleted, or was made just now and is not shown everywhere yet.
     """
     try:
         with drain.turn:
             now = there.read(answer.id)
     except NotFound:
-        return answer, False
-    return (now if now.updated_at >= answer.updated_at else answer), True
+        return RETRY_SECONDS[0]
+    return None if now.fields == answer.fields else 0
 
 
 def _look_up(drain: Drain, claimed: Claimed) -> RemoteRecord | None:
@@ -572,7 +574,7 @@ def _in_step(
     *,
     wrote: Fields | None = None,
     sent: Fields | None = None,
-    shown: bool = True,
+    again_in: float | None = None,
     overruled: Sequence[FieldConflict] = (),
 ) -> None:
     """Record what Sage holds now, and take it over: green only where both sides are equal then, field by field.
@@ -584,18 +586,18 @@ def _in_step(
 
     `wrote` is what was written just now, if anything was: a value that Sage answers with something else than a spelling
     of it was not taken. It stays here, and a person is told. Of a create that was sent again nobody knows whether Sage
-    did not take the value or somebody changed it there since: that field goes round again, and has no base. What Sage does
-    not show (`shown`) is linked, and looked at once more when Sage has had the time to show it.
+    did not take the value or somebody changed it there since: that field goes round again, and has no base. What is
+    to be compared once more, in `again_in` seconds, is linked and not green before that.
 
     `overruled` are the changes that gave way because the other side has the word: they are noted, to be taken back.
 
     Raises Rejected where Sage holds what cannot be stored here.
     """
     states = [state for state in (remote.fields, wrote, sent) if state is not None]
-    is_usual = shown and not overruled and all(state == claimed.fields for state in states)
+    is_usual = again_in is None and not overruled and all(state == claimed.fields for state in states)
     try:
         if not (is_usual and record_in_step(services, claimed, remote, intent_id)):
-            _take_over(services, claimed, remote, intent_id, wrote, sent, shown, overruled)
+            _take_over(services, claimed, remote, intent_id, wrote, sent, again_in, overruled)
     except DBAPIError as error:
         raise Rejected(not_stored(claimed.kind, error, remote)) from error
 
@@ -607,7 +609,7 @@ def _take_over(
     intent_id: int | None,
     wrote: Fields | None,
     sent: Fields | None,
-    shown: bool,
+    again_in: float | None,
     overruled: Sequence[FieldConflict],
 ) -> None:
     """See _in_step."""
@@ -636,7 +638,7 @@ def _take_over(
         record.sage_updated_at = remote.updated_at
         record.attempts = 0
         _release(record)
-        equal = shown and fields_of(record) == remote.fields
+        equal = again_in is None and fields_of(record) == remote.fields
         record.agreed = dict(remote.fields)
         if equal:
             record.last_synchronised_at = datetime.now(UTC)
@@ -659,7 +661,7 @@ def _take_over(
         else:
             # By the clock that says what is due.
             now = work.session.execute(select(func.clock_timestamp())).scalar_one()
-            due = now if shown else now + timedelta(seconds=RETRY_SECONDS[0])
+            due = now + timedelta(seconds=again_in or 0)
             move(work, record, Reason.QUEUED, {"code": "queued"}, cause="worker", due=due)
         work.commit()
 
