@@ -232,7 +232,7 @@ def take_pages(stack: Stack, browser: Browser) -> None:
             shoot_all(stack, page, pages(stack, page), width, theme)
             page.goto(f"{stack.url}/companies{MANY_FILTERS}")
             if page.get_by_role("button", name="Company filters").is_visible():
-                page.get_by_role("button", name="Company filters").tap()
+                page.get_by_role("button", name="Company filters").click()
             shoot(page, "filters", width, theme, whole=False)
             page.goto(f"{stack.url}/companies/new")
             page.fill("[name=email]", "nobody@")

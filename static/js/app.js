@@ -150,13 +150,18 @@
   // Where an answer takes its time, the page that is left gives way to the outline of the one that comes. Nothing is taken
   // out of it: whoever gets no answer is back where they were.
   const OUTLINE_AFTER = 400;
-  const OUTLINES = { list: /^\/(companies|contacts|orders)$/, record: /^\/(companies|contacts|orders)\/\d+$/ };
   let awaited;
+
+  function outlineOf(path) {
+    const { pathname } = [...document.querySelectorAll("[data-nav]")].find((link) => path.startsWith(link.pathname)) ?? {};
+    if (path === pathname) return "list";
+    return pathname && /^\/\d+$/.test(path.slice(pathname.length)) ? "record" : "";
+  }
 
   document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
     const { sourceElement: link, target: page } = ctx;
     if (page?.id !== "page" || !link.matches?.("a[href]")) return;
-    const outline = Object.keys(OUTLINES).find((one) => OUTLINES[one].test(link.pathname));
+    const outline = outlineOf(link.pathname);
     if (!outline) return;
     clearTimeout(awaited?.timer);
     const timer = setTimeout(() => {
