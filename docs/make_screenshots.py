@@ -273,7 +273,7 @@ def pages(stack: Stack, page: Page) -> dict[str, str]:
         "nothing-matches": "/companies?q=nothing+like+this",
         "impossible-filter": "/companies?status=purple",
         "many-filters": f"/companies{MANY_FILTERS}",
-        "saved-filters": "/filters",
+        "saved-filters": "/companies/filters",
         "record": company,
         "record-long-name": found("companies", "Gebrüder"),
         "record-error": found("companies", "Blauer Salon"),
