@@ -638,10 +638,15 @@ def test_a_slow_answer_is_awaited_with_its_outline(desk: Page) -> None:
     expect(rows(desk).first).to_be_visible()
 
 
-def test_offline_is_said(desk: Page) -> None:
+def test_offline_is_said(desk: Page, product: Product) -> None:
+    desk.set_viewport_size({"width": 375, "height": 740})
+    desk.goto(f"{product.url}/companies/new")
+    be_live(desk)
     desk.context.set_offline(True)
     expect(desk.locator("[data-role=toast]")).to_contain_text("You are offline.")
     expect(desk.locator(".live-text-offline")).to_be_visible()
+    # It stands above the button of a form, not over it.
+    desk.locator("[data-role=save]").click(trial=True)
     desk.context.set_offline(False)
     expect(desk.locator("[data-role=toast]")).to_be_hidden()
     be_live(desk)
