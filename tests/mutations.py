@@ -115,8 +115,8 @@ MUTATIONS = (
     Mutation(
         "green at once without comparing",
         "workers/engine/push.py",
-        "is_usual = shown and not overruled and all(state == claimed.fields for state in states)",
-        "is_usual = shown and not overruled",
+        "is_usual = again_in is None and not overruled and all(state == claimed.fields for state in states)",
+        "is_usual = again_in is None and not overruled",
         f"{ENGINE}test_a_value_that_sage_does_not_take_is_not_lost_and_not_green",
     ),
     Mutation(
