@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webapp.orders.clean import MOST_LINES, clean_order_header, clean_order_lines, read_day, read_number
+from webapp.numbers import read_number
+from webapp.orders.clean import MOST_LINES, clean_order_header, clean_order_lines, read_day
 
 LINE = {"description": "Chai", "quantity": "2", "unit_price": "18", "discount": "", "tax_rate": "20"}
 HEADER = {"ordered_on": "2026-11-22", "valid_until": "2026-12-22"}

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from webapp.orders.notation import Ambiguous, Notation, Witness
+from webapp.importing.notation import Ambiguous, Notation, Witness
 
 
 def told_by(days: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> Notation:

@@ -23,8 +23,9 @@ from webapp.languages import (
     number,
     speaking,
 )
+from webapp.numbers import read_number
 from webapp.orders.amounts import LineValues
-from webapp.orders.clean import clean_order_lines, read_number
+from webapp.orders.clean import clean_order_lines
 from webapp.orders.forms import typed_lines
 from webapp.sync.details import day, sentence
 from webapp.translations.extract import extract, is_translated, updated

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from webapp.companies.models import Company
 from webapp.contacts.models import Contact
 from webapp.modules import CONTACTS, ORDERS, Module
-from webapp.orders.amounts import amount_text
+from webapp.numbers import amount_text
 from webapp.orders.models import Order
 from webapp.screens import live_row
 from webapp.sync.details import day

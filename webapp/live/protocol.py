@@ -16,7 +16,7 @@ from webapp.connection.products import PRODUCTS
 from webapp.connection.sentences import banner, state_text, summary
 from webapp.languages import gettext
 from webapp.live.states import State
-from webapp.orders.amounts import amount_text
+from webapp.numbers import amount_text
 from webapp.orders.phases import step
 from webapp.status import STATUS_OF, Reason, mark, variant
 from webapp.sync.details import AVAILABILITY, brief, day, sentence

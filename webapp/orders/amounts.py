@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Protocol
 
-from webapp.languages import decimal_sign, number
-
-_CENT = Decimal("0.01")
+from webapp.numbers import plain, rounded
 
 
 class Line(Protocol):
@@ -139,30 +137,3 @@ def read_lines(text: str) -> list[LineValues]:
         ]
     except (KeyError, TypeError, InvalidOperation) as error:
         raise ValueError("not the lines of an order") from error
-
-
-def plain(number: Decimal) -> str:
-    """A number without the zeros that say nothing: 12, 0.5."""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def amount_text(amount: Decimal) -> str:
-    """An amount as the reader writes it: 1,234.50."""
-    return number(amount, 2)
-
-
-def number_text(of: Decimal) -> str:
-    """A number as the reader writes it, without the zeros that say nothing: 12, 0.5, 0,5."""
-    text = plain(of)
-    return number(of, len(text.partition(".")[2]))
-
-
-def typed_number(text: str) -> str:
-    """A number of a database or of a calculation as the reader would type it: 0.5, 0,5; thousands are not divided."""
-    return text.replace(".", decimal_sign())
-
-
-def rounded(amount: Decimal) -> Decimal:
-    """An amount of two places."""
-    return amount.quantize(_CENT, ROUND_HALF_UP)

@@ -19,9 +19,10 @@ from webapp.forms import Field, Form, Groups, by_name, is_taken, read_form
 from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.listing.query import AMOUNT, DAY, NOBODY, TIME, ListQuery, Range, Sort, days, read_list_query
-from webapp.orders.amounts import Line, LineValues, amount_text, line_amounts, plain, rounded, totals, typed_number
+from webapp.numbers import amount_text, plain, read_number, rounded, typed_number
+from webapp.orders.amounts import Line, LineValues, line_amounts, totals
 from webapp.orders.changes import EDITABLE, STAYING
-from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines, read_number
+from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines
 from webapp.orders.models import Order
 from webapp.orders.phases import STEPS
 from webapp.sync.details import day

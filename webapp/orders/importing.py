@@ -46,6 +46,7 @@ from webapp.companies.models import Company
 from webapp.connection.models import Connection as Sage
 from webapp.connection.queries import hold_what_orders_become
 from webapp.db import UnitOfWork
+from webapp.importing.notation import Notation, notation_of
 from webapp.importing.parents import company_columns, find_companies
 from webapp.importing.report import FileReport, ImportReport, LinesReport
 from webapp.importing.run import (
@@ -76,7 +77,6 @@ from webapp.orders.changes import MAY_BE_THERE
 from webapp.orders.clean import MOST_LINES, clean_order_header
 from webapp.orders.columns import ORDER_LABELS, ORDERS
 from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Amount, Order, OrderLine
-from webapp.orders.notation import Notation, notation_of
 from webapp.orders.staged_lines import (
     LINE_VALUES,
     NUMBER,

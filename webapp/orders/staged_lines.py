@@ -28,6 +28,7 @@ from sqlalchemy.orm import Session
 
 from webapp.ahead import ahead
 from webapp.importing.columns import Columns, recognise
+from webapp.importing.notation import Notation, Share, notation_of
 from webapp.importing.report import LinesReport
 from webapp.importing.run import (
     Needed,
@@ -39,11 +40,11 @@ from webapp.importing.run import (
 )
 from webapp.importing.table import ImportRefused
 from webapp.importing.table import Table as File
-from webapp.orders.amounts import LineValues, line_amounts, plain, price_problem, rounded
+from webapp.numbers import plain, rounded
+from webapp.orders.amounts import LineValues, line_amounts, price_problem
 from webapp.orders.clean import clean_order_lines
 from webapp.orders.columns import LINE_LABELS, LINES
 from webapp.orders.models import Amount
-from webapp.orders.notation import Notation, Share, notation_of
 from webapp.products.importing import Known
 from webapp.text import clean_line, letters
 

@@ -28,8 +28,9 @@ from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.listing.query import owner_choices
 from webapp.modules import ORDERS
+from webapp.numbers import amount_text, number_text, typed_number
 from webapp.orders import forms
-from webapp.orders.amounts import amount_text, line_amounts, number_text, read_lines, typed_number
+from webapp.orders.amounts import line_amounts, read_lines
 from webapp.orders.changes import confirm_order, create_order, edit_order, is_closed
 from webapp.orders.models import CONFIRMED, VALIDATED, Order
 from webapp.orders.phases import STEPS, step

@@ -11,8 +11,7 @@ from decimal import Decimal
 from webapp.companies.clean import Cleaned
 from webapp.languages import gettext as _
 from webapp.languages import number
-from webapp.orders.amounts import rounded
-from webapp.orders.clean import read_number
+from webapp.numbers import read_number, rounded
 from webapp.sync.details import AVAILABILITY, field_name
 from webapp.text import clean_line
 

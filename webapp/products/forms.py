@@ -19,8 +19,7 @@ from webapp.forms import read_form as read_any_form
 from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.listing.query import AMOUNT, TIME, ListQuery, Sort, read_list_query
-from webapp.orders.amounts import amount_text, typed_number
-from webapp.orders.clean import read_number
+from webapp.numbers import amount_text, read_number, typed_number
 from webapp.products.clean import LIMITS, clean_product
 from webapp.products.models import NO, YES, Product
 

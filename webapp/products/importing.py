@@ -35,6 +35,7 @@ from sqlalchemy.orm import Session
 from webapp.connection.models import Connection as Sage
 from webapp.db import UnitOfWork
 from webapp.importing.columns import Columns
+from webapp.importing.notation import Notation, notation_of
 from webapp.importing.report import ImportReport
 from webapp.importing.run import (
     Kind,
@@ -60,7 +61,6 @@ from webapp.importing.writing import (
     staged_columns,
     usable,
 )
-from webapp.orders.notation import Notation, notation_of
 from webapp.products.changes import HERE_ONLY
 from webapp.products.clean import LIMITS, is_price
 from webapp.products.columns import COLUMNS, LABELS

@@ -19,7 +19,7 @@ from webapp.db import UnitOfWork
 from webapp.forms import Form, groups_for, merged
 from webapp.languages import gettext as _
 from webapp.modules import PRODUCTS
-from webapp.orders.amounts import amount_text
+from webapp.numbers import amount_text
 from webapp.products import forms
 from webapp.products.changes import create_product, edit_product
 from webapp.products.models import NO, YES, Product

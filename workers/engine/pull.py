@@ -378,11 +378,11 @@ def _unchanged(
     """The ids of the records that need no call of their own. They count as seen."""
     kind = reading.kind
     model = kind.model
-    with services.database.unit_of_work() as work:
+    with services.database.reading() as session:
         wanted = select(model).where(
             model.connection_id == connection_id, model.sage_id.in_([one.id for one in listed])
         )
-        records = {record.sage_id: record for record in work.session.scalars(wanted.options(*kind.loads))}
+        records = {record.sage_id: record for record in session.scalars(wanted.options(*kind.loads))}
         found = {one.id for one in listed if one.id in records and settled.needs_no_call(records[one.id], one)}
     reading.unchanged |= found
     return found

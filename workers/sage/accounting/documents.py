@@ -14,7 +14,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from typing import Any
 
-from webapp.orders.amounts import LineValues, line_amounts, lines_text, products_in, read_lines, rounded
+from webapp.numbers import rounded
+from webapp.orders.amounts import LineValues, line_amounts, lines_text, products_in, read_lines
 from workers.sage.accounting import objects
 from workers.sage.accounting.objects import NotUnderstood, amount_of, as_number, decimal_of, kept, part_of
 from workers.sage.connector import (

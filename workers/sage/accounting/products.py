@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from webapp.orders.amounts import rounded
+from webapp.numbers import rounded
 from workers.sage.accounting import objects
 from workers.sage.accounting.documents import Rates
 from workers.sage.accounting.objects import NotUnderstood, amount_of, as_number, decimal_of, kept, part_of

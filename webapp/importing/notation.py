@@ -14,7 +14,7 @@ from decimal import Decimal
 from webapp.importing.columns import Columns
 from webapp.importing.table import ImportRefused
 from webapp.importing.table import Table as File
-from webapp.orders.clean import read_number
+from webapp.numbers import read_number
 from webapp.text import clean_line, read_day
 
 # A time behind a day says nothing about the day.
