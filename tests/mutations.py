@@ -332,6 +332,13 @@ MUTATIONS = (
         "tests/integration/test_live.py::test_a_watch_is_answered_with_what_differs",
     ),
     Mutation(
+        "a page shows what a record was under the version of what it is",
+        "webapp/db.py",
+        'isolation_level="REPEATABLE READ"',
+        'isolation_level="READ COMMITTED"',
+        "tests/integration/test_one_moment.py::test_a_page_is_of_the_moment_before_a_change_or_after_it",
+    ),
+    Mutation(
         "two processes renew one token at once",
         "workers/sage/tokens.py",
         '    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})\n',

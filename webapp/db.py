@@ -149,6 +149,7 @@ class Database:
         event.listen(self.engine, "checkin", _note_time)
         event.listen(self.engine, "checkout", self._refuse_dead)
         self._at_once = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._at_one_moment = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._kept = local()
         self.after_commit = after_commit
 
@@ -165,6 +166,16 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """Open a session that only reads. Each statement is its own transaction, which saves the server two answers."""
         with Session(self._at_once, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Open a session that only reads, and sees the database as it was at its first statement.
+
+        For what several statements tell of one thing: a page that showed what a record was under the version that it
+        got a moment later would be taken for right ever after.
+        """
+        with Session(self._at_one_moment, expire_on_commit=False) as session:
             yield session
 
     @contextmanager

@@ -112,10 +112,10 @@ def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[
 @login_required
 def record_page(record_id: int) -> ResponseReturnValue:
     """One company: its status, its fields, its contacts and orders, and the history of its synchronisation."""
-    with services().database.unit_of_work() as work:
-        company = _company(work.session, record_id)
-        screen = record_screen(work.session, COMPANIES, company, forms.FIELDS)
-        related = related_to(work.session, company, glance())
+    with services().database.snapshot() as session:
+        company = _company(session, record_id)
+        screen = record_screen(session, COMPANIES, company, forms.FIELDS)
+        related = related_to(session, company, glance())
     return render_template("companies/record.html", **screen, related=related)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
 from webapp.connection.authorising import Errand
@@ -49,11 +50,11 @@ _ERRAND = "sage_errand"
 @login_required
 def page() -> ResponseReturnValue:
     """All connections, each with its state; the page of the only one where there is one."""
-    with services().database.unit_of_work() as work:
-        connections = list_connections(work.session)
+    with services().database.snapshot() as db:
+        connections = list_connections(db)
         if len(connections) == 1:
-            return _page_of(work, connections[0], among=1)
-        around = read_surroundings(work.session, Company.module, glance())
+            return _page_of(db, connections[0], among=1)
+        around = read_surroundings(db, Company.module, glance())
     return render_template("connection/list.html", around=around)
 
 
@@ -61,29 +62,29 @@ def page() -> ResponseReturnValue:
 @login_required
 def one_page(connection_id: int) -> ResponseReturnValue:
     """How a connection does: its state, what waits, what was read, and what an admin can do about it."""
-    with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id)
-        return _page_of(work, connection, among=len(list_connections(work.session)))
+    with services().database.snapshot() as db:
+        connection = _connection(db, connection_id)
+        return _page_of(db, connection, among=len(list_connections(db)))
 
 
-def _page_of(work: UnitOfWork, connection: Connection, among: int) -> ResponseReturnValue:
+def _page_of(db: Session, connection: Connection, among: int) -> ResponseReturnValue:
     reader = glance()
-    taken = businesses_of_others(work.session, connection)
+    taken = businesses_of_others(db, connection)
     shown: dict[str, Any] = {
         "connection": connection,
         "among": among,
-        "around": read_surroundings(work.session, Company.module, reader, connection.id),
+        "around": read_surroundings(db, Company.module, reader, connection.id),
         "taken": taken,
-        "counts": counts_of(work.session, connection),
+        "counts": counts_of(db, connection),
         "statuses": FILTER_TEXT,
         "counted_modules": MODULES,
-        "compared_at": compared_at(work.session, connection),
+        "compared_at": compared_at(db, connection),
         "runs": [
-            (run, run_sentence(run), drift_sentence(drift_of(work.session, run)) if run.drifted else "")
-            for run in last_runs(work.session, connection)
+            (run, run_sentence(run), drift_sentence(drift_of(db, run)) if run.drifted else "")
+            for run in last_runs(db, connection)
         ],
-        "deeds": _deeds(work, connection) if signed_in_user().is_admin else (),
-        "can_be_removed": signed_in_user().is_admin and can_be_removed(work.session, connection),
+        "deeds": _deeds(db, connection) if signed_in_user().is_admin else (),
+        "can_be_removed": signed_in_user().is_admin and can_be_removed(db, connection),
     }
     return render_template(
         "connection/page.html",
@@ -100,8 +101,8 @@ def _page_of(work: UnitOfWork, connection: Connection, among: int) -> ResponseRe
 @admin_required
 def new_page() -> ResponseReturnValue:
     """The first step to a further company in Sage: which product it is in."""
-    with services().database.unit_of_work() as work:
-        among = len(list_connections(work.session))
+    with services().database.reading() as db:
+        among = len(list_connections(db))
     return render_template("connection/new.html", products=PRODUCTS, among=among)
 
 
@@ -124,7 +125,7 @@ def add() -> ResponseReturnValue:
 def pause(connection_id: int) -> ResponseReturnValue:
     """Stop sending and fetching. What is saved meanwhile waits."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id, lock=True)
+        connection = _connection(work.session, connection_id, lock=True)
         if connection.state == CONNECTED:
             _note(work, "connection_paused", connection)
             change_state(work, connection, PAUSED)
@@ -137,7 +138,7 @@ def pause(connection_id: int) -> ResponseReturnValue:
 def resume(connection_id: int) -> ResponseReturnValue:
     """Go on after a pause: send what waits, and fetch what changed in Sage."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id, lock=True)
+        connection = _connection(work.session, connection_id, lock=True)
         if connection.state == PAUSED:
             _note(work, "connection_resumed", connection)
             change_state(work, connection, CONNECTED)
@@ -153,7 +154,7 @@ def resume(connection_id: int) -> ResponseReturnValue:
 def fetch(connection_id: int) -> ResponseReturnValue:
     """Fetch what changed in Sage now, without waiting for the next run."""
     with services().database.unit_of_work() as work:
-        services().jobs.pull(_connection(work, connection_id).id, signed_in_user().id)
+        services().jobs.pull(_connection(work.session, connection_id).id, signed_in_user().id)
     flash(_("Changes are fetched from Sage now."), "ok")
     return _back(connection_id)
 
@@ -163,7 +164,7 @@ def fetch(connection_id: int) -> ResponseReturnValue:
 def compare(connection_id: int) -> ResponseReturnValue:
     """Compare all records with all of Sage now, as happens once a day by itself."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id, lock=True)
+        connection = _connection(work.session, connection_id, lock=True)
         if connection.state == CONNECTED:
             have_all_compared(work, connection)
             _note(work, "all_compared", connection)
@@ -184,7 +185,7 @@ def choose(connection_id: int) -> ResponseReturnValue:
     """
     business_id, orders_as = request.form.get("business", ""), request.form.get("orders_as", QUOTES)
     with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id, lock=True)
+        connection = _connection(work.session, connection_id, lock=True)
         if orders_as not in PRODUCTS[connection.product].documents:
             flash(_("Choose what orders become in Sage, then start."), "error")
             return _back(connection_id)
@@ -206,7 +207,7 @@ def choose(connection_id: int) -> ResponseReturnValue:
 def set_directions(connection_id: int) -> ResponseReturnValue:
     """Say which side has the word on which field. It counts from the next comparison of each record on."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id, lock=True)
+        connection = _connection(work.session, connection_id, lock=True)
         connection.directions = read_directions(request.form)
         _note(work, "directions_set", connection, directions=connection.directions)
         work.touch(connection)
@@ -220,7 +221,7 @@ def set_directions(connection_id: int) -> ResponseReturnValue:
 def disconnect(connection_id: int) -> ResponseReturnValue:
     """End the access to Sage. What people save meanwhile waits until it is authorised again."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id, lock=True)
+        connection = _connection(work.session, connection_id, lock=True)
         _note(work, "connection_ended", connection)
         end_connection(work, connection)
         services().jobs.disconnect(connection_id)
@@ -233,7 +234,7 @@ def disconnect(connection_id: int) -> ResponseReturnValue:
 def remove(connection_id: int) -> ResponseReturnValue:
     """Take away a connection that never had a record."""
     with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id, lock=True)
+        connection = _connection(work.session, connection_id, lock=True)
         try:
             if can_be_removed(work.session, connection):
                 _note(work, "connection_removed", connection)
@@ -256,8 +257,8 @@ def authorise(connection_id: int) -> ResponseReturnValue:
     A link and no form: a form may lead to our own addresses only (Content-Security-Policy, form-action). Whoever lures
     an admin here gains nothing, because only a consent that the admin gives in Sage changes anything.
     """
-    with services().database.unit_of_work() as work:
-        connection = _connection(work, connection_id)
+    with services().database.reading() as db:
+        connection = _connection(db, connection_id)
         errand = Errand.begin(connection.id)
         address = errand.address(PRODUCTS[connection.product], services().settings, _callback())
     session[_ERRAND] = errand.kept()
@@ -276,16 +277,16 @@ def callback() -> ResponseReturnValue:
         flash(_("Sage was not authorised: the access was refused there."), "error")
     else:
         with services().database.unit_of_work() as work:
-            _note(work, "connection_authorised", _connection(work, errand.connection_id))
+            _note(work, "connection_authorised", _connection(work.session, errand.connection_id))
             work.commit()
         services().jobs.authorise(errand.connection_id, request.args["code"], _callback(), errand.verifier)
         flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
     return _back(errand.connection_id)
 
 
-def _deeds(work: UnitOfWork, connection: Connection) -> list[tuple[str, str | None, datetime]]:
+def _deeds(db: Session, connection: Connection) -> list[tuple[str, str | None, datetime]]:
     """What admins did: each as a sentence, with a name and a time."""
-    return [(_(DEEDS[event.action]), name, event.at) for event, name in last_deeds(work.session, connection)]
+    return [(_(DEEDS[event.action]), name, event.at) for event, name in last_deeds(db, connection)]
 
 
 def _note(work: UnitOfWork, action: str, connection: Connection, **data: Any) -> None:
@@ -301,8 +302,8 @@ def _back(connection_id: int) -> ResponseReturnValue:
     return redirect(url_for("connection.one_page", connection_id=connection_id), 303)
 
 
-def _connection(work: UnitOfWork, connection_id: int, *, lock: bool = False) -> Connection:
-    connection = work.session.get(Connection, connection_id, with_for_update=lock or None)
+def _connection(db: Session, connection_id: int, *, lock: bool = False) -> Connection:
+    connection = db.get(Connection, connection_id, with_for_update=lock or None)
     if connection is None:
         abort(404)
     return connection

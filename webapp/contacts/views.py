@@ -89,9 +89,9 @@ def _shown_row(row: ListRow, company: Row[int, str, int], reader: Glance) -> dic
 @login_required
 def record_page(record_id: int) -> ResponseReturnValue:
     """One contact: its status, its fields, its company and the history of its synchronisation."""
-    with services().database.unit_of_work() as work:
-        contact = _contact(work.session, record_id)
-        screen = record_screen(work.session, CONTACTS, contact, forms.FIELDS, contact.company)
+    with services().database.snapshot() as session:
+        contact = _contact(session, record_id)
+        screen = record_screen(session, CONTACTS, contact, forms.FIELDS, contact.company)
     return render_template("contacts/record.html", **screen)
 
 

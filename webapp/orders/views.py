@@ -131,10 +131,10 @@ def _shown_row(row: ListRow, company: Row[int, str, int], owners: Mapping[int, s
 @login_required
 def record_page(record_id: int) -> ResponseReturnValue:
     """One order: its phase, its status, its lines and the history of its synchronisation."""
-    with services().database.unit_of_work() as work:
-        order = _order(work.session, record_id)
-        screen = record_screen(work.session, ORDERS, order, () if is_closed(order) else forms.FIELDS, order.company)
-        connection = _goes_to(work.session, order)
+    with services().database.snapshot() as session:
+        order = _order(session, record_id)
+        screen = record_screen(session, ORDERS, order, () if is_closed(order) else forms.FIELDS, order.company)
+        connection = _goes_to(session, order)
         last_day = by_name(forms.groups_as(_document(connection)))["valid_until"].label
     if "valid_until" in screen["highlighted"]:
         screen["highlighted"] |= {"valid_until": last_day}
@@ -274,9 +274,9 @@ def _create(work: UnitOfWork, fields: Form) -> Order:
 @login_required
 def edit_page(record_id: int) -> ResponseReturnValue:
     """The form to edit an order, or what stays here of one that Sage has. `?focus=notes` begins at that field."""
-    with services().database.unit_of_work() as work:
-        order = _order(work.session, record_id)
-        return _form_page(work.session, order, forms.texts(order), forms.typed_lines(order.lines))
+    with services().database.snapshot() as session:
+        order = _order(session, record_id)
+        return _form_page(session, order, forms.texts(order), forms.typed_lines(order.lines))
 
 
 @blueprint.post(f"{_ONE}/edit")

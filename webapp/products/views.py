@@ -92,9 +92,9 @@ def _shown_row(row: ListRow, reader: Glance) -> dict[str, Any]:
 @login_required
 def record_page(record_id: int) -> ResponseReturnValue:
     """One product: its status, its fields and the history of its synchronisation."""
-    with services().database.unit_of_work() as work:
-        product = _product(work.session, record_id)
-        screen = record_screen(work.session, PRODUCTS, product, forms.FIELDS)
+    with services().database.snapshot() as session:
+        product = _product(session, record_id)
+        screen = record_screen(session, PRODUCTS, product, forms.FIELDS)
     return render_template("products/record.html", **screen)
 
 
