@@ -184,10 +184,12 @@
     ctx.sourceElement.focus({ preventScroll: true });
   });
 
-  // Asked again for a part of the page when the record that it tells about changes.
+  // Asked again for a part of the page when the record that it tells about changes, until there is an answer: nobody
+  // pressed anything, so that nobody could press it again.
   document.addEventListener("synclight:state", ({ detail: state }) => {
     for (const part of document.querySelectorAll(`[data-refresh="${state.key}"]`)) htmx.trigger(part, "refresh");
   });
+  const refreshLater = (part) => setTimeout(() => part.isConnected && htmx.trigger(part, "refresh"), 2_000 + Math.random() * 4_000);
 
   document.addEventListener("submit", (event) => {
     if (event.target.matches('[data-role="filters"]')) document.getElementById("filters").hidePopover?.();
@@ -213,6 +215,7 @@
 
   function offerAgain(ctx, sentence) {
     const source = ctx.sourceElement;
+    if (source.matches?.("[data-refresh]")) return refreshLater(source);
     const { method, action } = ctx.request;
     // Only what reads may be repeated by itself; a form is still there, to be sent again by the person.
     const retry = method === "GET" ? () => htmx.ajax("GET", action, { source: source.isConnected ? source : document.body, target: "#page", select: "#page", swap: "outerHTML", push: "true" }) : undefined;

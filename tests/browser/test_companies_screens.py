@@ -340,11 +340,14 @@ def test_a_record_is_live_with_its_history(desk: Page, product: Product) -> None
     expect(moment).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
     moment.click()
     expect(moment).to_have_text(re.compile("Just now|ago"))
+    # A web process that is just being replaced: what is drawn anew by itself is asked for until it comes.
+    desk.route(re.compile(r"/companies/\d+$"), lambda route: route.fulfill(status=503), times=1)
     detail = {"code": "missing", "field": "country", "raw": {"message": "none"}}
     product.set_status("Company 005", Reason.REJECTED, detail)
     expect(desk.locator("[data-role=sync-label]")).to_have_text("Synchronisation error")
     expect(desk.locator("[data-role=sync-details] [data-field=status]")).to_have_text("Synchronisation error")
     expect(desk.locator("[data-role=history] li").first).to_contain_text("Sage needs a country")
+    expect(desk.locator("[data-role=toast]")).to_be_hidden()
     remedy = desk.locator("[data-role=remedy]")
     expect(remedy).to_have_text("Add country")
     expect(desk.locator("[data-role=raw-error]")).to_contain_text("What Sage said")
