@@ -35,6 +35,13 @@ def csrf_token(client: FlaskClient, path: str = "/login") -> str:
     return unescape(found[1])
 
 
+def shown_version(page: str) -> str:
+    """What a page with a question about a record says of the version that it shows."""
+    found = re.search(r'name="version" value="(\d+)"', page)
+    assert found, "the page asks nothing"
+    return found[1]
+
+
 def sign_in(client: FlaskClient, user: User | str, password: str = PASSWORD, **form: str) -> TestResponse:
     """Send the form of the page to sign in; the answer to it."""
     email = user if isinstance(user, str) else user.email

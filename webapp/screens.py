@@ -246,6 +246,12 @@ def is_only_redrawn() -> bool:
     return "again" in request.form
 
 
+def is_as_shown(record: Synced) -> bool:
+    """Whether a record is what it was when the page was drawn whose form was sent; the form says so as `version`."""
+    version = str(record.sync_version)
+    return request.form.get("version", version) == version
+
+
 def saved_sentence(theirs: Sequence[str], fields: Mapping[str, Field]) -> str:
     """What is said after a save; `theirs` are the fields that others changed meanwhile."""
     if not theirs:

@@ -184,6 +184,9 @@
     ctx.sourceElement.focus({ preventScroll: true });
   });
 
+  // Who goes back waits for nothing any more.
+  document.addEventListener("htmx:before:history:restore", () => awaited?.ctx.request.abort());
+
   // Asked again for a part of the page when the record that it tells about changes, until there is an answer: nobody
   // pressed anything, so that nobody could press it again.
   document.addEventListener("synclight:state", ({ detail: state }) => {

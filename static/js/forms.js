@@ -12,6 +12,21 @@
   const pairs = (form) => [...new FormData(form)].filter(([name]) => name !== "csrf_token");
   const typed = (form) => JSON.stringify(pairs(form));
 
+  // ---- Lines that are removed ------------------------------------------------------------------------------------------
+
+  // The lines behind one that was removed move up: what was typed into them since is not lost, the same is asked again.
+  const asked = new WeakMap();
+  document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
+    if (ctx.sourceElement.name === "remove") asked.set(ctx, typed(ctx.sourceElement.form));
+  });
+  document.addEventListener("htmx:before:swap", (event) => {
+    const { ctx } = event.detail;
+    const { sourceElement: button } = ctx;
+    if (!asked.has(ctx) || ctx.response.status !== 200 || asked.get(ctx) === typed(button.form)) return;
+    event.preventDefault();
+    button.click();
+  });
+
   // ---- Unsaved -----------------------------------------------------------------------------------------------------
 
   const opened = new WeakMap();

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 from sqlalchemy import URL
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,7 @@ from tests.accessibility import faults, keyboard_faults
 from tests.screens import Web, be_live, connected, fits, running_web
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
+from webapp.companies.models import Company
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, lines_text
 from webapp.orders.changes import confirm_order, create_order
@@ -170,6 +171,47 @@ def test_an_order_goes_from_nothing_to_sage_and_the_stepper_moves_live(desk: Pag
     made = stored(shop, order)
     assert (made.contact.name if made.contact else "", made.phase, len(made.lines)) == ("Maria Anders", "confirmed", 2)
     assert made.lines[0].product_id is not None
+
+
+def test_what_comes_late_takes_nothing_away(desk: Page, shop: Shop) -> None:
+    with shop.web.services.database.unit_of_work() as work:
+        work.session.add_all([Company(name=f"Late {one}") for one in (1, 2)])
+        work.commit()
+    held: list[Route] = []
+    desk.goto(f"{shop.web.url}/orders/new?company=1")
+    be_live(desk)
+    desk.fill("#description-1", "First")
+    desk.get_by_role("button", name="Add a line").click()
+    desk.fill("#description-2", "Second")
+    with desk.expect_response("**/orders/new"):
+        desk.fill("#unit_price-2", "5")
+    expect(sums(desk).last).to_have_text("5.00")
+    desk.route("**/orders/new", lambda route: held.append(route), times=1)
+    with desk.expect_request("**/orders/new"):
+        desk.click("#remove-1")
+    desk.fill("#quantity-2", "99")
+    held.pop().continue_()
+    expect(desk.locator(".line")).to_have_count(1)
+    expect(desk.locator("#description-1")).to_have_value("Second")
+    expect(desk.locator("#quantity-1")).to_have_value("99")
+
+    desk.get_by_label("Company").first.press_sequentially("late")
+    expect(desk.locator("#company-found input")).to_have_count(3)
+    desk.route("**/orders/new?company_id=*", lambda route: held.append(route), times=1)
+    for name in ("Late 1", "Late 2", "Alfreds Futterkiste"):
+        desk.get_by_role("radio", name=name).check()
+    expect(desk.get_by_label("Contact").locator("option")).to_have_text(["Nobody", "Maria Anders"])
+
+    desk.on("dialog", lambda dialog: dialog.accept())
+    for module in ("products", "contacts"):
+        desk.locator(f".frame-nav [href='/{module}']").click()
+        expect(desk.locator("h1")).to_contain_text(module.capitalize())
+    desk.route("**/companies", lambda route: held.append(route), times=1)
+    with desk.expect_request("**/companies"):
+        desk.locator(".frame-nav [href='/companies']").click()
+    with desk.expect_event("requestfailed", lambda request: request.url.endswith("/companies")):
+        desk.go_back()
+    expect(desk.locator("h1")).to_contain_text("Products")
 
 
 def edit_line(desk: Page, shop: Shop, quantity: str) -> None:

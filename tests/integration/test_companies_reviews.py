@@ -6,7 +6,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from tests.people import add_admin, add_person, post, sign_in
+from tests.people import add_admin, add_person, post, shown_version, sign_in
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
@@ -67,6 +67,25 @@ def test_sales_staff_choose_between_here_and_sage(app: Flask, client: FlaskClien
     # A second press finds nothing left to choose, and changes nothing.
     post(client, f"/companies/{company_id}/choose", {"name": "ours"})
     assert read(services, company_id).sync_version == company.sync_version
+
+
+def test_what_changed_since_the_page_was_drawn_is_looked_at_before_the_choice(app: Flask, client: FlaskClient) -> None:
+    services: Services = app.extensions["synclight"]
+    sign_in(client, add_person(services))
+    company_id = in_conflict(services)
+    seen = shown_version(client.get(f"/companies/{company_id}").text)
+    with services.database.unit_of_work() as work:
+        company = work.session.get_one(Company, company_id)
+        work.session.scalars(select(Conflict)).one().theirs = "Never seen"
+        give_status(work, company, Reason.RUNNING, {"code": "running"})
+        give_status(work, company, Reason.CONFLICT, {"code": "conflict", "fields": ["name"]})
+        work.commit()
+    post(client, f"/companies/{company_id}/choose", {"name": "theirs", "version": seen})
+    assert read(services, company_id).sync_reason == "conflict"
+    page = client.get(f"/companies/{company_id}").text
+    assert "It changed once more meanwhile." in page
+    post(client, f"/companies/{company_id}/choose", {"name": "theirs", "version": shown_version(page)})
+    assert read(services, company_id).name == "Never seen"
 
 
 def test_half_a_choice_changes_nothing(app: Flask, client: FlaskClient) -> None:

@@ -18,14 +18,14 @@ from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from werkzeug.test import TestResponse
 
-from tests.people import csrf_token
+from tests.people import csrf_token, shown_version
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
 from webapp.orders.amounts import LineValues, lines_text
-from webapp.orders.changes import create_order
+from webapp.orders.changes import create_order, edit_order
 from webapp.orders.models import Order
 from webapp.orders.queries import find_order
 from webapp.products.models import Product
@@ -347,6 +347,24 @@ def test_confirming_sends_it_once(browser_of_sam: FlaskClient, services: Service
         assert words in browser_of_sam.get(answer.location).text
     after = stored(services, order.id)
     assert (after.phase, after.sync_reason) == ("confirmed", "queued")
+
+
+def test_what_was_changed_since_the_page_was_drawn_is_looked_at_before_it_is_sent(
+    browser_of_sam: FlaskClient, services: Services, order: Order
+) -> None:
+    address = f"/orders/{order.id}"
+    seen = shown_version(browser_of_sam.get(address).text)
+    with services.database.unit_of_work() as work:
+        found = find_order(work.session, order.id, lock=True)
+        assert found is not None
+        edit_order(work, found, {}, [CHAI, CHAI], None, user_id=None)
+        work.commit()
+    send(browser_of_sam, f"{address}/confirm", version=seen)
+    page = browser_of_sam.get(address).text
+    assert "Somebody changed this order meanwhile." in page
+    assert stored(services, order.id).phase == "validated"
+    send(browser_of_sam, f"{address}/confirm", version=shown_version(page))
+    assert stored(services, order.id).phase == "confirmed"
 
 
 def test_an_order_whose_prices_are_not_valid_is_not_sent(

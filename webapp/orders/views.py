@@ -44,7 +44,16 @@ from webapp.orders.queries import (
     search_products,
     sold_through,
 )
-from webapp.screens import counts_answer, form_page, list_screen, live_row, plainly, record_screen, saved_sentence
+from webapp.screens import (
+    counts_answer,
+    form_page,
+    is_as_shown,
+    list_screen,
+    live_row,
+    plainly,
+    record_screen,
+    saved_sentence,
+)
 from webapp.services import services
 from webapp.status import Reason, Status
 from webapp.sync.details import day
@@ -205,7 +214,8 @@ def _sent_as(connection: Connection | None) -> str:
 def confirm(record_id: int) -> ResponseReturnValue:
     """Synchronise with Sage: have an order sent whose prices are validated. Pressing twice is harmless.
 
-    `orders_as` is what the page said that it becomes: whoever was not told that it is booked is told first.
+    `orders_as` is what the page said that it becomes: whoever was not told that it is booked is told first. What was
+    changed since the page was drawn is looked at first (webapp.screens.is_as_shown).
     """
     with services().database.unit_of_work() as work:
         hold_what_orders_become(work.session)
@@ -214,6 +224,8 @@ def confirm(record_id: int) -> ResponseReturnValue:
         books = connection is not None and connection.books_orders
         if books and order.phase == VALIDATED and request.form.get("orders_as") != INVOICES:
             flash(_sent_as(connection), "info")
+        elif order.phase == VALIDATED and not is_as_shown(order):
+            flash(_("Somebody changed this order meanwhile. Look at it, then press once more."), "info")
         elif confirm_order(work, order, main_connection(work.session), user_id=signed_in_user().id):
             work.commit()
             flash(_("It is sent to Sage now. This page shows the result by itself."), "ok")

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from webapp.connection.queries import main_connection
 from webapp.languages import N_
 from webapp.languages import gettext as _
+from webapp.screens import is_as_shown
 from webapp.services import services
 from webapp.status import Reason
 from webapp.sync.conflicts import Side, choose, lost_values, open_conflicts
@@ -62,7 +63,10 @@ _STILL_HERE = ("validated", "no_lines", "no_price", "discount_too_high")
 @blueprint.post("/choose")
 @login_required
 def choose_values(module: str, record_id: int) -> ResponseReturnValue:
-    """Settle a conflict: the form has `ours` or `theirs` for each field that both sides changed."""
+    """Settle a conflict: the form has `ours` or `theirs` for each field that both sides changed.
+
+    What has changed since the page was drawn, as Sage's value may, is looked at first (webapp.screens.is_as_shown).
+    """
     with services().database.unit_of_work() as work:
         record = _locked(work.session, module, record_id)
         fields = [conflict.field for conflict in open_conflicts(work.session, record)]
@@ -71,6 +75,8 @@ def choose_values(module: str, record_id: int) -> ResponseReturnValue:
             flash(_("There is nothing to choose any more."), "info")
         elif not set(choices.values()) <= {"ours", "theirs"}:
             flash(_("Choose one of the two values for each field, then save the choice."), "error")
+        elif not is_as_shown(record):
+            flash(_("It changed once more meanwhile. Look at the values, then choose again."), "info")
         else:
             user_id = signed_in_user().id
             try:
