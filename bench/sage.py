@@ -31,7 +31,7 @@ from unittest import mock
 from urllib.parse import urlencode, urlsplit
 
 from cryptography.fernet import Fernet
-from psycopg import Cursor
+from psycopg import Cursor, RawCursor
 from sqlalchemy import func, make_url, select, text, update
 
 from bench.servers import own_servers
@@ -344,11 +344,12 @@ def _calls_and_statements(settings: Any, connection_id: int, base_url: str, toke
     with services.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
+        cursor = RawCursor(driver)
 
         def calls(what: str, *asked: tuple[str, str, bytes | None]) -> dict[str, Any]:
             began = time.process_time()
             for statement, values in of_a_record:
-                driver.execute(statement, values).fetchall()
+                cursor.execute(statement, values).fetchall()
             for method, target, body in asked:
                 reply = wire.send(method, f"{path}/{target}", headers, body)
                 assert reply.status in (200, 201), reply.body

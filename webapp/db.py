@@ -17,13 +17,16 @@ from typing import Any, cast
 
 import psycopg
 from psycopg.rows import namedtuple_row
-from sqlalchemy import ClauseElement, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy import ClauseElement, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
 # A server that was restarted leaves dead connections in the pool; it takes longer than this to be back.
 _SURELY_ALIVE_SECONDS = 0.3
+
+# Writes $1, $2 for bound parameters, as PostgreSQL itself does.
+_NUMBERED = create_engine("postgresql+psycopg://", paramstyle="numeric_dollar").dialect
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -91,8 +94,9 @@ class UnitOfWork(Changes):
 class Prepared:
     """A statement of which the SQL is made once, for Database.read_one and commit_one.
 
-    What SQLAlchemy does each time that it runs a statement takes longer than the statement. Each value goes to the driver
-    as it is, but for a dict, which goes as JSON.
+    What SQLAlchemy does each time that it runs a statement takes longer than the statement. It has the places of its
+    values numbered as PostgreSQL wants it: the driver would look for names in the whole text at each run, and keeps what
+    it finds of short texts alone. Each value goes to the driver as it is, but for a dict, which goes as JSON.
     """
 
     def __init__(self, statement: ClauseElement) -> None:
@@ -100,15 +104,17 @@ class Prepared:
 
         An IN of a list is for each run to write out, so that there can be none.
         """
-        compiled = cast(SQLCompiler, statement.compile(dialect=make_url("postgresql+psycopg://").get_dialect()()))
+        compiled = cast(SQLCompiler, statement.compile(dialect=_NUMBERED))
         self.sql = str(compiled)
         assert "POSTCOMPILE" not in self.sql, "write out the list of an IN"
+        self._names = compiled.positiontup or []
         own = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
         self._known = _for_driver(own)
 
-    def with_values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def with_values(self, given: Mapping[str, Any]) -> list[Any]:
         """All values of a run, as the driver takes them."""
-        return self._known | _for_driver(given)
+        values = self._known | _for_driver(given)
+        return [values[name] for name in self._names]
 
 
 def _for_driver(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +192,8 @@ class Database:
         """
         before = getattr(self._kept, "cursor", None)
         with self._at_once.connect() as connection:
-            self._kept.cursor = connection.connection.cursor(row_factory=namedtuple_row)
+            driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+            self._kept.cursor = psycopg.RawCursor(driver, row_factory=namedtuple_row)
             try:
                 yield
             finally:
