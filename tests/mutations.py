@@ -381,10 +381,24 @@ MUTATIONS = (
         f"{ENGINE}test_one_poisonous_record_does_not_stop_the_others",
     ),
     Mutation(
+        "an answer that is cut off is taken for whole",
+        "workers/sage/wire.py",
+        "                if answer.ends_with_connection:\n",
+        "                if answer.status:\n",
+        "tests/integration/test_connector_faults.py::test_half_an_answer_is_none",
+    ),
+    Mutation(
+        "an answer that nobody asked for is taken for the next one",
+        "workers/sage/wire.py",
+        "        self.may_follow = False\n\n    def on_header",
+        "        pass\n\n    def on_header",
+        "tests/integration/test_connector_faults.py::test_an_answer_that_nobody_asked_for_is_not_the_next_one",
+    ),
+    Mutation(
         "a call lasts as long as Sage sends a byte now and then",
         "workers/sage/wire.py",
-        "        return left if seconds is None else min(seconds, left)\n",
-        "        return left if seconds is None else seconds\n",
+        "        left = min(self._ends - time.monotonic(), most)\n",
+        "        left = most\n",
         "tests/integration/test_connector_faults.py::test_a_call_ends_with_its_deadline",
     ),
     Mutation(

@@ -478,6 +478,29 @@ def no_http(connection: socket.socket, request: bytes) -> None:
     connection.close()
 
 
+WHOLE = json.dumps(CONTACT).encode()
+NAMED = f"HTTP/1.1 200 OK\r\nX-Business: {BUSINESS}\r\n".encode()
+CHUNKED = NAMED + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(WHOLE), WHOLE)
+LONG = NAMED + b"Content-Length: %d\r\n" % len(WHOLE)
+
+
+def saying(whole: bytes) -> Callable[[socket.socket, bytes], None]:
+    """A script that sends these bytes and closes the connection."""
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(whole)
+        connection.close()
+
+    return script
+
+
+def without_an_end(connection: socket.socket, request: bytes) -> None:
+    connection.sendall(NAMED)
+    while True:
+        connection.sendall(b"X-More: " + b"x" * 10_000 + b"\r\n")
+
+
+# The text of each of the last five is whole JSON: nothing but its frame tells that it is not all that was to come.
 @pytest.mark.parametrize(
     "script",
     [
@@ -489,6 +512,12 @@ def no_http(connection: socket.socket, request: bytes) -> None:
         too_large_when_unzipped,
         in_an_encoding_nobody_asked_for,
         no_http,
+        without_an_end,
+        saying(NAMED + b"Content-Length: %d\r\n\r\n" % (len(WHOLE) + 1) + WHOLE),
+        saying(CHUNKED),
+        saying(LONG + b"Content-Length: 1\r\n\r\n" + WHOLE),
+        saying(LONG + b"Transfer-Encoding: chunked\r\n\r\n" + WHOLE),
+        saying(NAMED + b"Content-Length: -1\r\n\r\n" + WHOLE),
     ],
 )
 def test_half_an_answer_is_none(script: Callable[[socket.socket, bytes], None]) -> None:
@@ -503,6 +532,47 @@ def test_a_zipped_answer_is_read() -> None:
     script = answer(gzip.compress(json.dumps(CONTACT).encode()), Content_Encoding="gzip")
     with serving(script) as server, accounting(server.base_url) as connector:
         assert connector.customers.read("c" * 32).fields["name"] == "Alfreds"
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        CHUNKED + b"0\r\nX-Business: other\r\n\r\n",
+        NAMED + b"\r\n" + WHOLE,
+        b"HTTP/1.1 103 Early\r\n\r\n" + LONG + b"\r\n" + WHOLE,
+    ],
+    ids=["chunks", "until-the-end", "after-another"],
+)
+def test_an_answer_in_any_frame_is_read(whole: bytes) -> None:
+    with serving(saying(whole)) as server, accounting(server.base_url) as connector:
+        for _ in range(2):
+            assert connector.customers.read("c" * 32).fields["name"] == "Alfreds"
+
+
+def test_an_answer_that_nobody_asked_for_is_not_the_next_one() -> None:
+    other = json.dumps({**CONTACT, "name": "Another"}).encode()
+    unasked = NAMED + b"Content-Length: %d\r\n\r\n" % len(other) + other
+
+    begun: set[socket.socket] = set()
+
+    def ahead(connection: socket.socket, request: bytes) -> None:
+        rest = unasked[10:] if connection in begun else b""
+        begun.add(connection)
+        connection.sendall(rest + LONG + b"\r\n" + WHOLE + unasked[:10])
+
+    with serving(ahead) as server, accounting(server.base_url) as connector:
+        for _ in range(3):
+            assert connector.customers.read("c" * 32).fields["name"] == "Alfreds"
+
+
+def test_a_head_cannot_be_given_another_line() -> None:
+    """And what is wrong is not told: it could be the token."""
+    with serving(answer(CONTACT)) as server, closing(Wire(server.base_url)) as wire:
+        for target, headers in (("/v3.1/a b", {}), ("/v3.1", {"Authorization": "Bearer secret\r\nX: y"})):
+            with pytest.raises(NotSent) as raised:
+                wire.send("GET", target, headers)
+            assert "secret" not in str(raised.value)
+        assert server.requests == []
 
 
 def test_a_connection_that_sage_closed_meanwhile_is_not_used_again() -> None:

@@ -1,39 +1,38 @@
 """One HTTP call after the other to one host, each with an end: a deadline, a size, and a word on what became of it.
 
-httpcore2 is used as it is, below httpx2, because its time-outs apply to each read alone: whoever sends a byte every
-few seconds would hold a call, and with it a record and the right to write, for ever. Here every wait on the network
-ends with the call's own deadline. What it never does by itself: follow a redirect, use a proxy, keep a cookie, repeat.
+A socket and httptools, the parser of Node, because of what the HTTP clients leave open or take too long for. Their
+time-outs apply to each read alone: whoever sends a byte every few seconds would hold a call, and with it a record and
+the right to write, for ever; here every wait on the network ends with the call's own deadline. And what they do for one
+call takes longer than all else that is done for a record. What this never does: follow a redirect, use a proxy, keep a
+cookie, repeat.
 """
 
 from __future__ import annotations
 
+import select
+import socket
 import ssl
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 from urllib.parse import urlsplit
 
-import httpcore2
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
 CALL_SECONDS = 30.0
 MOST_BYTES = 20_000_000
+_MOST_OF_HEAD = 100_000
+# All that is there: a page of a list takes a quarter of the steps then, and at each of them the threads that work on the
+# pages before may keep this one waiting.
 _READ_AT_ONCE = 1_000_000
 # An idle connection is given up before Sage, or a load balancer before it, does that in the middle of a write.
 _IDLE_SECONDS = 4.0
 _GZIP = 16 + zlib.MAX_WBITS
-
-_NOT_SENT = (
-    httpcore2.ConnectError,
-    httpcore2.ConnectTimeout,
-    httpcore2.UnsupportedProtocol,
-    httpcore2.LocalProtocolError,
-)
-_NO_ANSWER = (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError)
+_PORTS = {"http": 80, "https": 443}
 
 
 class NotSent(Exception):
@@ -59,156 +58,193 @@ class Wire:
     def __init__(self, url: str, *, call_seconds: float = CALL_SECONDS, most_bytes: int = MOST_BYTES) -> None:
         """`url` is http or https; its path and query are of no meaning here. Raises ValueError for any other."""
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if parts.scheme not in _PORTS or not parts.hostname:
             raise ValueError(f"{url} is no http or https address")
-        self._scheme = parts.scheme.encode()
-        self._host = parts.hostname.encode("idna")
-        self._port = parts.port
+        self._is_secure = parts.scheme == "https"
+        self._host = parts.hostname.encode("idna").decode()
+        self._port = parts.port or _PORTS[parts.scheme]
+        named = f"[{self._host}]" if ":" in self._host else self._host
+        self._named = named if self._port == _PORTS[parts.scheme] else f"{named}:{self._port}"
         self._call_seconds = call_seconds
         self._most_bytes = most_bytes
-        self._deadline = _Deadline()
-        self._backend = _Backend(self._deadline)
-        self._open: httpcore2.HTTPConnection | None = None
+        self._ends = 0.0
+        self._socket: socket.socket | None = None
+        self._used_at = 0.0
 
     def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
         """Send one request and read its whole answer. `target` is an encoded path, with a query or without.
 
         Raises NotSent, or NoAnswer for an answer that does not come within the deadline, is cut off or too large.
         """
-        self._deadline.at = time.monotonic() + self._call_seconds
-        timeout = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
+        self._ends = time.monotonic() + self._call_seconds
+        request = self._request(method, target, headers, body)
         try:
-            with self._connection().stream(
-                method,
-                self._url(target),
-                headers=[("Accept-Encoding", "gzip"), *headers.items()],
-                content=body,
-                extensions={"timeout": timeout},
-            ) as answer:
-                received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
-                return Reply(answer.status, received, self._read(answer.iter_stream(), received))
-        except _NOT_SENT as error:
+            connection = self._connection()
+            self._left(READ_SECONDS)
+        except OSError as error:
             raise NotSent(_words(error)) from error
-        except _NO_ANSWER as error:
+        self._socket = None
+        answer = _Answer()
+        try:
+            self._write(connection, request)
+            self._read(connection, answer)
+            reply = Reply(answer.status, answer.headers, self._unzipped(answer))
+        except (OSError, HttpParserError, HttpParserUpgrade) as error:
             raise NoAnswer(_words(error)) from error
+        finally:
+            # After anything but a whole answer nobody knows what comes next there.
+            if answer.may_follow:
+                self._socket, self._used_at = connection, time.monotonic()
+            else:
+                connection.close()
+        return reply
 
     def close(self) -> None:
         """Close the connection, if one is open."""
-        if self._open is not None:
-            self._open.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-    def _url(self, target: str) -> httpcore2.URL:
-        return httpcore2.URL(scheme=self._scheme, host=self._host, port=self._port, target=target)
+    def _request(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+        lines = {"Host": self._named, "Accept-Encoding": "gzip", **headers}
+        if body is not None:
+            lines["Content-Length"] = str(len(body))
+        parts = [method, target, *lines, *lines.values()]
+        # What is wrong is not told with the header that is wrong: that could be the one with the token.
+        if " " in target or not all(part.isascii() and part.isprintable() for part in parts):
+            raise NotSent("the request has a line break, or a letter beyond ASCII, in its head")
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + (body or b"")
 
-    def _connection(self) -> httpcore2.HTTPConnection:
-        """The connection that is open, or a new one where that has been idle for too long, or is at its end.
-
-        A pool would do the same, and takes a fifth of a call's processor time for the one connection that it holds.
-        """
-        if self._open is None or not self._open.is_available() or self._open.has_expired():
+    def _connection(self) -> socket.socket:
+        """The connection that is open, or a new one where that has been idle for too long, or is at its end."""
+        if self._socket is not None:
+            # What can be read before anything was asked is an end, or belongs to nothing.
+            if time.monotonic() - self._used_at < _IDLE_SECONDS and not _is_readable(self._socket):
+                return self._socket
             self.close()
-            self._open = httpcore2.HTTPConnection(
-                self._url("/").origin,
-                ssl_context=_trusted() if self._scheme == b"https" else None,
-                keepalive_expiry=_IDLE_SECONDS,
-                network_backend=self._backend,
-            )
-        return self._open
+        connection = socket.create_connection((self._host, self._port), self._left(CONNECT_SECONDS))
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._is_secure:
+                # A handshake ends with its time-out however many steps it has.
+                connection.settimeout(self._left(CONNECT_SECONDS))
+                return _trusted().wrap_socket(connection, server_hostname=self._host)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    def _read(self, chunks: Iterable[bytes], headers: Mapping[str, str]) -> bytes:
-        encoding = headers.get("content-encoding", "identity").strip().lower()
+    def _left(self, most: float) -> float:
+        """How long a step may take that takes at most so long. Raises TimeoutError when the time is over."""
+        left = min(self._ends - time.monotonic(), most)
+        if left <= 0:
+            raise TimeoutError("the call took too long")
+        return left
+
+    def _write(self, connection: socket.socket, request: bytes) -> None:
+        rest = memoryview(request)
+        while rest:
+            connection.settimeout(self._left(READ_SECONDS))
+            rest = rest[connection.send(rest) :]
+
+    def _read(self, connection: socket.socket, answer: _Answer) -> None:
+        received = 0
+        while not answer.is_whole:
+            connection.settimeout(self._left(READ_SECONDS))
+            data = connection.recv(_READ_AT_ONCE)
+            if not data:
+                if answer.ends_with_connection:
+                    return
+                raise NoAnswer("the answer is cut off")
+            received += len(data)
+            answer.feed(data)
+            if received > self._most_bytes + _MOST_OF_HEAD or len(answer.body) > self._most_bytes:
+                raise NoAnswer(f"the answer is larger than {self._most_bytes} bytes")
+
+    def _unzipped(self, answer: _Answer) -> bytes:
+        encoding = answer.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"identity", "gzip"}:
             raise NoAnswer(f"the answer is encoded as {encoding}, which was not asked for")
-        unzip = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
-        whole = bytearray()
-        for chunk in chunks:
-            if unzip is None:
-                whole += chunk
-            else:
-                try:
-                    # One byte more than is allowed is enough to see that it is too much.
-                    whole += unzip.decompress(chunk, self._most_bytes + 1 - len(whole))
-                except zlib.error as error:
-                    raise NoAnswer("the answer is not the gzip that it says it is") from error
-            if len(whole) > self._most_bytes:
-                raise NoAnswer(f"the answer is larger than {self._most_bytes} bytes")
-        if unzip is not None and whole and not unzip.eof:
+        if encoding == "identity" or not answer.body:
+            return bytes(answer.body)
+        unzip = zlib.decompressobj(_GZIP)
+        try:
+            # One byte more than is allowed is enough to see that it is too much.
+            whole = unzip.decompress(answer.body, self._most_bytes + 1)
+        except zlib.error as error:
+            raise NoAnswer("the answer is not the gzip that it says it is") from error
+        if len(whole) > self._most_bytes:
+            raise NoAnswer(f"the answer is larger than {self._most_bytes} bytes")
+        if not unzip.eof:
             raise NoAnswer("the gzip of the answer is cut off")
-        return bytes(whole)
+        return whole
+
+
+class _Answer:
+    """The answer to one request, as far as it has come: httptools calls the methods that begin with on_.
+
+    Answers before the answer, those with a status below 200, are passed over, and so is what comes after it.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.is_whole = False
+        # Whether another request may be sent on the connection.
+        self.may_follow = False
+        self._parser = HttpResponseParser(self)
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether the end of the connection is the only end that it has. Without the end of its head it has none."""
+        return self.status > 0 and self.headers.keys().isdisjoint({"content-length", "transfer-encoding"})
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Raises HttpParserError and HttpParserUpgrade for what is no HTTP, or is not to be understood."""
+        self._parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        """Where more comes than was asked for, it could be taken for the next answer."""
+        self.may_follow = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or one after the body, which says nothing of the answer."""
+        if not self.status:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """The end of a head."""
+        status = self._parser.get_status_code()
+        if status >= 200 and not self.status:
+            self.status = status
+        elif not self.status:
+            self.headers = {}
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body."""
+        if not self.is_whole:
+            self.body += data
+
+    def on_message_complete(self) -> None:
+        """The end of an answer."""
+        if self.status and not self.is_whole:
+            self.is_whole = True
+            self.may_follow = self._parser.should_keep_alive()
 
 
 @cache
 def _trusted() -> ssl.SSLContext:
     """The machine's own certificate authorities, or those of SSL_CERT_FILE. Reading them takes longer than a call."""
-    return httpcore2.default_ssl_context()
+    return ssl.create_default_context()
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _words(error: Exception) -> str:
-    # What is wrong with a request of ours is told with the header that is wrong: that could be the one with the token.
-    if isinstance(error, httpcore2.LocalProtocolError) or not str(error):
-        return type(error).__name__
-    return f"{type(error).__name__}: {error}"
-
-
-class _Deadline:
-    """When the call that is under way must have ended, by the monotonic clock."""
-
-    at = 0.0
-
-    def cut(self, seconds: float | None) -> float:
-        """How long a step may take that wants `seconds`. Zero or less when the time is over."""
-        left = self.at - time.monotonic()
-        return left if seconds is None else min(seconds, left)
-
-
-class _Stream(httpcore2.NetworkStream):
-    """A socket whose every wait ends with the deadline."""
-
-    def __init__(self, inner: httpcore2.NetworkStream, deadline: _Deadline) -> None:
-        self._inner = inner
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        left = self._deadline.cut(timeout)
-        if left <= 0:
-            raise httpcore2.ReadTimeout("the call took too long")
-        # All that is there, however little was asked for: a page of a list takes a quarter of the steps then, and at each
-        # of them the threads that work on the pages before may keep this one waiting.
-        return self._inner.read(max(max_bytes, _READ_AT_ONCE), left)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        left = self._deadline.cut(timeout)
-        if left <= 0:
-            raise httpcore2.WriteTimeout("the call took too long")
-        self._inner.write(buffer, left)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        inner = self._inner.start_tls(ssl_context, server_hostname, max(self._deadline.cut(timeout), 0.001))
-        return _Stream(inner, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-
-class _Backend(httpcore2.NetworkBackend):
-    """Opens such sockets. Looking up the host's name is the one wait that the resolver's own limits end."""
-
-    def __init__(self, deadline: _Deadline) -> None:
-        self._inner = httpcore2.SyncBackend()
-        self._deadline = deadline
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
-        left = max(self._deadline.cut(timeout), 0.001)
-        return _Stream(self._inner.connect_tcp(host, port, left, local_address, socket_options), self._deadline)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
