@@ -157,7 +157,10 @@ def record_screen(
         "highlighted": highlighted_fields(session, module),
         "state": shown(read_states(session, [record.key])[record.key], reader.zone, reader.now),
         "around": read_surroundings(session, record.module, reader, record.connection_id),
-        "events": [(event, told(event, who, reader)) for event, who in events[:limit]],
+        "events": [
+            (event, told(event, who, reader, before))
+            for (event, who), before in zip(events[:limit], [*(one for one, _who in events[1:]), None], strict=False)
+        ],
         "has_more": len(events) > limit,
         "remedy": _remedy(module, record, editable, company),
         "sage_page": _sage_page(session, record, company),

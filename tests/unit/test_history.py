@@ -57,6 +57,21 @@ def test_what_happened_is_told(cause: str, who: str | None, detail: dict[str, An
     assert say(cause, who, **detail) == sentence
 
 
+@pytest.mark.parametrize(
+    ("waited", "sentence"),
+    [
+        ({"code": "waiting_for_sage", "state": "paused"}, "Synchronisation with Sage resumed; queued for Sage"),
+        ({"code": "waiting_for_sage", "state": "authorise_again"}, "Authorised in Sage again; queued for Sage"),
+        ({"code": "waiting_for_sage", "state": "connecting"}, "Connected to Sage; queued for Sage"),
+        ({"code": "never_sent"}, "Connected to Sage; queued for Sage"),
+        ({"code": "waiting_for_sage", "state": "unreachable"}, "Sage answers again; queued for Sage"),
+    ],
+)
+def test_why_a_record_goes_on_is_told_by_what_it_waited_for(waited: dict[str, Any], sentence: str) -> None:
+    event, before = (SyncEvent(kind="company", cause="connection", detail=one) for one in ({"code": "queued"}, waited))
+    assert told(event, None, READER, before) == sentence
+
+
 def test_what_sage_said_literally_is_not_told() -> None:
     assert "RecordInvalid" not in say("worker", code="refused", raw={"code": "RecordInvalid"})
 

@@ -33,8 +33,20 @@ _RESULTS = {
 }
 
 
-def told(event: SyncEvent, who: str | None, reader: Glance) -> str:
-    """What an event says to this reader; `who` is the name of the person who caused it, if one did."""
+# Why a record goes on by itself, by what it waited for; else because Sage answers again.
+_GOES_ON = {
+    "paused": N_("Synchronisation with Sage resumed"),
+    "authorise_again": N_("Authorised in Sage again"),
+    "connecting": N_("Connected to Sage"),
+    "never_sent": N_("Connected to Sage"),
+}
+
+
+def told(event: SyncEvent, who: str | None, reader: Glance, before: SyncEvent | None = None) -> str:
+    """What an event says to this reader; `who` is the name of the person who caused it, if one did.
+
+    `before` is the event of the record that came before it.
+    """
     by_somebody, by_nobody = _DEEDS.get(event.cause, ("", ""))
     deed = "" if not by_nobody else _(by_somebody, who=who) if who else _(by_nobody)
     code, taken = event.detail.get("code", ""), event.detail.get("taken")
@@ -43,7 +55,8 @@ def told(event: SyncEvent, who: str | None, reader: Glance) -> str:
     else:
         result = _(_RESULTS[code]) if code in _RESULTS else ""
     if event.cause == "connection" and code == "queued":
-        deed = _("Sage answers again")
+        waited = before.detail if before else {}
+        deed = _(_GOES_ON.get(waited.get("state") or waited.get("code", ""), N_("Sage answers again")))
     elif event.cause == DRIFT:
         deed = _("Found out of step when everything was compared with Sage")
     elif event.cause == "sage" and not taken:
