@@ -39,7 +39,7 @@ from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
 from bench.lists import planned_the_usual_way, quantile
-from bench.seed import seed_companies, seed_contacts_and_orders
+from bench.seed import seed_companies, seed_contacts_and_orders, seed_lines
 from bench.servers import own_servers
 from tests.people import add_person, sign_in
 from webapp import create_app
@@ -180,7 +180,7 @@ MODULES = (
     Module(
         "orders",
         order_queries.LISTING,
-        lambda args: order_forms.read_query(args, ANYBODY, {"4711", "815", "99"}),
+        lambda args: order_forms.read_query(args, ANYBODY, {"4711", "815", "99"}, products={"1", "2", "17"}),
         order_views,
         "list_orders",
         {
@@ -210,6 +210,7 @@ MODULES = (
                 "owner=1&owner=2&owner=none&q=ember",
                 "phase=validated&phase=synchronising&owner=3&q=lodz",
             ],
+            "by a product of the lines": ["product=1", "product=2", "product=17", "product=2&product=17&status=review"],
             "totals from and to": [
                 "total_from=4999.5",
                 "total_from=100&total_to=101",
@@ -399,6 +400,7 @@ def _filled(settings: Settings, name: str, companies: int) -> Iterator[Filled]:
     migrate(url)
     seed_companies(url, companies)
     seed_contacts_and_orders(url)
+    seed_lines(url)
     chosen = settings.model_copy(update={"database_url_setting": url})
     services = Services.open(chosen, application_name="synclight-bench")
     app = create_app(chosen)

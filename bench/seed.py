@@ -142,6 +142,21 @@ FROM company
 """
 
 
+# A product that half of the orders name, one that one in a hundred names, and others that one in a thousand names.
+_PRODUCTS = """
+INSERT INTO product (name, code, unit_price, unit, discontinued, connection_id, attempts,
+                     sync_status, sync_reason, sync_detail, sync_version)
+SELECT 'Product ' || n, 'P' || n, n, '', false, 1, 0, 'not_synchronised', 'never_sent', '{"code": "never_sent"}', 1
+FROM generate_series(1, 1000) AS n
+"""
+_LINES = """
+INSERT INTO sales_order_line (order_id, position, product_id, description, quantity, unit_price, discount, tax_rate)
+SELECT id, which, CASE WHEN which = 1 THEN CASE WHEN id % 2 = 0 THEN 1 ELSE 3 + id * 7919 % 998 END
+                  WHEN id % 100 = 0 THEN 2 END, 'Line ' || which, 1, 10, 0, 0
+FROM sales_order, generate_series(1, 2) AS which
+"""
+
+
 def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:
     """Put `n` companies, twelve owners and one connection into a migrated database that has none.
 
@@ -214,6 +229,16 @@ def seed_contacts_and_orders(database_url: str) -> None:
             with _in_bulk(connection, table):
                 connection.execute(insert)
             connection.execute(SQL("VACUUM ANALYZE {}").format(Identifier(table)))
+
+
+def seed_lines(database_url: str) -> None:
+    """Give each order of `seed_contacts_and_orders` two lines, and these the products 1 to 1,000."""
+    with _connect(database_url) as connection:
+        connection.execute(_PRODUCTS)
+        connection.execute("ALTER TABLE sales_order_line DISABLE TRIGGER ALL")
+        connection.execute(_LINES)
+        connection.execute("ALTER TABLE sales_order_line ENABLE TRIGGER ALL")
+        connection.execute("VACUUM ANALYZE product, sales_order_line")
 
 
 def _connect(database_url: str) -> psycopg.Connection:

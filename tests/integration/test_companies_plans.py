@@ -19,7 +19,7 @@ from sqlalchemy import URL, Engine, event, text
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
-from bench.seed import seed_companies, seed_contacts_and_orders
+from bench.seed import seed_companies, seed_contacts_and_orders, seed_lines
 from webapp.companies.countries import country_choices
 from webapp.companies.forms import SORTS, read_query
 from webapp.companies.models import Company
@@ -100,6 +100,10 @@ FILTERS_OF_ORDERS = (
     "company=17",
     "company=17&company=18",
     "company=17&status=review&q=train",
+    "product=1",
+    "product=2&status=review",
+    "product=17",
+    "product=2&product=17&q=train",
     "ordered_from=2021-03-01&ordered_to=2021-03-02",
     "ordered_to=2020-01-02&owner=none",
     "synced_from=2026-11-01&phase=synchronised",
@@ -120,6 +124,7 @@ def engine(database_server: URL, template_database: str) -> Iterator[Engine]:
         own = database_server.set(database=name).render_as_string(hide_password=False)
         seed_companies(own, COMPANIES)
         seed_contacts_and_orders(own)
+        seed_lines(own)
         made = Database(own, server_settings=PLANNED).engine
         yield made
         made.dispose()
@@ -201,7 +206,8 @@ def test_a_page_of_contacts_scans_no_table(session: Session, plans: list[dict[st
 @pytest.mark.parametrize("filters", FILTERS_OF_ORDERS)
 def test_a_page_of_orders_scans_no_table(session: Session, plans: list[dict[str, Any]], filters: str) -> None:
     for sort, sign in product(orders.SORTS, ("", "-")):
-        query = orders.read_query(MultiDict(parse_qsl(f"{filters}&sort={sign}{sort}")), PEOPLE, {"17", "18"})
+        args = MultiDict(parse_qsl(f"{filters}&sort={sign}{sort}"))
+        query = orders.read_query(args, PEOPLE, {"17", "18"}, products={"1", "2", "17"})
         assert not query.problems
         page = list_orders(session, query)
         if page.next:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from html import unescape
@@ -214,6 +215,28 @@ def test_the_list_shows_the_newest_first(
         assert 'data-role="query-problem"' not in page, address
 
 
+def test_the_orders_that_name_a_product_are_on_its_page_and_in_the_list(
+    browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection, products: dict[str, int]
+) -> None:
+    chai, chang = (replace(CHAI, description=name, product_id=products[name]) for name in ("Chai", "Chang"))
+    add(services, company, connection, chai, chai, chang, number="A-1", ordered_on=date(2026, 1, 5))
+    add(services, company, connection, CHAI, number="B-2")
+    for number in range(11):
+        add(services, company, connection, chang, number=f"C-{number}", ordered_on=date(2026, 2, 1 + number))
+    address = f"/orders?product={products['Chai']}"
+    page = browser_of_sam.get(address).text
+    assert numbers(page) == ["A-1"]
+    assert re.search(r'class="chip" href="/orders">Chai', page)
+    assert numbers(browser_of_sam.get(f"{address}&product={products['Tofu']}").text) == ["A-1"]
+    page = browser_of_sam.get(f"/products/{products['Chai']}").text.split('data-role="related-orders"')[1]
+    assert numbers(page) == ["A-1"]
+    assert 'data-value="company_name">Alfreds Futterkiste<' in page
+    page = browser_of_sam.get(f"/products/{products['Chang']}").text.split('data-role="related-orders"')[1]
+    assert numbers(page) == [f"C-{number}" for number in range(10, 0, -1)]
+    assert f'href="/orders?product={products["Chang"]}">All 12 orders<' in page
+    assert "No orders yet." in browser_of_sam.get(f"/products/{products['Tofu']}").text
+
+
 def test_a_total_is_typed_as_the_reader_writes_and_addressed_as_everybody_reads(
     browser_of_sam: FlaskClient, order: Order
 ) -> None:
@@ -249,6 +272,7 @@ def test_an_impossible_address_is_a_message_and_not_an_error(browser_of_sam: Fla
         ("owner=77", "The filter “Owner” has no choice “77”."),
         ("company=99", "The filter “Company” has no choice “99”."),
         ("company=x", "The filter “Company” has no choice “x”."),
+        ("product=99", "The filter “Product” has no choice “99”."),
         ("total_from=much", "The lowest total cannot be read"),
         ("ordered_from=soon", "The first day cannot be read"),
         ("sort=weight", "It is sorted by: Date."),

@@ -27,13 +27,13 @@ from webapp.companies.queries import (
     list_companies,
     owner_names,
 )
-from webapp.companies.related import related_to
 from webapp.connection.queries import list_connections, main_connection
 from webapp.db import UnitOfWork
 from webapp.forms import Form, groups_for, merged
 from webapp.languages import gettext as _
 from webapp.listing.query import owner_choices
 from webapp.modules import COMPANIES
+from webapp.related import of_company
 from webapp.screens import (
     counts_answer,
     form_page,
@@ -115,7 +115,7 @@ def record_page(record_id: int) -> ResponseReturnValue:
     with services().database.snapshot() as session:
         company = _company(session, record_id)
         screen = record_screen(session, COMPANIES, company, forms.FIELDS)
-        related = related_to(session, company, glance())
+        related = of_company(session, company, glance())
     return render_template("companies/record.html", **screen, related=related)
 
 

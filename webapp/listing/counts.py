@@ -23,7 +23,9 @@ def read_counts(session: Session, statement: TextClause) -> dict[str, int]:
 
 def count_texts(bounded: Mapping[str, int], exact: Mapping[str, int]) -> dict[str, str]:
     """Counts as people read them; those that were counted up to a bound end in a plus where there are more."""
-    most = f"{number(MOST)}+"
-    return {choice: number(n) if n <= MOST else most for choice, n in bounded.items()} | {
-        choice: number(n) for choice, n in exact.items()
-    }
+    return {choice: count_text(n) for choice, n in bounded.items()} | {choice: number(n) for choice, n in exact.items()}
+
+
+def count_text(n: int) -> str:
+    """A number as people read it that was counted up to one more than MOST."""
+    return number(n) if n <= MOST else f"{number(MOST)}+"

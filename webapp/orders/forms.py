@@ -56,8 +56,9 @@ def _total(typed: str) -> str | None:
 class OrderQuery(ListQuery):
     """What the list of orders shows.
 
-    `phase` are some of PHASES, `owner` ids of people as texts, and NOBODY, `company` ids of companies as texts;
-    `ordered_from` and `ordered_to` are days in ISO 8601, `total_from` and `total_to` amounts such as 12 and 12.50, all included.
+    `phase` are some of PHASES, `owner` ids of people as texts, and NOBODY, `company` and `product` ids of companies and
+    of products that a line names, as texts; `ordered_from` and `ordered_to` are days in ISO 8601, `total_from` and
+    `total_to` amounts such as 12 and 12.50, all included.
     """
 
     SORTS: ClassVar[Mapping[str, Sort]] = SORTS
@@ -80,11 +81,13 @@ class OrderQuery(ListQuery):
         "phase": N_("Phase"),
         "owner": N_("Owner"),
         "company": N_("Company"),
+        "product": N_("Product"),
     }
 
     phase: tuple[str, ...] = ()
     owner: tuple[str, ...] = ()
     company: tuple[str, ...] = ()
+    product: tuple[str, ...] = ()
     ordered_from: str = ""
     ordered_to: str = ""
     total_from: str = ""
@@ -96,16 +99,17 @@ def read_query(
     owners: Mapping[int, str],
     companies: Collection[str],
     connections: Collection[str] = (),
+    products: Collection[str] = (),
     zone: tzinfo = UTC,
 ) -> OrderQuery:
     """The query that an address asks for, of somebody in `zone`.
 
-    `owners` are the names of all people by id; `companies` has the ids of the companies that the address names, as far
-    as there are such; `connections` are the ids of all connections. Never raises: what cannot be is left out and becomes
+    `owners` are the names of all people by id; `companies` and `products` have the ids of those that the address names,
+    as far as there are such; `connections` are the ids of all connections. Never raises: what cannot be is left out and becomes
     a problem.
     """
     choices: dict[str, Collection[str]] = {"phase": PHASES, "owner": {NOBODY, *map(str, owners)}}
-    choices |= {"company": companies, "connection": connections}
+    choices |= {"company": companies, "product": products, "connection": connections}
     return read_list_query(OrderQuery, args, choices, zone)
 
 

@@ -174,6 +174,12 @@ class OrderLine(Base):
 
     __table_args__ = (
         UniqueConstraint("order_id", "position"),
+        Index(
+            "ix_sales_order_line_product_id",
+            "product_id",
+            "order_id",
+            postgresql_where=text("product_id IS NOT NULL"),
+        ),
         CheckConstraint("quantity > 0", name="quantity"),
         CheckConstraint("unit_price >= 0", name="unit_price"),
         CheckConstraint("discount >= 0", name="discount"),

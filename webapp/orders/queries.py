@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, and_, func, or_, select, text
+from sqlalchemy import ColumnElement, FromClause, Table, and_, exists, func, or_, select, text
 from sqlalchemy.orm import Session, selectinload
 
 from webapp.companies.models import Company
@@ -22,6 +22,7 @@ from webapp.products.models import Product
 from webapp.status import Status
 
 _ORDER: Table = Order.__table__  # type: ignore[assignment]
+_LINE: Table = OrderLine.__table__  # type: ignore[assignment]
 
 # As many products as a list under a field can show at once, and as many words as a search for one needs.
 _MOST_PRODUCTS = 20
@@ -52,6 +53,9 @@ def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
         limits.append(owned_by(query.owner, of))
     if query.company:
         limits.append(of.c.company_id.in_([int(one) for one in query.company]))
+    if query.product:
+        named = _LINE.c.product_id.in_([int(one) for one in query.product])
+        limits.append(exists().where(_LINE.c.order_id == of.c.id, named))
     return [*limits, *_ordered_between(query, of), *_total_between(query, of)]
 
 
@@ -124,6 +128,12 @@ def list_orders(session: Session, query: OrderQuery) -> Page[ListRow]:
     return read_page(session, LISTING, query)
 
 
+def count_naming(session: Session, product_id: int, most: int) -> int:
+    """How many orders have a line that names a product, counted up to `most`."""
+    naming = select(_LINE.c.order_id).where(_LINE.c.product_id == product_id).distinct().limit(most)
+    return session.scalar(select(func.count()).select_from(naming.subquery())) or 0
+
+
 # Of an order that is on its way, the phase is confirmed; of those that were not sent, an index leads to each phase.
 _COUNTS = text(
     """
@@ -176,6 +186,15 @@ def contact_names(session: Session, company_id: int) -> dict[int, str]:
         select(Contact.id, Contact.name).where(Contact.company_id == company_id).order_by(Contact.name_key, Contact.id)
     )
     return {row.id: row.name for row in found}
+
+
+def product_names(session: Session, ids: Iterable[str]) -> dict[str, str]:
+    """The names of those of these products that there are, by their ids as texts; any text may be among `ids`."""
+    numbers = {int(one) for one in ids if _is_id(one)}
+    if not numbers:
+        return {}
+    found = session.execute(select(Product.id, Product.name).where(Product.id.in_(numbers)))
+    return {str(row.id): row.name for row in found}
 
 
 def sold_through(session: Session, company_ids: Iterable[str]) -> int | None:

@@ -40,6 +40,7 @@ from webapp.orders.queries import (
     count_choices,
     find_order,
     list_orders,
+    product_names,
     products_of,
     search_products,
     sold_through,
@@ -98,7 +99,8 @@ def list_page() -> ResponseReturnValue:
         owners = owner_names(session)
         companies = company_names(session, request.args.getlist("company"))
         around = read_surroundings(session, Order.module, reader)
-        query = forms.read_query(request.args, owners, companies, around.connection_names, reader.zone)
+        products = product_names(session, request.args.getlist("product"))
+        query = forms.read_query(request.args, owners, companies, around.connection_names, products, zone=reader.zone)
         if (address := plainly(query, ORDERS)) is not None:
             return redirect(address)
         page = list_orders(session, query)
@@ -108,6 +110,7 @@ def list_page() -> ResponseReturnValue:
         **list_screen(ORDERS, query, page, around),
         owners=owner_choices(owners),
         companies=sorted(companies.items(), key=lambda one: one[1].casefold()),
+        products=sorted(products.items(), key=lambda one: one[1].casefold()),
         phases=[(phase, _(name)) for phase, name in forms.PHASES.items()],
         days=[day(date.fromisoformat(one)) if one else "" for one in (query.ordered_from, query.ordered_to)],
         totals=[typed_number(one) for one in (query.total_from, query.total_to)],

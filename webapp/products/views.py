@@ -24,6 +24,7 @@ from webapp.products import forms
 from webapp.products.changes import create_product, edit_product
 from webapp.products.models import NO, YES, Product
 from webapp.products.queries import ListRow, count_choices, find_product, list_products
+from webapp.related import of_product
 from webapp.screens import (
     counts_answer,
     form_page,
@@ -91,11 +92,12 @@ def _shown_row(row: ListRow, reader: Glance) -> dict[str, Any]:
 @blueprint.get(_ONE)
 @login_required
 def record_page(record_id: int) -> ResponseReturnValue:
-    """One product: its status, its fields and the history of its synchronisation."""
+    """One product: its status, its fields, the orders that name it, and the history of its synchronisation."""
     with services().database.snapshot() as session:
         product = _product(session, record_id)
         screen = record_screen(session, PRODUCTS, product, forms.FIELDS)
-    return render_template("products/record.html", **screen)
+        orders = of_product(session, product, glance())
+    return render_template("products/record.html", **screen, orders=orders)
 
 
 @blueprint.get("/new")
