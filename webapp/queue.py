@@ -5,6 +5,8 @@ A job that cannot be enqueued because Redis is away is not lost: the sweep finds
 
 from __future__ import annotations
 
+import os
+
 import structlog
 from redis import Redis, RedisError
 from rq import Queue, Worker
@@ -41,6 +43,18 @@ class Jobs:
     def push_begins(self, connection_id: int) -> None:
         """The waiting job has begun: what becomes due from now on needs another one."""
         self._begins("workers.jobs.push", connection_id)
+
+    def should_make_way(self) -> bool:
+        """Whether a job that could go on is to end: another one waits for a worker, or its own was asked to stop.
+
+        Also where Redis is away and nobody knows.
+        """
+        try:
+            worker = Worker.redis_worker_namespace_prefix + os.environ.get("RQ_WORKER_ID", "")
+            is_asked_to_stop = bool(self._redis.hexists(worker, "shutdown_requested_date"))
+            return is_asked_to_stop or self._push.count + self._pull.count > 0
+        except RedisError:
+            return True
 
     def pull(self, connection_id: int, user_id: int | None = None) -> None:
         """Have what changed in Sage fetched now. One such job waits at a time, whoever asked for it."""

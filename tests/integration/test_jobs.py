@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from rq import Queue
+from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 from sqlalchemy import text
 
@@ -22,6 +22,7 @@ from webapp.queue import PULL_QUEUE, PUSH_QUEUE, Jobs
 from webapp.services import Services
 from webapp.sync.models import SyncCursor
 from workers import jobs
+from workers.engine.lease import Lease
 
 
 @pytest.fixture
@@ -91,6 +92,35 @@ def test_nothing_is_pushed_while_the_connection_does_not_work(
         work.session.commit()
     start_due()
     assert waiting(services) == []
+
+
+def test_no_push_is_started_beside_one_that_is_at_work(
+    services: Services, start_due: Callable[[], None], connection_id: int
+) -> None:
+    add_company(services, connection_id)
+    later(services, 5)
+    lease = Lease.take(services.database, connection_id)
+    assert lease is not None
+    start_due()
+    assert waiting(services) == []
+    lease.release()
+    start_due()
+    assert waiting(services) == [f"workers.jobs.push {connection_id}"]
+
+
+def test_a_job_makes_way_for_what_waits_and_where_its_worker_is_to_stop(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RQ_WORKER_ID", "one")
+    assert not services.jobs.should_make_way()
+    worker = Worker(["push"], name="one", connection=services.redis)
+    worker._shutdown_requested_date = datetime.now(UTC)
+    worker.set_shutdown_requested_date()
+    assert services.jobs.should_make_way()
+    monkeypatch.setenv("RQ_WORKER_ID", "another")
+    assert not services.jobs.should_make_way()
+    services.jobs.pull(1)
+    assert services.jobs.should_make_way()
 
 
 def test_a_cycle_that_is_due_is_started(services: Services, start_due: Callable[[], None], connection_id: int) -> None:

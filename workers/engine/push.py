@@ -68,8 +68,9 @@ Connect = Callable[[Services, int, Callable[[], None]], AbstractContextManager[C
 
 # What was read from Sage so long ago is not written over.
 FRESH_SECONDS = 2.0
-# One job works at most this long and then makes way for the next one: a worker that is asked to stop waits for its job.
-LONGEST = timedelta(seconds=5)
+# A job looks this often whether it is to make way (Jobs.should_make_way), and none lasts longer than the longest. It goes
+# on where nobody waits, because another process with connections of its own costs as much as dozens of records.
+LOOKS_EVERY, LONGEST = timedelta(seconds=5), timedelta(seconds=30)
 # Sage remembers an idempotency id for 7 days; a day is left for clocks that differ and for the time of the call.
 KEY_REMEMBERED = timedelta(days=6)
 # A time of Sage that is further ahead of this machine's clock than clocks differ is wrong.
@@ -79,12 +80,12 @@ _FUTURE = timedelta(hours=1)
 _REST, _LONGEST_REST = 10.0, 60.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Drain:
     """What the hands of one drain share. Whoever calls Sage holds `turn`, so that calls come one after the other.
 
     From the read of a record to the write that follows from it the turn is kept: the time in between is what nobody
-    protects.
+    protects. It goes on no longer than `until`, and `looks_at` is when it looks whether it is to end before that.
     """
 
     services: Services
@@ -92,6 +93,7 @@ class Drain:
     sage: Connector
     lease: Lease
     until: datetime
+    looks_at: datetime
     turn: Lock = field(default_factory=Lock)
     over: Event = field(default_factory=Event)
 
@@ -102,18 +104,17 @@ def drain(services: Services, connection_id: int, connect: Connect, hands: int =
     Does nothing where another process does so already. Contacts and orders whose company has reached Sage are let go
     first. With two `hands` one record is claimed, noted and recorded here while Sage is asked about another one.
     """
-    until = datetime.now(UTC) + LONGEST
+    began = datetime.now(UTC)
     while _has_something_due(services, connection_id):
         lease = Lease.take(services.database, connection_id)
         if lease is None:
             return
-        rest = 0.0
+        rest, makes_way = 0.0, False
         try:
             with connect(services, connection_id, lease.check) as sage:
-                if _until_none_is_due(Drain(services, connection_id, sage, lease, until), hands):
-                    services.jobs.push(connection_id)
-                    return
-                if not sage.has_room():
+                shared = Drain(services, connection_id, sage, lease, began + LONGEST, began + LOOKS_EVERY)
+                makes_way = _until_none_is_due(shared, hands)
+                if not makes_way and not sage.has_room():
                     # What is left is for people. The sweep goes on when there is room for the rest.
                     return
         except (Unreachable, AuthoriseAgain) as error:
@@ -129,11 +130,15 @@ def drain(services: Services, connection_id: int, connect: Connect, hands: int =
             return
         finally:
             lease.release(rest)
+        if makes_way:
+            # Once the lease is free: whoever finds it taken leaves it at that.
+            services.jobs.push(connection_id)
+            return
         # What became due between the last look and the release was told to nobody else.
 
 
 def _until_none_is_due(drain: Drain, hands: int) -> bool:
-    """Bring due records in step. True where more may be due and the time is over."""
+    """Bring due records in step. True where more may be due, and another job is to go on."""
     services, connection_id = drain.services, drain.connection_id
     done: list[bool] = []
     with services.database.unit_of_work() as work:
@@ -144,8 +149,8 @@ def _until_none_is_due(drain: Drain, hands: int) -> bool:
         with ThreadPoolExecutor(hands) as pool:
             working = [pool.submit(_go_on, drain, done) for _ in range(hands)]
         # Of each hand, so that what stopped one of them is raised.
-        times_over = [hand.result() for hand in working]
-        return any(times_over)
+        make_way = [hand.result() for hand in working]
+        return any(make_way)
     finally:
         if any(done):
             with services.database.unit_of_work() as work:
@@ -156,7 +161,7 @@ def _until_none_is_due(drain: Drain, hands: int) -> bool:
 
 
 def _go_on(drain: Drain, done: list[bool]) -> bool:
-    """Bring one record after the other in step, and note of each whether that succeeded. True when the time is over.
+    """Bring one record after the other in step, and note of each whether that succeeded. True when it makes way.
 
     It ends as well when none is due, or when nothing else can be done now, be it another hand that finds that.
     """
@@ -164,12 +169,22 @@ def _go_on(drain: Drain, done: list[bool]) -> bool:
         with drain.services.database.kept_connection():
             while not drain.over.is_set() and (succeeded := _one(drain)) is not None:
                 done.append(succeeded)
-                if datetime.now(UTC) > drain.until:
+                if _makes_way(drain):
+                    drain.over.set()
                     return True
             return False
     except BaseException:
         drain.over.set()
         raise
+
+
+def _makes_way(drain: Drain) -> bool:
+    """Whether this job ends though more may be due."""
+    now = datetime.now(UTC)
+    if now < min(drain.looks_at, drain.until):
+        return False
+    drain.looks_at = now + LOOKS_EVERY
+    return now >= drain.until or drain.services.jobs.should_make_way()
 
 
 def connection_failed(services: Services, connection_id: int, error: SageError) -> None:
