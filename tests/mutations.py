@@ -320,7 +320,7 @@ MUTATIONS = (
     Mutation(
         "a push that was lost on the way is never begun again",
         "workers/jobs.py",
-        "if connection.state == CONNECTED and is_anything_due(work.session, connection.id, _OVERDUE):",
+        "if is_idle and is_anything_due(work.session, connection.id, _OVERDUE):",
         "if False:",
         "tests/integration/test_jobs.py::test_a_push_that_was_never_enqueued_is_found",
     ),
