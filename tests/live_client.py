@@ -11,6 +11,8 @@ import socketio
 
 State = dict[str, Any]
 
+LONG_ENOUGH = 30  # seconds; nothing here asks again by itself, so that what comes was sent
+
 
 class LiveClient:
     """One socket. `frames` are the `changes` that came, each with its time; `states` the newest state of each key;
@@ -51,7 +53,7 @@ class LiveClient:
 
     def send(self, message: object) -> dict[str, Any]:
         """Send any `watch`. Returns the answer; raises socketio.exceptions.TimeoutError where none comes."""
-        answer: dict[str, Any] = self._socket.call("watch", message, timeout=10)
+        answer: dict[str, Any] = self._socket.call("watch", message, timeout=LONG_ENOUGH)
         with self._changed:
             self._take(answer.get("things", []))
         return answer
@@ -61,17 +63,17 @@ class LiveClient:
         self._things = dict(things)
         self._socket.emit("watch", {"v": 1, "things": things}, callback=self._on_answer)
 
-    def wait_for(self, met: Callable[[], bool], seconds: float = 10) -> None:
+    def wait_for(self, met: Callable[[], bool], seconds: float = LONG_ENOUGH) -> None:
         """Wait until something that came makes `met` true."""
         with self._changed:
             assert self._changed.wait_for(met, seconds), f"not within {seconds} s; so far {self.states}"
 
-    def wait_for_version(self, key: str, version: int, seconds: float = 10) -> State:
+    def wait_for_version(self, key: str, version: int, seconds: float = LONG_ENOUGH) -> State:
         """Wait until the state of a key has at least this version. Returns it."""
         self.wait_for(lambda: self.version(key) >= version, seconds)
         return self.states[key]
 
-    def wait_until_ended(self, seconds: float = 10) -> None:
+    def wait_until_ended(self, seconds: float = LONG_ENOUGH) -> None:
         """Wait until the socket was closed."""
         self.wait_for(lambda: bool(self.ended), seconds)
 

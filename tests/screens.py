@@ -25,8 +25,6 @@ from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.records import find_record
 
-LONG_ENOUGH = 30_000  # ms; many things may share the machine with the browser
-
 
 @dataclass(frozen=True)
 class Web:
@@ -46,7 +44,6 @@ class Web:
 
     def sign_in(self, page: Page) -> Page:
         """Sign an admin in. Returns the page, on the list of companies."""
-        page.set_default_timeout(LONG_ENOUGH)
         page.goto(f"{self.url}/login")
         page.fill("[name=email]", "admin@example.com")
         page.fill("[name=password]", PASSWORD)
@@ -58,7 +55,6 @@ class Web:
 @contextmanager
 def running_web(database_server: URL, template_database: str, redis_url: str, folder: Path) -> Iterator[Web]:
     """The web app on a database of its own in which there is one admin."""
-    expect.set_options(timeout=LONG_ENOUGH)
     with own_settings(database_server, template_database, redis_url, folder) as settings:
         with Redis.from_url(redis_url) as redis:
             redis.flushdb()

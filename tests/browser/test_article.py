@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from sqlalchemy import URL
 
-from tests.screens import LONG_ENOUGH, Web, be_live, connected, running_web
+from tests.screens import Web, be_live, connected, running_web
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.contacts.changes import create_contact
@@ -92,7 +92,6 @@ def mobile(browser: Browser, article: Article) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": 375, "height": 812}, locale="en-GB", has_touch=True, is_mobile=True
     )
-    context.set_default_timeout(LONG_ENOUGH)
     yield article.web.sign_in(context.new_page())
     context.close()
 

@@ -23,8 +23,6 @@ from webapp.connection.models import CONNECTED, UNREACHABLE, Connection
 from webapp.services import Services
 from webapp.status import Reason
 
-LONG_ENOUGH = 30_000  # ms; many things may share the machine with the browser
-
 
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
@@ -47,7 +45,6 @@ def settings(
 
 @pytest.fixture(scope="module")
 def web(settings: Settings) -> Iterator[WebProcesses]:
-    expect.set_options(timeout=LONG_ENOUGH)
     with WebProcesses(settings) as running:
         yield running
 
@@ -80,7 +77,6 @@ def signed_in(context: BrowserContext, client: FlaskClient, services: Services, 
     cookie = client.get_cookie(name)
     assert cookie is not None
     context.add_cookies([{"name": name, "value": cookie.value, "url": web.url}])
-    context.set_default_timeout(LONG_ENOUGH)
     return context.new_page()
 
 
@@ -149,16 +145,28 @@ def test_a_record_shows_a_change_in_all_its_places(
 def test_a_changed_row_is_marked_for_a_moment_and_told_politely(
     signed_in: Page, web: WebProcesses, companies: list[Company], change: Callable[..., int]
 ) -> None:
+    # The page's clock stands still, and goes on where it is told to.
+    signed_in.clock.install()
     look(signed_in, f"{web.url}/companies")
+    signed_in.clock.pause_at(datetime.now(UTC) + timedelta(seconds=10))
     region = signed_in.locator("[role=status][data-role=live-summary]")
-    for company in companies[:2]:
-        change(company)
-        expect(row(signed_in, company)).to_have_attribute("data-changed", "")
+    first, *others = companies
+    version = change(first)
+    expect(row(signed_in, first)).to_have_attribute("data-version", str(version))
+    signed_in.clock.run_for(100)
     expect(region).to_have_text("1 record changed")
-    # The other waits until five seconds have passed since the first was told.
-    for company in companies:
-        expect(row(signed_in, company)).not_to_have_attribute("data-changed", "")
-    assert region.text_content() == "1 record changed"
+    for company in others:
+        version = change(company)
+        expect(row(signed_in, company)).to_have_attribute("data-version", str(version))
+    marked = signed_in.locator("[data-row][data-changed]")
+    expect(marked).to_have_count(3)
+    signed_in.clock.run_for(2_000)
+    expect(marked).to_have_count(0)
+    # The others wait until five seconds have passed since the first was told.
+    signed_in.clock.run_for(2_800)
+    expect(region).to_have_text("1 record changed")
+    signed_in.clock.run_for(200)
+    expect(region).to_have_text("2 records changed")
 
 
 def test_counters_and_the_connection_are_live(

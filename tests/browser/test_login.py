@@ -56,7 +56,6 @@ def sam(web: Web) -> str:
 def other(browser: Browser) -> Iterator[Page]:
     """A page of another browser."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(15_000)
     yield context.new_page()
     context.close()
 
@@ -214,7 +213,6 @@ def test_what_was_typed_survives_a_session_that_ended_meanwhile(
 
 def test_an_admin_manages_people_without_a_script(browser: Browser, web: Web, logged_in: SignIn) -> None:
     context = browser.new_context(java_script_enabled=False)
-    context.set_default_timeout(15_000)
     page = logged_in(context.new_page())
     page.goto(f"{web.url}/users")
     page.get_by_role("link", name="Add user").click()
@@ -256,7 +254,6 @@ def test_pages_about_people_are_accessible(page: Page, web: Web, logged_in: Sign
 
 def test_pages_about_people_fit_a_narrow_phone(browser: Browser, web: Web, logged_in: SignIn) -> None:
     context = browser.new_context(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
-    context.set_default_timeout(15_000)
     page = context.new_page()
     page.goto(f"{web.url}/login")
     assert page.evaluate("document.documentElement.scrollWidth") == 320

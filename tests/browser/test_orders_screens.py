@@ -141,6 +141,7 @@ def test_an_order_goes_from_nothing_to_sage_and_the_stepper_moves_live(desk: Pag
     second.get_by_label("Quantity").press("Enter")
     expect_step(desk, 1)
     expect(desk.locator("#phase")).to_contain_text("Line 2 has no price.")
+    expect(desk).to_have_url(re.compile(r"/orders/\d+$"))
     order = int(desk.url.rsplit("/", 1)[1])
 
     colleague = desk.context.new_page()

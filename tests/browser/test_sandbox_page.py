@@ -29,7 +29,6 @@ def sandbox(running: SandboxProcess) -> SandboxProcess:
 def page(browser: Browser) -> Iterator[Page]:
     """A page without JavaScript."""
     with browser.new_context(java_script_enabled=False, locale="en-GB") as context:
-        context.set_default_timeout(10_000)
         yield context.new_page()
 
 
@@ -200,8 +199,10 @@ def test_a_person_switches_faults_on_and_off(sandbox: SandboxProcess, page: Page
     expect(slow.locator(".state")).to_have_text("On for 3 more, 0.5 s")
     expect(page.get_by_text("Switched on: Slow.")).to_be_visible()
     page.locator("[data-fault=offline]").get_by_role("button", name="Switch on").click()
+    expect(page.locator("[data-fault=offline] .state")).to_have_text("On")
     assert [(one["kind"], one["times"]) for one in sandbox.faults()] == [("latency", 3), ("offline", None)]
     page.locator("[data-fault=latency]").get_by_role("button", name="Switch off").click()
+    expect(page.locator("[data-fault=latency]").get_by_role("button", name="Switch on")).to_be_visible()
     assert [one["kind"] for one in sandbox.faults()] == ["offline"]
     page.get_by_role("button", name="Switch all off").click()
     expect(page.get_by_text("All faults are switched off.")).to_be_visible()

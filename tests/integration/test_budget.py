@@ -30,9 +30,8 @@ def test_all_workers_together_stay_within_the_limit(redis: Redis) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         at = sorted(pool.map(call, range(12)))
-    for first, sixth in zip(at, at[5:], strict=False):
-        # Each call is noted a moment after Redis counted it.
-        assert sixth - first > 0.8, at
+    # Each is noted some time after Redis counted it, so that none was counted later than it is noted.
+    assert all(second > number // 5 for number, second in enumerate(at)), at
 
 
 def test_a_writer_that_would_wait_for_long_gives_up_and_says_for_how_long(redis: Redis) -> None:
@@ -48,15 +47,15 @@ def test_a_writer_that_would_wait_for_long_gives_up_and_says_for_how_long(redis:
 def test_reading_leaves_room_for_the_writers(redis: Redis) -> None:
     limits = Limits(RateLimitItemPerSecond(10, 3))
     reader = Budget(redis, 1, limits, reads_only=True)
+    began = time.monotonic()
     for _ in range(8):
         spend(reader)
-    began = time.monotonic()
     writer = Budget(redis, 1, limits, reads_only=False)
     spend(writer)
     spend(writer)
-    assert time.monotonic() - began < 1, "the writer did not wait"
+    assert time.monotonic() - began < 2.5, "the writer did not wait"
     spend(reader)
-    assert time.monotonic() - began > 1.5, "the reader did"
+    assert time.monotonic() - began > 2.8, "the reader did"
 
 
 def test_businesses_have_budgets_of_their_own_and_share_the_day(redis: Redis) -> None:
@@ -80,6 +79,7 @@ def test_no_more_calls_run_at_once_than_are_allowed(redis: Redis, of_business: b
         RateLimitItemPerMinute(1_000), business_at_once=3 if of_business else 8, all_at_once=8 if of_business else 3
     )
     inside, most, lock = 0, 0, threading.Lock()
+    three = threading.Barrier(3)
 
     def call(worker: int) -> None:
         nonlocal inside, most
@@ -87,6 +87,8 @@ def test_no_more_calls_run_at_once_than_are_allowed(redis: Redis, of_business: b
             with lock:
                 inside += 1
                 most = max(most, inside)
+            three.wait(timeout=30)
+            # Time for one more, which must not come.
             time.sleep(0.02)
             with lock:
                 inside -= 1
@@ -100,11 +102,11 @@ def test_no_more_calls_run_at_once_than_are_allowed(redis: Redis, of_business: b
 def test_a_place_whose_worker_died_is_free_again(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget_module, "_PLACE_SECONDS", 1)
     limits = Limits(RateLimitItemPerMinute(100), business_at_once=1)
+    began = time.monotonic()
     died = Budget(redis, 1, limits, reads_only=False).turn()
     died.__enter__()
-    began = time.monotonic()
     spend(Budget(redis, 1, limits, reads_only=False))
-    assert 0.8 < time.monotonic() - began < 3
+    assert time.monotonic() - began > 0.9
     died.__exit__(None, None, None)
 
 

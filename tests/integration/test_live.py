@@ -263,13 +263,14 @@ def test_a_storm_comes_as_ten_frames_a_second_and_ends_with_the_newest(
         with listening(redis) as heard:
             socket.wait_for_version(company.key, change(company))
             state = heard()[0]["things"][0]
-        began = len(socket.frames)
+        before, began = len(socket.frames), time.monotonic()
         storm = 1000
         for number in range(1, storm + 1):
             redis.publish(CHANNEL, json.dumps({"v": 1, "things": [state | {"version": state["version"] + number}]}))
         socket.wait_for_version(company.key, state["version"] + storm)
-        times = [at for at, _ in socket.frames[began:]]
-        assert len(times) <= 2 + 10 * (times[-1] - times[0])
+        # From before the first was sent until the last has come: those between may have come late and close together.
+        frames = socket.frames[before:]
+        assert len(frames) <= 2 + 10 * (frames[-1][0] - began)
         assert all(len(things) == 1 for _, things in socket.frames)
 
 
@@ -318,7 +319,7 @@ def test_disabling_a_person_closes_their_sockets_at_once_and_no_others(
             accounts.disable_user(work, work.session.get_one(User, sam.id))
             work.commit()
         for socket in sockets:
-            socket.wait_until_ended(5)
+            socket.wait_until_ended()
         with pytest.raises(SocketRefused):
             LiveClient(web.url, cookie).connect()
         assert others.watch({companies[0].key: 0})["things"]
@@ -336,7 +337,7 @@ def test_closing_a_persons_sockets_twice_closes_no_others(
             for _ in range(2):
                 both.publish(CHANNEL, json.dumps({"v": 1, "close_user": sam.id}))
             both.execute()
-        socket.wait_until_ended(5)
+        socket.wait_until_ended()
     for other in everybody:
         assert other.watch({companies[0].key: 0})["things"]
         assert other.ended == []
@@ -349,7 +350,7 @@ def test_signing_out_ends_the_sockets_of_that_session(
     with LiveClient(web.url, cookie) as socket:
         socket.watch({companies[0].key: 0})
         assert post(client, "/logout").status_code in (302, 303)
-        socket.wait_until_ended(5)
+        socket.wait_until_ended()
         with pytest.raises(SocketRefused):
             LiveClient(web.url, cookie).connect()
 
@@ -363,7 +364,7 @@ def test_rights_are_read_at_each_watch(
         with services.database.engine.begin() as connection:
             connection.execute(text("UPDATE app_user SET active = false WHERE id = :id"), {"id": sam.id})
         socket.watch_without_waiting({companies[0].key: 0})
-        socket.wait_until_ended(5)
+        socket.wait_until_ended()
         assert not any(answer for answer in socket.answers)
 
 
@@ -379,8 +380,8 @@ def test_what_redis_missed_while_it_was_away_comes_when_it_is_back(
         assert socket.watch({first.key: missed, second.key: 0})["things"][0]["key"] == second.key
         newer = change(first, Reason.QUEUED)
         own_redis.start()
-        socket.wait_for_version(first.key, newer, 10)
-        socket.wait_for_version(second.key, change(second), 5)
+        socket.wait_for_version(first.key, newer)
+        socket.wait_for_version(second.key, change(second))
         assert socket.connected == 1
 
 
@@ -392,7 +393,7 @@ def test_an_emptied_redis_is_filled_again_and_what_was_missed_comes(
         socket.watch({company.key: company.version})
         redis.flushall()
         missed = change(company)
-        socket.wait_for_version(company.key, missed, 10)
+        socket.wait_for_version(company.key, missed)
         assert redis.zscore("synclight:watched", company.key) is not None
 
 
@@ -404,9 +405,9 @@ def test_a_client_of_a_killed_web_process_is_right_again_by_itself(
         socket.watch({company.key: company.version})
         web.kill_all()
         missed = change(company)
-        socket.wait_for_version(company.key, missed, 20)
+        socket.wait_for_version(company.key, missed)
         assert socket.connected == 2
-        socket.wait_for_version(company.key, change(company, Reason.QUEUED), 5)
+        socket.wait_for_version(company.key, change(company, Reason.QUEUED))
 
 
 def test_open_sockets_do_not_hold_up_a_stop(settings: Settings, web: WebProcesses, cookie: str) -> None:
@@ -415,8 +416,8 @@ def test_open_sockets_do_not_hold_up_a_stop(settings: Settings, web: WebProcesse
     with WebProcesses(other) as stopped:
         socket = LiveClient(stopped.url, f"{name.replace(str(settings.port), str(other.port))}={value}")
         socket.connect()
-        began = time.monotonic()
         stopped.stop()
-        assert time.monotonic() - began < 5
-        socket.wait_until_ended(1)
+        # Gunicorn's complaint where something was still open at the end of its patience.
+        assert "graceful timeout" not in stopped.told()
+        socket.wait_until_ended()
         socket.leave()

@@ -392,7 +392,7 @@ class TestTogether:
 
         def script(connection: socket.socket, request: bytes) -> None:
             with worker.database.engine.connect() as database:
-                others = "datname = current_database() AND pid <> pg_backend_pid()"
+                others = "application_name = 'synclight-test' AND pid <> pg_backend_pid()"
                 database.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"))
             given("new")(connection, request)
 

@@ -56,6 +56,11 @@ def reload(services: Services, user: User) -> User:
         return session.get_one(User, user.id)
 
 
+@pytest.fixture(autouse=True)
+def quick_passwords() -> None:
+    """They cost here what they cost in earnest."""
+
+
 @pytest.fixture
 def sam(services: Services) -> User:
     return add_person(services)
