@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINE = "tests/integration/test_engine.py::"
 ATTACKS = "tests/integration/test_engine_attacks.py::"
 CHILDREN = "tests/integration/test_engine_children.py::"
+CONNECTIONS = "tests/integration/test_connections.py::"
 PRODUCTS = "tests/integration/test_products.py::"
 DECISIONS = "tests/unit/test_decisions.py"
 
@@ -491,6 +492,62 @@ MUTATIONS = (
         'if error.detail.get("code") != PRODUCT_GONE:',
         "if True:",
         f"{PRODUCTS}test_a_product_that_went_in_sage_holds_up_no_order",
+    ),
+    Mutation(
+        "a create that was sent again is believed without a look at what became of it",
+        "workers/engine/push.py",
+        "if claimed.intent_id is not None:\n                again_in",
+        "if False:\n                again_in",
+        f"{ATTACKS}test_what_sage_answered_first_is_no_longer_taken_for_what_it_holds",
+    ),
+    Mutation(
+        "what was confirmed before the choice is booked where an edit or a resync comes first",
+        "webapp/connection/changes.py",
+        "of_it |= Order.connection_id.is_(None)",
+        "pass",
+        f"{CONNECTIONS}test_whatever_became_of_an_early_order_it_is_confirmed_anew_before_it_is_booked",
+    ),
+    Mutation(
+        "what is confirmed while an admin chooses invoices is booked",
+        "webapp/orders/views.py",
+        "        hold_what_orders_become(work.session)\n",
+        "",
+        f"{CONNECTIONS}test_what_is_confirmed_while_an_admin_chooses_is_confirmed_anew",
+    ),
+    Mutation(
+        "an import books the orders that it brings",
+        "webapp/orders/importing.py",
+        "sent = VALIDATED if sage is not None and sage.books_orders else CONFIRMED",
+        "sent = CONFIRMED",
+        f"{CONNECTIONS}test_nothing_is_booked_that_was_not_confirmed_knowing_it",
+    ),
+    Mutation(
+        "what an import changes of a confirmed order is booked",
+        "webapp/orders/importing.py",
+        "and_(was_confirmed, is_booked, said_anew), VALIDATED",
+        "and_(was_confirmed, is_booked, said_anew), CONFIRMED",
+        f"{CONNECTIONS}test_what_an_import_changes_of_a_confirmed_order_is_confirmed_anew_before_it_is_booked",
+    ),
+    Mutation(
+        "what Sage no longer changes of an order, as of a paid invoice, is called an error to be mended here",
+        "workers/engine/push.py",
+        "if claimed.kind.is_mended_here or (error",
+        "if True or (error",
+        f"{CHILDREN}test_what_sage_refuses_to_change_of_an_order_is_for_a_person_to_choose",
+    ),
+    Mutation(
+        "an order is sent that somebody changed after it was looked at",
+        "webapp/orders/views.py",
+        "elif order.phase == VALIDATED and not is_as_shown(order):",
+        "elif False:",
+        "tests/integration/test_orders_pages.py::test_what_was_changed_since_the_page_was_drawn_is_looked_at_before_it_is_sent",
+    ),
+    Mutation(
+        "a value of Sage's is taken that nobody was shown",
+        "webapp/sync/views.py",
+        "elif not is_as_shown(record):",
+        "elif False:",
+        "tests/integration/test_companies_reviews.py::test_what_changed_since_the_page_was_drawn_is_looked_at_before_the_choice",
     ),
 )
 
