@@ -105,7 +105,7 @@ def test_a_contact_is_made_on_its_company_s_page_and_waits_for_it(desk: Page, pr
     be_live(desk)
     expect(desk.locator("[data-field=detail]")).to_contain_text("Waiting for the company Blauer See")
     product.web.set_status(f"company:{product.waiting}", Reason.REJECTED, {"code": "missing", "field": "country"})
-    expect(desk.locator(".value-company .mark-error")).to_be_visible()
+    expect(desk.locator(".highlighted .value-company .mark-error")).to_be_visible()
     desk.locator("[data-role=parent]").click()
     expect(desk.locator("h1")).to_contain_text("Blauer See")
     be_live(desk)
@@ -133,7 +133,7 @@ def test_the_search_for_a_company_keeps_what_is_typed(desk: Page, product: Produ
     expect(desk.locator("[name=name]")).to_have_value("Thomas Hardy")
     desk.locator("[data-role=save]").click()
     expect(desk.locator("h1")).to_have_text("Thomas Hardy")
-    expect(desk.locator(".value-company")).to_contain_text("Alfreds Feinkost")
+    expect(desk.locator(".highlighted .value-company")).to_contain_text("Alfreds Feinkost")
 
 
 def test_who_edits_a_contact_is_told_of_changes_elsewhere(desk: Page, product: Product) -> None:

@@ -321,10 +321,18 @@ def test_lines_are_edited_without_scripts(browser: Browser, shop: Shop) -> None:
 def test_orders_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, shop: Shop) -> None:
     context = browser.new_context(viewport={"width": 320, "height": 640})
     phone = shop.web.sign_in(context.new_page())
+    long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft & Söhne"
+    with shop.web.services.database.unit_of_work() as work:
+        order = find_order(work.session, shop.in_conflict)
+        assert order is not None
+        order.company.name = order.lines[0].description = long
+        order.lines[0].product_id, order.total, order.net_total = 1, Decimal("1234567899.90"), Decimal("1234567899.90")
+        work.session.get_one(Product, 1).name = long
+        work.commit()
     found = {}
     for address in (
         "/products",
-        "/products/3",
+        "/products/1",
         "/products/3/edit",
         "/orders",
         f"/orders/{shop.in_sage}",
@@ -338,5 +346,13 @@ def test_orders_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, shop: Sho
         assert fits(phone), address
         found |= {f"{address} by keyboard": fault for fault in keyboard_faults(phone)}
         found |= {f"{address} {look}": report for look, report in faults(phone).items()}
+    # Letters of twice the size.
+    phone.set_viewport_size({"width": 375, "height": 812})
+    sizes = context.new_cdp_session(phone)
+    sizes.send("Page.setFontSizes", {"fontSizes": {"standard": 32, "fixed": 26}})
+    for address in ("/orders?product=1", f"/orders/{shop.in_conflict}", f"/orders/{shop.draft}/edit", "/products/1"):
+        phone.goto(f"{shop.web.url}{address}")
+        be_live(phone)
+        assert fits(phone), address
     context.close()
     assert found == {}
