@@ -121,6 +121,15 @@ def _for_driver(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
 
 
+class _Kept(local):
+    """What each thread keeps: the cursor of its single statements, if they share one, and what is committed and told to
+    nobody yet."""
+
+    def __init__(self) -> None:
+        self.cursor: psycopg.RawCursor[Any] | None = None
+        self.untold: dict[str, Any] = {}
+
+
 class Database:
     """The engine of this process. After a fork, the child calls `after_fork` before its first query.
 
@@ -156,7 +165,7 @@ class Database:
         event.listen(self.engine, "checkout", self._refuse_dead)
         self._at_once = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._at_one_moment = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._kept = local()
+        self._kept = _Kept()
         self.after_commit = after_commit
 
     @contextmanager
@@ -190,21 +199,21 @@ class Database:
 
         To get one out of the pool for each of them takes nearly as long as to run it.
         """
-        before = getattr(self._kept, "cursor", None)
         with self._at_once.connect() as connection:
             driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
             self._kept.cursor = psycopg.RawCursor(driver, row_factory=namedtuple_row)
             try:
                 yield
             finally:
-                self._kept.cursor = before
+                self._kept.cursor = None
+                self._tell()
 
     def read_one(self, statement: Prepared, values: Mapping[str, Any]) -> Any | None:
         """Run one statement that is a transaction of its own, which saves the server two answers.
 
         Returns its row, a named tuple. It goes straight to the driver, and raises what SQLAlchemy raises.
         """
-        cursor = getattr(self._kept, "cursor", None)
+        cursor = self._kept.cursor
         if cursor is None:
             with self.kept_connection():
                 return self.read_one(statement, values)
@@ -214,18 +223,31 @@ class Database:
             raise DBAPIError.instance(statement.sql, None, error, psycopg.Error, hide_parameters=True) from error
 
     def commit_one(
-        self, statement: Prepared, values: Mapping[str, Any], touches: Callable[[Any], Any] | None = None
+        self,
+        statement: Prepared,
+        values: Mapping[str, Any],
+        touches: Callable[[Any], Any] | None = None,
+        *,
+        more_follows: bool = False,
     ) -> Any | None:
         """As `read_one`, for a statement that changes something.
 
-        Where there is a row, browsers are told after that of what `touches` makes of it: a thing with a `key`. Raises what
-        the database raises; nothing is told then.
+        Where there is a row, browsers are told after that of what `touches` makes of it: a thing with a `key`. With
+        `more_follows` they are told together with what this thread commits next in its kept connection, or at the end of
+        that. Raises what the database raises; nothing is told then.
         """
         row = self.read_one(statement, values)
         if row is not None and touches is not None:
             thing = touches(row)
-            self.after_commit(Changes({thing.key: thing}))
+            self._kept.untold[thing.key] = thing
+            if not more_follows or self._kept.cursor is None:
+                self._tell()
         return row
+
+    def _tell(self) -> None:
+        untold, self._kept.untold = self._kept.untold, {}
+        if untold:
+            self.after_commit(Changes(untold))
 
     def _refuse_dead(self, connection: Any, record: Any, _proxy: Any) -> None:
         """Have a connection replaced that no longer answers. One that was in use a moment ago is not asked."""

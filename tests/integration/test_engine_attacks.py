@@ -16,7 +16,7 @@ from tests.integration.test_engine import GERMAN, Crash, Engine
 from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
-from webapp.db import UnitOfWork
+from webapp.db import Changes, UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.conflicts import lost_values, open_conflicts
@@ -879,6 +879,22 @@ def test_nobody_is_told_before_the_commit(engine: Engine) -> None:
     engine.services.database.after_commit = look
     engine.edit(company_id, name="Told")
     assert set(seen) == {"Told"}
+
+
+def test_what_is_recorded_is_told_with_the_next_record_or_at_the_end(engine: Engine) -> None:
+    first, second = [engine.add(code=f"K{number}") for number in range(2)]
+    told: list[dict[str, str]] = []
+
+    def look(changes: Changes) -> None:
+        told.append({key: engine.company(one.id).sync_reason for key, one in changes.touched.items()})
+
+    engine.services.database.after_commit = look
+    engine.push()
+    assert told[:3] == [
+        {f"company:{first}": "running"},
+        {f"company:{first}": "in_step", f"company:{second}": "running"},
+        {f"company:{second}": "in_step"},
+    ]
 
 
 def test_what_sage_holds_is_read_anew_by_a_worker_that_was_held_up_before_its_write(

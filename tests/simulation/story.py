@@ -234,7 +234,7 @@ class Story:
             finally:
                 session.commit = really  # type: ignore[method-assign]
 
-        def mortal_one(database: Database, statement: Any, values: Any, touches: Any = None) -> Any:
+        def mortal_one(database: Database, statement: Any, values: Any, touches: Any = None, **_: Any) -> Any:
             name = _committer()
             self.breaks.reach(f"{name} before", "commit")
             row = commit_one(database, statement, values)

@@ -161,7 +161,9 @@ def record_in_step(services: Services, claimed: Claimed, remote: RemoteRecord, i
         "equal": dict(remote.fields),
         "at": datetime.now(UTC),
     }
-    return services.database.commit_one(_RECORDING[claimed.kind], given, lambda _: claimed.moved) is not None
+    recording, database = _RECORDING[claimed.kind], services.database
+    # What follows is that the next record is taken in hand, or that there is none.
+    return database.commit_one(recording, given, lambda _: claimed.moved, more_follows=True) is not None
 
 
 def _claiming(kind: Kind) -> Select[Any]:
