@@ -237,6 +237,18 @@ def test_the_orders_that_name_a_product_are_on_its_page_and_in_the_list(
     assert "No orders yet." in browser_of_sam.get(f"/products/{products['Tofu']}").text
 
 
+def test_of_several_connections_the_company_says_whose_products_are_suggested(
+    browser_of_sam: FlaskClient, services: Services, company: Company, products: dict[str, int]
+) -> None:
+    address = "/orders/new?description=cha"
+    assert '<option value="Chai">' in browser_of_sam.get(address).text
+    with services.database.unit_of_work() as work:
+        work.session.add(Connection(api_url="http://127.0.0.1:1/v3.1", business_id="b" * 32))
+        work.commit()
+    assert '<option value="Chai">' not in browser_of_sam.get(address).text
+    assert '<option value="Chai">' in browser_of_sam.get(f"{address}&company={company.id}").text
+
+
 def test_a_total_is_typed_as_the_reader_writes_and_addressed_as_everybody_reads(
     browser_of_sam: FlaskClient, order: Order
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, FromClause, Table, and_, exists, func, or_
 from sqlalchemy.orm import Session, selectinload
 
 from webapp.companies.models import Company
-from webapp.connection.queries import main_connection
+from webapp.connection.queries import list_connections
 from webapp.contacts.models import Contact
 from webapp.listing.counts import read_counts
 from webapp.listing.pages import Conditions, Listing, Page, has_words, last_synchronised_key, owned_by, read_page
@@ -197,12 +197,18 @@ def product_names(session: Session, ids: Iterable[str]) -> dict[str, str]:
     return {str(row.id): row.name for row in found}
 
 
-def sold_through(session: Session, company_ids: Iterable[str]) -> int | None:
-    """The connection whose products an order can name: that of the one company that a form names, else the first one."""
+def sold_through(session: Session, company_ids: Collection[str]) -> int | None:
+    """The connection whose products an order can name: that of the one company that a form names, else the first one.
+
+    0, which no connection is, where there are several and no company says which.
+    """
     found = session.scalar(select(Company.connection_id).where(Company.id.in_([int(one) for one in company_ids])))
-    if found is None and (main := main_connection(session)):
-        return main.id
-    return found
+    if found is not None:
+        return found
+    connections = list_connections(session)
+    if len(connections) > 1 and not company_ids:
+        return 0
+    return connections[0].id if connections else None
 
 
 def products_of(session: Session, lines: Sequence[TypedLine], connection_id: int | None) -> Sequence[Product]:
