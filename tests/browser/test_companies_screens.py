@@ -506,6 +506,8 @@ def test_what_was_not_saved_is_offered_again_until_it_is_saved_or_somebody_signs
     context.set_offline(True)
     desk.locator("[data-role=save]").click()
     expect(desk.locator("[data-role=toast]")).to_contain_text("You are offline.")
+    # The form is still there to be sent again.
+    expect(desk.locator("[data-role=try-again]")).to_be_hidden()
     expect(desk.locator("[name=city]")).to_have_value("Typed on the train")
     context.set_offline(False)
     # The tab is closed; meanwhile somebody changes the same company.
