@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
@@ -189,7 +190,7 @@ class Api:
     def _call(self, call: Call, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None) -> dict[str, Any]:
         if self._other_business:
             raise AuthoriseAgain(f"Sage answered for business {self._other_business}", {})
-        target = self._path + path + (f"?{urlencode(query)}" if query else "")
+        target = self._path + path + (f"?{_encoded(*query.items())}" if query else "")
         content = None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         token = self._bearer.access()
         reply = self._send(call, path, target, token, content)
@@ -243,6 +244,12 @@ class Api:
         text = "Sage's answer does not say for which business it is" if isinstance(value, dict) else "no JSON object"
         log.warning("sage_answer_not_understood", method=call.value, status=reply.status, error=text)
         raise NETWORK[call](text, {**raw_of(reply, ()), "message": text})
+
+
+@lru_cache(64)
+def _encoded(*query: tuple[str, str]) -> str:
+    """A query as an address has it. All reads of single records have one of a few."""
+    return urlencode(query)
 
 
 def failure(call: Call, reply: Reply) -> SageError:
