@@ -458,10 +458,12 @@ def _usual_way(module: Module) -> Iterator[None]:
 
 
 def _usual_limits(listing: Listing[Any, Any], query: ListQuery) -> list[ColumnElement[bool]]:
-    limits = [listing.table.c.search_text.like(func.fold(f"%{word}%")) for word in query.words]
+    table, texts = listing.table, listing.texts
+    words = [texts.c.search_text.like(func.fold(f"%{word}%")) for word in query.words]
+    limits = [table.c.id.in_(select(texts.c.id).where(*words))] if words else []
     if query.statuses:
-        limits.append(listing.table.c.sync_status.in_(query.statuses))
-    return [*listing.filters(query, listing.table), *limits]
+        limits.append(table.c.sync_status.in_(query.statuses))
+    return [*listing.filters(query, table), *listing.moving(query, table), *limits]
 
 
 def write(url: str, redis: str, folder: str, seed: str) -> None:

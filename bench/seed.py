@@ -219,7 +219,7 @@ def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:
                         json.dumps(values) if sent else None,
                     )
                 )
-        connection.execute("VACUUM ANALYZE company")
+        connection.execute("VACUUM ANALYZE company, company_text")
 
 
 def seed_contacts_and_orders(database_url: str) -> None:
@@ -228,7 +228,7 @@ def seed_contacts_and_orders(database_url: str) -> None:
         for table, insert in (("contact", _CONTACTS), ("sales_order", _ORDERS)):
             with _in_bulk(connection, table):
                 connection.execute(insert)
-            connection.execute(SQL("VACUUM ANALYZE {}").format(Identifier(table)))
+            connection.execute(SQL("VACUUM ANALYZE {}, {}").format(Identifier(table), Identifier(f"{table}_text")))
 
 
 def seed_lines(database_url: str) -> None:
@@ -251,18 +251,21 @@ def _connect(database_url: str) -> psycopg.Connection:
 
 @contextmanager
 def _in_bulk(connection: psycopg.Connection, table: str) -> Iterator[None]:
-    """While it is open, only the counters follow `table`: its indexes are made afterwards, each in one go."""
-    name = Identifier(table)
+    """While it is open, only counters and texts follow `table`: the indexes are made afterwards, each in one go."""
+    filled = (table, f"{table}_text")
     indexes = connection.execute(
-        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass "
+        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = ANY(%s::regclass[]) "
         "AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)",
-        [table],
+        [[*filled]],
     ).fetchall()
     for index, _ in indexes:
         connection.execute(SQL("DROP INDEX {}").format(Identifier(index)))
-    connection.execute(SQL("ALTER TABLE {} DISABLE TRIGGER ALL").format(name))
-    connection.execute(SQL("ALTER TABLE {} ENABLE TRIGGER count_status_insert").format(name))
+    for name in filled:
+        connection.execute(SQL("ALTER TABLE {} DISABLE TRIGGER ALL").format(Identifier(name)))
+    for trigger in ("count_status_insert", "keep_text_insert"):
+        connection.execute(SQL("ALTER TABLE {} ENABLE TRIGGER {}").format(Identifier(table), Identifier(trigger)))
     yield
-    connection.execute(SQL("ALTER TABLE {} ENABLE TRIGGER ALL").format(name))
+    for name in filled:
+        connection.execute(SQL("ALTER TABLE {} ENABLE TRIGGER ALL").format(Identifier(name)))
     for _, definition in indexes:
         connection.execute(definition)

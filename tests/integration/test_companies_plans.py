@@ -6,6 +6,7 @@ Never all of them for one page.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import product
@@ -15,7 +16,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import URL, Engine, event, text
+from sqlalchemy import URL, Engine, event, func, select, text
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
@@ -26,13 +27,15 @@ from webapp.companies.models import Company
 from webapp.companies.queries import LISTING, cities, filter_choices, list_companies
 from webapp.companies.queries import count_choices as company_counts
 from webapp.contacts import forms as contacts
+from webapp.contacts.queries import LISTING as CONTACTS
 from webapp.contacts.queries import list_contacts
 from webapp.db import Database
 from webapp.listing import pages
 from webapp.listing.counts import MOST, count_texts
-from webapp.listing.pages import PLANNED
+from webapp.listing.pages import PLANNED, Expected
 from webapp.listing.query import PAGE, Cursor
 from webapp.orders import forms as orders
+from webapp.orders.queries import LISTING as ORDERS_LISTING
 from webapp.orders.queries import count_choices as order_counts
 from webapp.orders.queries import list_orders
 from webapp.sync.queries import read_surroundings
@@ -112,6 +115,45 @@ FILTERS_OF_ORDERS = (
     "q=train+lodz",
     "q=nobody+has+this",
 )
+
+# A list, what reads its addresses, and filters and words that many and few records have.
+SEARCHED: dict[str, tuple[Any, Any, tuple[str, ...], tuple[str, ...]]] = {
+    "companies": (
+        LISTING,
+        lambda args: read_query(args, PEOPLE, dict(country_choices())),
+        (
+            "",
+            "status=synchronised",
+            "status=pending&status=review&owner=none",
+            "type=prospect",
+            "country=DE&country=VE&owner=2",
+            "city=lodz",
+            "city=berlin&status=synchronised&type=customer",
+            "synced_from=1990-01-01",
+        ),
+        ("zu", "umber", "tea+gmbh", "LODZ", "office17", "de000012345", "nobody"),
+    ),
+    "contacts": (
+        CONTACTS,
+        lambda args: contacts.read_query(args, {"17", "18"}),
+        ("", "status=synchronised", "company=17&company=18", "synced_to=1970-01-01"),
+        ("zu", "accountant+łódź", "person47", "44", "nobody"),
+    ),
+    "orders": (
+        ORDERS_LISTING,
+        lambda args: orders.read_query(args, PEOPLE, {"17", "18"}),
+        (
+            "",
+            "status=synchronised",
+            "phase=validating&phase=validated",
+            "phase=synchronised&owner=3",
+            "phase=validated&phase=synchronising&owner=1&owner=none",
+            "company=17",
+            "ordered_from=2021-03-01&ordered_to=2023-03-02&total_from=1000",
+        ),
+        ("zu", "train+lodz", "tea", "s-0001", "nobody"),
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +307,69 @@ def test_a_search_finds_what_has_all_its_words_however_they_are_looked_for(
     plans.clear()
     given = {f"word_{n}": word for n, word in enumerate(words)}
     assert [row.id for row in page.rows] == list(session.scalars(wanted, given))
+
+
+@pytest.mark.parametrize("module", ["companies", "contacts", "orders"])
+def test_each_way_of_a_search_finds_the_same_in_the_same_order(session: Session, module: str) -> None:
+    """As one statement over the whole table would find it: by walking, by the texts, and by the filters alone."""
+    listing, read_one, filters, words = SEARCHED[module]
+    chance = random.Random(module)
+    addresses = [
+        f"{one}&q={word}&sort={sign}{sort}"
+        for one, word, sort, sign in product(filters, words, listing.keys, ("", "-"))
+    ]
+    met = 0
+    for address in chance.sample(addresses, 12):
+        query = read_one(MultiDict(parse_qsl(address)))
+        assert not query.problems
+        table, key = listing.table, listing.keys[query.sort]
+        limits = [func.strpos(table.c.search_text, func.fold(pages._place_of(word))) > 0 for word in query.words]
+        limits += pages._limits_but_words(query, listing, table)
+        order = (key.desc(), table.c.id.desc()) if query.descending else (key, table.c.id)
+        wanted = list(session.scalars(select(table.c.id).where(*limits).order_by(*order)))
+        page = pages.read_page(session, listing, query)
+        assert [row.id for row in page.rows] == wanted[:PAGE], address
+        assert page.matching in (None, len(wanted))
+        places = [(query, 0)]
+        if page.next is not None:
+            places.append((query.changed(cursor=page.next), PAGE))
+            assert [row.id for row in pages.read_page(session, listing, places[1][0]).rows] == wanted[PAGE : 2 * PAGE]
+        ways = [Expected(1, 1, with_words=1)]
+        if pages._limits_but_words(query, listing, table):
+            ways.append(Expected(1, 1, with_words=9, without_words=1))
+        for expected in ways:
+            for at, begins in places:
+                sought = pages._sought(session, listing, at, expected)
+                assert bool(sought) is not expected.leaves_words
+                behind = wanted[begins : begins + PAGE + 1]
+                sorted_ = session.execute(pages._all_sorted(listing, at, sought)).all()
+                assert [row.id for row in sorted_] == behind, address
+                few = session.execute(pages._all_if_few(listing, at, sought, COMPANIES * 2)).all()
+                assert [row.id for row in few if row.id is not None] == behind, address
+                assert few[0].matching == len(wanted)
+        met += len(wanted)
+    assert met > 10 * PAGE
+
+
+def test_companies_of_a_city_are_sorted_by_country_without_reading_them_all(
+    session: Session, plans: list[dict[str, Any]]
+) -> None:
+    query = read_query(MultiDict(parse_qsl("city=lodz&type=customer&sort=-country")), {}, {})
+    found = session.execute(pages._all_sorted(LISTING, query, [])).all()
+    assert read(plans.pop(), "company") < 4 * PAGE
+    wanted = "SELECT id FROM company WHERE city_key = 'lodz' AND type = 'customer' ORDER BY country_rank DESC, id DESC LIMIT 51"
+    assert [row.id for row in found] == list(session.scalars(text(wanted)))
+
+
+def test_the_texts_know_which_orders_were_not_sent(session: Session, plans: list[dict[str, Any]]) -> None:
+    """Of a frequent word only their places are put together, and only these records are read."""
+    query = orders.read_query(MultiDict(parse_qsl("phase=validating&phase=validated&q=tea&sort=number")), PEOPLE, ())
+    unsent = session.scalar(text("SELECT count(*) FROM sales_order WHERE phase <> 'confirmed'"))
+    plans.clear()
+    page = list_orders(session, query)
+    assert 0 < page.matching < unsent / 4
+    assert "ix_sales_order_text_unsent" in {node.get("Index Name") for plan in plans for node in nodes(plan)}
+    assert sum(read(plan) for plan in plans) < 2 * page.matching + 2 * PAGE
 
 
 def test_a_frequent_word_is_looked_for_among_the_few_that_another_filter_leaves(

@@ -46,13 +46,11 @@ def _filters(query: CompanyQuery, of: FromClause) -> list[ColumnElement[bool]]:
         limits.append(owned_by(query.owner, of))
     if query.country:
         limits.append(of.c.country.in_(query.country))
-    if query.city:
-        limits.append(of.c.city_key == func.fold(query.city))
-    return limits
+    return [*limits, *_apart(query, of)]
 
 
 def _beginnings(query: CompanyQuery) -> list[Conditions]:
-    city = [_COMPANY.c.city_key == func.fold(query.city)] if query.city else []
+    city = _apart(query, _COMPANY)
     if query.sort == "city" and (query.country or city):
         return [[_COMPANY.c.country == country, *city] for country in query.country] or [city]
     if query.sort == "country":
@@ -60,6 +58,10 @@ def _beginnings(query: CompanyQuery) -> list[Conditions]:
     if query.type == (PROSPECT,) and query.sort in ("name", "last_synchronised_at"):
         return [[_COMPANY.c.type == PROSPECT]]
     return []
+
+
+def _apart(query: CompanyQuery, of: FromClause) -> Conditions:
+    return [of.c.city_key == func.fold(query.city)] if query.city else []
 
 
 def _in_place_of(country: str) -> Conditions:
@@ -85,6 +87,7 @@ LISTING = Listing(
     filters=_filters,
     looked_at=("city_key",),
     beginnings=_beginnings,
+    apart=_apart,
 )
 
 

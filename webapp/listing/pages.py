@@ -14,6 +14,7 @@ from math import isqrt
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     CompoundSelect,
     Date,
@@ -63,6 +64,9 @@ _PIECE = 5
 # Each of them is a part of the walk's statement, which has to be planned.
 _MOST_BEGINNINGS = 8
 
+# Of the texts that the statistics of a table hold, see migration 0023.
+_HALF_A_TEXT = 0.5 / 400
+
 _EVERYTHING: ColumnElement[Any] = literal_column("*")
 # Of the rows that the first part of a statement has found, called hits; the key as text, because Python has no time for
 # -infinity.
@@ -89,16 +93,22 @@ def no_beginnings(query: ListQuery) -> list[Conditions]:
     return []
 
 
+def no_conditions(query: ListQuery, of: FromClause) -> Conditions:
+    """For a list that has no such conditions."""
+    return []
+
+
 @dataclass(frozen=True)
 class Listing(Generic[Query, Shows]):
     """What the list of one module is read from.
 
     `row` is the dataclass of a row, whose fields are columns of `table`. `keys` are the keys of the orders, word for
     word as the indexes have them; none is ever NULL. `by_status` are the orders in which each status has an index of its
-    own. `filters` makes the conditions of the module's own filters on the columns of what it is given; `looked_at` are
-    the columns that it asks for beside those that a row shows. `beginnings` makes conditions that have an index together
-    with the order of the query, so that a walk begins where the filter does: one for each value that was chosen, of which
-    each record that matches fulfils exactly one; none where no such index is.
+    own. `filters` makes the conditions of the module's own filters on the columns of what it is given, and `moving` those
+    on what changes with the status; `looked_at` are the columns that they ask for beside those that a row shows.
+    `beginnings` makes conditions that have an index together with the order of the query, so that a walk begins where the
+    filter does: one for each value that was chosen, of which each record that matches fulfils exactly one; none where no
+    such index is. `apart` makes conditions that follow from all these and for which the texts have an index.
 
     A further filter is a condition in `filters`. It is fast wherever many records have it; where few may have it, it
     needs an index of its own.
@@ -111,6 +121,8 @@ class Listing(Generic[Query, Shows]):
     filters: Callable[[Query, FromClause], list[ColumnElement[bool]]]
     looked_at: tuple[str, ...] = ()
     beginnings: Callable[[Query], list[Conditions]] = no_beginnings
+    moving: Callable[[Query, FromClause], Conditions] = no_conditions
+    apart: Callable[[Query, FromClause], Conditions] = no_conditions
 
     @cached_property
     def shown(self) -> list[ColumnElement[Any]]:
@@ -123,6 +135,15 @@ class Listing(Generic[Query, Shows]):
         names = [field.name for field in fields(self.row)]  # type: ignore[arg-type]
         names += ["sync_status", "search_text", "connection_id", *self.looked_at]
         return [self.table.c[name] for name in dict.fromkeys(names)]
+
+    @cached_property
+    def texts(self) -> TableClause:
+        """What a search reads, as migration 0027 has it: of the records what stays as a status changes.
+
+        Beside the id and the search text these are the keys of the orders, but for that by the last synchronisation, and
+        the columns that `filters` and `apart` ask for.
+        """
+        return named_table(f"{self.table.name}_text", *(column(one.name, one.type) for one in self.table.columns))
 
     @cached_property
     def hits(self) -> TableClause:
@@ -197,9 +218,7 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     expected = _expected(session, listing, query)
     even, walk = isqrt(PAGE * expected.walked), PAGE * expected.walked // max(expected.matching, 1)
     if expected.read <= walk:
-        found = session.execute(
-            _all_if_few(listing, query, _searched(session, listing, query, expected), 2 * even)
-        ).all()
+        found = session.execute(_all_if_few(listing, query, _sought(session, listing, query, expected), 2 * even)).all()
         matching = found[0].matching
         if matching <= 2 * even:
             # Where nothing is behind the cursor, there is a row all the same, for the number.
@@ -208,14 +227,14 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     # Where very many match, any walk is shorter than finding them all.
     found = session.execute(_walk(listing, query, steps, may_give_up=expected.read <= 8 * even)).all()
     if len(found) <= PAGE:
-        found = session.execute(_all_sorted(listing, query, _searched(session, listing, query, expected))).all()
+        found = session.execute(_all_sorted(listing, query, _sought(session, listing, query, expected))).all()
     return found, None
 
 
 @dataclass(frozen=True)
 class Expected:
     """What the planner believes: how many records match, on all pages together, and how many there are to walk along;
-    how many have the words of the search, and how many match but for these, 0 where only one of both is asked for.
+    how many the texts' indexes lead to, and how many match but for the words, 0 where not both are asked for.
     """
 
     matching: int
@@ -235,36 +254,35 @@ class Expected:
 
     @property
     def _read_with_words(self) -> int:
-        if not self.with_words:
-            return self.matching
-        # Either all that have the words are looked at, or the places of both are put together, which costs something, too.
-        return min(self.with_words, self.matching + (self.with_words + self.without_words) // 16)
+        # Two texts are read in the time that a record takes.
+        return max(self.with_words // 2, self.matching)
 
 
 def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> Expected:
     connection, number = session.connection(), select(func.count()).select_from(listing.table)
     others = _limits_but_words(query, listing, listing.table)
     words = has_words(query.words, listing.table)
+    by_texts = [*words, *listing.filters(query, listing.table), *listing.apart(query, listing.table)]
     beginnings = _beginnings(listing, query)
     asked = [[*others, *words], [or_(*(and_(*one) for one in beginnings))] if beginnings else []]
     if others and words:
-        asked += [words, others]
+        asked += [by_texts, others]
     counts = [number.where(*limits).scalar_subquery() for limits in asked]
     statement = select(*counts).compile(connection, compile_kwargs={"render_postcompile": True})
     ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", statement.params).scalars()
     # Each count is a plan of its own, on top of the one whose rows it counts, and of those that this one needs first.
-    return Expected(
-        *(
-            below["Plan Rows"]
-            for count in plan["Plan"]["Plans"]
-            for below in count["Plans"]
-            if below["Parent Relationship"] == "Outer"
-        )
-    )
+    counted = [
+        below for count in plan["Plan"]["Plans"] for below in count["Plans"] if below["Parent Relationship"] == "Outer"
+    ]
+    expected = [below["Plan Rows"] for below in counted]
+    if len(expected) > 2:
+        # What is read without asking for the words are all whose places an index gives, also those that are passed over.
+        expected[3] = max(expected[3], *(places["Plan Rows"] for places in counted[3].get("Plans", ())), 0)
+    return Expected(*expected)
 
 
-# Of each word the piece that the fewest texts of the table's statistics have; where several are alike, the one with the
-# rarest letters.
+# Of each word the piece that the fewest texts of the table's statistics have, which is the whole of a short one; where
+# several are alike, the one with the rarest letters. And of how many texts how many have it.
 _PIECES = text(
     """
     WITH sampled(line) AS MATERIALIZED (
@@ -274,14 +292,15 @@ _PIECES = text(
         SELECT word, fold(word) FROM unnest(CAST(:words AS text[])) AS word
     ), pieces(word, place, piece) AS MATERIALIZED (
         SELECT word, place, substr(letters, place, :length)
-        FROM folded, generate_series(1, length(letters) - :length + 1) AS place
+        FROM folded, generate_series(1, greatest(length(letters) - :length, 0) + 1) AS place
     )
-    SELECT DISTINCT ON (word) word, piece
+    SELECT DISTINCT ON (word) word, piece, whole, texts
     FROM pieces, LATERAL (
         SELECT count(*) FILTER (WHERE strpos(line, piece) > 0) AS whole,
                count(*) FILTER (WHERE strpos(line, substr(piece, 1, 3)) > 0)
                + count(*) FILTER (WHERE strpos(line, substr(piece, 2, 3)) > 0)
-               + count(*) FILTER (WHERE strpos(line, substr(piece, 3, 3)) > 0) AS parts
+               + count(*) FILTER (WHERE strpos(line, substr(piece, 3, 3)) > 0) AS parts,
+               count(*) AS texts
         FROM sampled
     ) AS met
     WHERE piece ~ '^[[:alnum:]]+$'
@@ -290,25 +309,43 @@ _PIECES = text(
 )
 
 
-def _searched(
+def _sought(
     session: Session, listing: Listing[Query, Shows], query: Query, expected: Expected
 ) -> list[ColumnElement[bool]]:
-    """Conditions for the words of the search, for finding all that match by indexes.
+    """Conditions on the texts for finding all that match by their indexes; none where the records are read instead.
 
     The index of the search holds the records of each three letters in a row, and what it costs is how many these are. So
-    of a long word it is asked for the rarest piece only, and not at all where the other filters leave fewer records:
-    putting together the places of all that have a frequent word takes longer than looking at a few records.
+    of a long word it is asked for the rarest piece only, not for a word that spares less reading than it costs, and not
+    at all where the other filters leave fewer records: putting together the places of all that have a frequent word
+    takes longer than looking at a few records.
     """
-    table = listing.table
-    if expected.leaves_words:
-        return [_holds(word, table) for word in query.words]
-    long = [word for word in query.words if len(word) > _PIECE]
-    if not long:
-        return has_words(query.words, table)
-    asked = {"table": table.name, "words": long, "length": _PIECE}
-    pieces = {row.word: row.piece for row in session.execute(_PIECES, asked)}
-    exact = [_holds(word, table) for word in pieces]
-    return [*has_words(tuple(pieces.get(word, word) for word in query.words), table), *exact]
+    if not query.words or expected.leaves_words:
+        return []
+    texts = listing.texts
+    filters = [*listing.filters(query, texts), *listing.apart(query, texts)]
+    if len(query.words) == 1 and len(query.words[0]) <= _PIECE:
+        return [*has_words(query.words, texts), *filters]
+    asked = {"table": listing.table.name, "words": [*query.words], "length": _PIECE}
+    pieces = {row.word: row for row in session.execute(_PIECES, asked)}
+    spared = not_worth_asking({word: row.whole / max(row.texts, 1) for word, row in pieces.items()})
+    conditions = []
+    for word in query.words:
+        if word not in spared:
+            conditions += has_words((pieces[word].piece if word in pieces else word,), texts)
+        if word in spared or (word in pieces and len(word) > _PIECE):
+            conditions.append(_holds(word, texts))
+    return [*conditions, *filters]
+
+
+def not_worth_asking(shares: Mapping[str, float]) -> set[str]:
+    """The words for which the index of the search is not asked beside a rarer one, by the share of texts that have each.
+
+    To look at a text takes as long as to pass over fifty places of the index.
+    """
+    rarest = min(shares, key=lambda word: shares[word], default=None)
+    # A word that no text of the statistics has may be in half of the share of one.
+    fewest = max(shares[rarest], _HALF_A_TEXT) if rarest is not None else 0.0
+    return {word for word, share in shares.items() if word != rarest and share > 50 * fewest * (1 - share)}
 
 
 def _holds(word: str, of: FromClause) -> ColumnElement[bool]:
@@ -380,18 +417,17 @@ def _beginnings(listing: Listing[Query, Shows], query: Query) -> list[Conditions
 
 
 def _all_if_few(
-    listing: Listing[Query, Shows], query: Query, searched: list[ColumnElement[bool]], most: int
+    listing: Listing[Query, Shows], query: Query, sought: list[ColumnElement[bool]], most: int
 ) -> Select[Any]:
     """The statement for one page out of all that match, and the row after it, where no more than `most` do.
 
     Each row has in `matching` how many do; where that is more than `most`, it is one more, and the rows are any.
     """
     # Materialised, it is planned for reading all that match, and yet read no further than the limit says.
-    whole = _matching(listing, query, searched).cte("whole").prefix_with("MATERIALIZED")
+    whole = _matching(listing, query, sought).cte("whole").prefix_with("MATERIALIZED")
     every = select(_EVERYTHING).select_from(whole).limit(most + 1).cte("every")
     number = select(func.count().label("matching")).select_from(every).subquery("number")
-    behind = _behind(query, column("sort_key"), column("id"))
-    page = _in_order(select(_EVERYTHING).select_from(every).where(*behind), query).cte("hits")
+    page = _in_order(_behind_in(every, query), query).cte("hits")
     table, hits = listing.table, listing.hits
     return (
         select(*listing.shown, _TEXT_OF_KEY, number.c.matching)
@@ -401,26 +437,69 @@ def _all_if_few(
     )
 
 
-def _all_sorted(listing: Listing[Query, Shows], query: Query, searched: list[ColumnElement[bool]]) -> Select[Any]:
+def _all_sorted(listing: Listing[Query, Shows], query: Query, sought: list[ColumnElement[bool]]) -> Select[Any]:
     """The statement for one page out of all that match, and the row after it."""
-    table, hits = listing.table, listing.hits
-    # The offset keeps the planner from walking along the order after all.
-    every = _matching(listing, query, searched).where(*_behind_cursor(listing, query)).offset(0).cte("every")
-    page = _in_order(select(_EVERYTHING).select_from(every), query).cte("hits")
+    table, texts, hits = listing.table, listing.texts, listing.hits
+    key, found = _key_of_texts(listing, query), sought
+    if not query.words and (apart := listing.apart(query, texts)):
+        found = [*apart, *listing.filters(query, texts)]
+    page: Select[Any]
+    if not found or key is None:
+        # The offset keeps the planner from walking along the order after all.
+        every = _matching(listing, query, sought).offset(0).cte("every")
+        page = _in_order(_behind_in(every, query), query)
+    else:
+        whole = select(texts.c.id, key.label("sort_key")).where(*found, *_behind(query, key, texts.c.id))
+        page = _in_order(whole, query)
+        if others := _limits_that_move(query, listing, table):
+            # Of the records no more are read than it takes to fill the page.
+            rows = whole.order_by(*_order(key, texts.c.id, query)).subquery("every")
+            record = _record(listing, rows.c.id, others)
+            page = _in_order(select(rows.c.id, rows.c.sort_key).select_from(rows.join(record, true())), query)
     return (
         select(*listing.shown, _TEXT_OF_KEY)
         .select_from(hits.join(table, table.c.id == hits.c.id))
         .order_by(*_order(hits.c.sort_key, hits.c.id, query))
-        .add_cte(page)
+        .add_cte(page.cte("hits"))
     )
 
 
 def _matching(
-    listing: Listing[Query, Shows], query: Query, searched: list[ColumnElement[bool]]
+    listing: Listing[Query, Shows], query: Query, sought: list[ColumnElement[bool]]
 ) -> Select[tuple[Any, Any]]:
-    """Ids and keys of all that match, on all pages together; `searched` are the conditions for the words."""
-    key = listing.keys[query.sort].label("sort_key")
-    return select(listing.table.c.id, key).where(*_limits_but_words(query, listing, listing.table), *searched)
+    """Ids and keys of all that match, on all pages together; `sought` are the conditions on the texts."""
+    table, texts, key = listing.table, listing.texts, listing.keys[query.sort].label("sort_key")
+    if not sought:
+        limits = _limits_but_words(query, listing, table)
+        return select(table.c.id, key).where(*limits, *(_holds(word, table) for word in query.words))
+    others, own = _limits_that_move(query, listing, table), _key_of_texts(listing, query)
+    if not others and own is not None:
+        return select(texts.c.id, own.label("sort_key")).where(*sought)
+    record = _record(listing, texts.c.id, others, key)
+    return select(texts.c.id, record.c.sort_key).select_from(texts.join(record, true())).where(*sought)
+
+
+def _record(
+    listing: Listing[Query, Shows], id_: ColumnElement[Any], limits: Sequence[ColumnElement[bool]], *shown: Any
+) -> FromClause:
+    """The record of a text, if these conditions hold for it, looked up by its id.
+
+    The offset keeps the planner from looking for all records for which they hold: of those in a status it believes that
+    they stand side by side.
+    """
+    table = listing.table
+    return select(table.c.id, *shown).where(table.c.id == id_, *limits).offset(0).lateral("record")
+
+
+def _key_of_texts(listing: Listing[Query, Shows], query: Query) -> ColumnElement[Any] | None:
+    """The key of the order as the texts have it; None where a change of the status moves it."""
+    key = listing.keys[query.sort]
+    return listing.texts.c[key.name] if isinstance(key, Column) else None
+
+
+def _behind_in(found: FromClause, query: Query) -> Select[Any]:
+    """Of these ids and keys those behind the cursor."""
+    return select(_EVERYTHING).select_from(found).where(*_behind(query, column("sort_key"), column("id")))
 
 
 def _in_order(found: Select[Any], query: Query) -> Select[Any]:
@@ -477,13 +556,17 @@ def _limits(listing: Listing[Query, Shows], query: Query, of: FromClause) -> lis
 
 
 def _limits_but_words(query: Query, listing: Listing[Query, Shows], of: FromClause) -> list[ColumnElement[bool]]:
+    return [*_limits_that_move(query, listing, of), *listing.filters(query, of)]
+
+
+def _limits_that_move(query: Query, listing: Listing[Query, Shows], of: FromClause) -> list[ColumnElement[bool]]:
+    """Conditions on what changes with the status, which only the records have."""
     limits: list[ColumnElement[bool]] = []
     if statuses := _chosen(query):
         limits.append(of.c.sync_status.in_(statuses))
     if query.connection:
         limits.append(of.c.connection_id.in_([int(one) for one in query.connection]))
-    limits += _synchronised_between(query, of)
-    return [*limits, *listing.filters(query, of)]
+    return [*limits, *_synchronised_between(query, of), *listing.moving(query, of)]
 
 
 def _synchronised_between(query: ListQuery, of: FromClause) -> list[ColumnElement[bool]]:

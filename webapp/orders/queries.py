@@ -19,6 +19,7 @@ from webapp.listing.pages import Conditions, Listing, Page, has_words, last_sync
 from webapp.orders.forms import OrderQuery, TypedLine
 from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderLine
 from webapp.products.models import Product
+from webapp.products.queries import LISTING as PRODUCTS
 from webapp.status import Status
 
 _ORDER: Table = Order.__table__  # type: ignore[assignment]
@@ -47,8 +48,6 @@ class ListRow:
 
 def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
     limits: list[ColumnElement[bool]] = []
-    if query.phase:
-        limits.append(or_(*(_in_phase(phase, of) for phase in query.phase)))
     if query.owner:
         limits.append(owned_by(query.owner, of))
     if query.company:
@@ -57,6 +56,10 @@ def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
         named = _LINE.c.product_id.in_([int(one) for one in query.product])
         limits.append(exists().where(_LINE.c.order_id == of.c.id, named))
     return [*limits, *_ordered_between(query, of), *_total_between(query, of)]
+
+
+def _moving(query: OrderQuery, of: FromClause) -> Conditions:
+    return [or_(*(_in_phase(phase, of) for phase in query.phase))] if query.phase else []
 
 
 def _in_phase(phase: str, of: FromClause) -> ColumnElement[bool]:
@@ -97,10 +100,19 @@ def _beginnings(query: OrderQuery) -> list[Conditions]:
     elif query.sort == "ordered_on":
         if query.company:
             return [[_ORDER.c.company_id == int(one)] for one in query.company]
-        if query.phase and {VALIDATING, VALIDATED}.issuperset(query.phase):
+        if _only_unsent(query):
             return [[_in_phase(phase, _ORDER)] for phase in query.phase]
         between = _ordered_between(query, _ORDER)
     return [between] if between else []
+
+
+def _apart(query: OrderQuery, of: FromClause) -> Conditions:
+    # Word for word as the index has it.
+    return [of.c.phase != CONFIRMED] if _only_unsent(query) else []
+
+
+def _only_unsent(query: OrderQuery) -> bool:
+    return bool(query.phase) and {VALIDATING, VALIDATED}.issuperset(query.phase)
 
 
 _BY_STATUS = frozenset({"ordered_on", "last_synchronised_at"})
@@ -120,6 +132,8 @@ LISTING = Listing(
     filters=_filters,
     looked_at=("phase",),
     beginnings=_beginnings,
+    moving=_moving,
+    apart=_apart,
 )
 
 
@@ -228,8 +242,10 @@ def products_of(session: Session, lines: Sequence[TypedLine], connection_id: int
 
 def search_products(session: Session, typed: str, connection_id: int | None) -> Sequence[Product]:
     """The first products on sale in a connection whose name or code has the words of `typed`, by name."""
-    found = has_words(tuple(typed.split()[:_MOST_WORDS]), Product.__table__)
-    on_sale = select(Product).where(Product.discontinued.is_(False), _sold_by(connection_id), *found)
+    on_sale = select(Product).where(Product.discontinued.is_(False), _sold_by(connection_id))
+    if words := tuple(typed.split()[:_MOST_WORDS]):
+        texts = PRODUCTS.texts
+        on_sale = on_sale.join(texts, texts.c.id == Product.id).where(*has_words(words, texts))
     return session.scalars(on_sale.order_by(Product.name_key, Product.id).limit(_MOST_PRODUCTS)).all()
 
 
