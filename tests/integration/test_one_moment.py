@@ -10,18 +10,21 @@ import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from types import ModuleType
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
 from webapp.connection.models import CONNECTED, PAUSED, Connection
+from webapp.contacts import views as contact_views
 from webapp.contacts.models import Contact
+from webapp.orders import views as order_views
 from webapp.orders.amounts import LineValues
 from webapp.orders.changes import create_order
 from webapp.orders.models import CONFIRMED, Order
@@ -134,3 +137,33 @@ def test_a_page_is_of_the_moment_before_a_change_or_after_it(
     else:
         pytest.fail(f"{path} is read by more than {_STATEMENTS} statements")
     assert number > 5
+
+
+@pytest.mark.parametrize(("views", "reads"), [(contact_views, "list_contacts"), (order_views, "list_orders")])
+def test_a_list_is_shown_though_its_company_becomes_one_with_another_meanwhile(
+    browser_of_sam: FlaskClient,
+    services: Services,
+    connection: Connection,
+    made: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+    views: ModuleType,
+    reads: str,
+) -> None:
+    with services.database.unit_of_work() as work:
+        other = create_company(work, {"name": "Stays"}, connection, user_id=None, cause="edit")
+        work.commit()
+    read = getattr(views, reads)
+
+    def read_before(*args: Any) -> Any:
+        page = read(*args)
+        with services.database.engine.begin() as beside:
+            for table in ("contact", "sales_order"):
+                beside.execute(text(f"UPDATE {table} SET company_id = {other.id}"))
+            beside.execute(text(f"DELETE FROM company WHERE id = {made['companies']}"))
+        return page
+
+    monkeypatch.setattr(views, reads, read_before)
+    module = views.blueprint.name
+    assert browser_of_sam.get(f"/{module}").status_code == 200
+    monkeypatch.undo()
+    assert ">Stays<" in browser_of_sam.get(f"/{module}").text

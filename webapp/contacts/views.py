@@ -63,7 +63,8 @@ def list_page() -> ResponseReturnValue:
         "contacts/list.html",
         **list_screen(CONTACTS, query, page, around),
         companies=sorted(companies.items(), key=lambda one: one[1].casefold()),
-        rows=[_shown_row(row, theirs[row.company_id], reader) for row in page.rows],
+        # What belonged to a company that was made one with another this moment is on the next page that is drawn.
+        rows=[_shown_row(row, theirs[row.company_id], reader) for row in page.rows if row.company_id in theirs],
     )
 
 

@@ -115,7 +115,8 @@ def list_page() -> ResponseReturnValue:
         days=[day(date.fromisoformat(one)) if one else "" for one in (query.ordered_from, query.ordered_to)],
         totals=[typed_number(one) for one in (query.total_from, query.total_to)],
         total_texts=[amount_text(Decimal(one)) if one else "" for one in (query.total_from, query.total_to)],
-        rows=[_shown_row(row, theirs[row.company_id], owners, reader) for row in page.rows],
+        # What belonged to a company that was made one with another this moment is on the next page that is drawn.
+        rows=[_shown_row(row, theirs[row.company_id], owners, reader) for row in page.rows if row.company_id in theirs],
     )
 
 
