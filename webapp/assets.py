@@ -31,6 +31,8 @@ def init_app(app: Flask, folder: Path) -> None:
 
     def static(release_asked: str, filename: str) -> Response:
         response = send_from_directory(folder, filename)
+        # It says what the address says, with each file of a first visit.
+        response.headers.pop("Content-Disposition", None)
         if release_asked == release:
             response.headers["Cache-Control"] = f"public, max-age={_A_YEAR}, immutable"
         else:
