@@ -26,6 +26,7 @@ from sqlalchemy import URL, make_url
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from tests.people import add_admin, add_person, sign_in
+from tests.screens import give_session
 from tests.stack import Stack
 from webapp import create_app
 from webapp.config import Settings
@@ -335,14 +336,10 @@ def page(context: BrowserContext) -> Page:
 
 @pytest.fixture
 def logged_in(stack: Stack) -> Callable[..., Page]:
-    """Sign a person in: `logged_in(page)`, or `logged_in(page, stack.sales)`. Returns the page, on the start page."""
+    """Sign a person in: `logged_in(page)`, or `logged_in(page, stack.sales)`. Returns the page, which is still blank."""
 
-    def sign_in(page: Page, email: str | None = None, password: str | None = None) -> Page:
-        page.goto(f"{stack.url}/login")
-        page.fill("input[name=email]", email or stack.admin)
-        page.fill("input[name=password]", password or stack.password)
-        page.press("input[name=password]", "Enter")
-        page.wait_for_url(lambda url: "/login" not in url)
+    def sign_in(page: Page, email: str | None = None) -> Page:
+        give_session(page, stack.url, email or stack.admin, stack.password)
         return page
 
     return sign_in

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 
+import httpx2
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -30,8 +31,12 @@ def add_admin(services: Services, email: str | None = None) -> User:
 
 def csrf_token(client: FlaskClient, path: str = "/login") -> str:
     """The token that the first form of a page carries."""
-    found = re.search(r'name="csrf_token" value="([^"]+)"', client.get(path, follow_redirects=True).text)
-    assert found, f"no form on {path}"
+    return _token(client.get(path, follow_redirects=True).text)
+
+
+def _token(page: str) -> str:
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert found, f"no form on {page}"
     return unescape(found[1])
 
 
@@ -47,6 +52,15 @@ def sign_in(client: FlaskClient, user: User | str, password: str = PASSWORD, **f
     email = user if isinstance(user, str) else user.email
     token = csrf_token(client)
     return client.post("/login", data={"email": email, "password": password, "csrf_token": token, **form})
+
+
+def sign_in_over_http(url: str, email: str, password: str = PASSWORD) -> httpx2.Client:
+    """A client of a running product that is signed in. To be closed by the caller."""
+    client = httpx2.Client(base_url=url, timeout=30)
+    form = {"email": email, "password": password, "csrf_token": _token(client.get("/login").text)}
+    answer = client.post("/login", data=form)
+    assert answer.status_code == 303, answer.text
+    return client
 
 
 def post(client: FlaskClient, path: str, form: dict[str, str] | None = None, page: str = "/me") -> TestResponse:

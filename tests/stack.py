@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +16,7 @@ import psutil
 import psycopg
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.people import sign_in_over_http
 from tests.sandbox_process import free_port
 from webapp.config import Settings
 
@@ -118,13 +117,7 @@ class Stack:
 
     def browser(self, email: str | None = None) -> httpx2.Client:
         """A client that is signed in, by default as the admin. To be closed by the caller."""
-        client = httpx2.Client(base_url=self.url, timeout=30)
-        found = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/login").text)
-        assert found, "no form on /login"
-        form = {"email": email or self.admin, "password": self.password, "csrf_token": unescape(found[1])}
-        answer = client.post("/login", data=form)
-        assert answer.status_code == 303, answer.text
-        return client
+        return sign_in_over_http(self.url, email or self.admin, self.password)
 
     def database(self) -> psycopg.Connection[tuple[Any, ...]]:
         """Its embedded database. To be closed by the caller."""
