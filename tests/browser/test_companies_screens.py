@@ -63,7 +63,7 @@ class Product:
         return f"{self.url}/companies/{self.ids[name]}"
 
     def sign_in(self, page: Page) -> Page:
-        """Sign an admin in. Returns the page, on the list."""
+        """Sign an admin in. Returns the page, which is still blank."""
         return self.web.sign_in(page)
 
 
@@ -148,12 +148,18 @@ def plain(browser: Browser, product: Product) -> Iterator[Page]:
 
 
 @pytest.fixture
-def desk(page: Page, product: Product) -> Page:
-    """A wide screen, on which an admin is signed in and looks at the list."""
+def screen(page: Page, product: Product) -> Page:
+    """A wide screen, on which an admin is signed in and looks at nothing yet."""
     page.set_viewport_size({"width": 1440, "height": 900})
-    product.sign_in(page)
-    be_live(page)
-    return page
+    return product.sign_in(page)
+
+
+@pytest.fixture
+def desk(screen: Page, product: Product) -> Page:
+    """The same, with the list on it."""
+    screen.goto(f"{product.url}/companies")
+    be_live(screen)
+    return screen
 
 
 # ---- One page, many addresses ---------------------------------------------------------------------------------------
@@ -311,51 +317,51 @@ def test_a_click_keeps_the_pop_up_when_the_pointer_leaves(desk: Page) -> None:
 # ---- Live -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_that_no_longer_matches_stays_until_it_is_asked_for(desk: Page, product: Product) -> None:
-    desk.goto(f"{desk.url}?status=review")
-    mark(desk)
-    expect(rows(desk)).to_have_count(3)
-    row = desk.locator(f'[data-row="company:{product.ids["Company 004"]}"]')
+def test_a_row_that_no_longer_matches_stays_until_it_is_asked_for(screen: Page, product: Product) -> None:
+    screen.goto(f"{product.url}/companies?status=review")
+    mark(screen)
+    expect(rows(screen)).to_have_count(3)
+    row = screen.locator(f'[data-row="company:{product.ids["Company 004"]}"]')
     product.set_status("Company 004", Reason.UNLINKED, {"code": "unlinked"})
     expect(row).to_have_attribute("data-left", "")
     expect(row).to_have_attribute("data-status", "not_synchronised")
     expect(row.locator(".mark-off")).to_be_visible()
-    expect(rows(desk)).to_have_count(3)
-    changes = desk.locator("[data-role=list-changes]")
+    expect(rows(screen)).to_have_count(3)
+    changes = screen.locator("[data-role=list-changes]")
     expect(changes).to_have_text("1 change – update the list")  # noqa: RUF001 - as people see it.
     changes.click()
-    expect(rows(desk)).to_have_count(2)
+    expect(rows(screen)).to_have_count(2)
     expect(changes).to_be_hidden()
-    expect_path(desk, "/companies?status=review")
-    assert never_reloaded(desk)
+    expect_path(screen, "/companies?status=review")
+    assert never_reloaded(screen)
 
 
-def test_a_record_is_live_with_its_history(desk: Page, product: Product) -> None:
-    desk.goto(product.page_of("Company 005"))
-    mark(desk)
-    expect(desk.locator("[data-role=sync-label]")).to_have_text("Pending review")
+def test_a_record_is_live_with_its_history(screen: Page, product: Product) -> None:
+    screen.goto(product.page_of("Company 005"))
+    mark(screen)
+    expect(screen.locator("[data-role=sync-label]")).to_have_text("Pending review")
     # The exact time of an event is there for whoever cannot hover, and no state of the record takes it away.
-    moment = desk.locator("[data-role=history] [data-role=moment]").last
+    moment = screen.locator("[data-role=history] [data-role=moment]").last
     expect(moment).to_have_text(re.compile("Just now|ago"))
     moment.focus()
-    desk.keyboard.press("Enter")
+    screen.keyboard.press("Enter")
     expect(moment).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
     moment.click()
     expect(moment).to_have_text(re.compile("Just now|ago"))
     # A web process that is just being replaced: what is drawn anew by itself is asked for until it comes.
-    desk.route(re.compile(r"/companies/\d+$"), lambda route: route.fulfill(status=503), times=1)
+    screen.route(re.compile(r"/companies/\d+$"), lambda route: route.fulfill(status=503), times=1)
     detail = {"code": "missing", "field": "country", "raw": {"message": "none"}}
     product.set_status("Company 005", Reason.REJECTED, detail)
-    expect(desk.locator("[data-role=sync-label]")).to_have_text("Synchronisation error")
-    expect(desk.locator("[data-role=sync-details] [data-field=status]")).to_have_text("Synchronisation error")
-    expect(desk.locator("[data-role=history] li").first).to_contain_text("Sage needs a country")
-    expect(desk.locator("[data-role=toast]")).to_be_hidden()
-    remedy = desk.locator("[data-role=remedy]")
+    expect(screen.locator("[data-role=sync-label]")).to_have_text("Synchronisation error")
+    expect(screen.locator("[data-role=sync-details] [data-field=status]")).to_have_text("Synchronisation error")
+    expect(screen.locator("[data-role=history] li").first).to_contain_text("Sage needs a country")
+    expect(screen.locator("[data-role=toast]")).to_be_hidden()
+    remedy = screen.locator("[data-role=remedy]")
     expect(remedy).to_have_text("Add country")
-    expect(desk.locator("[data-role=raw-error]")).to_contain_text("What Sage said")
+    expect(screen.locator("[data-role=raw-error]")).to_contain_text("What Sage said")
     remedy.click()
-    expect(desk.locator("[name=country]")).to_be_focused()
-    assert never_reloaded(desk)
+    expect(screen.locator("[name=country]")).to_be_focused()
+    assert never_reloaded(screen)
 
 
 def test_live_updates_can_be_paused(desk: Page, product: Product) -> None:
@@ -390,68 +396,68 @@ def test_arrows_turn_while_a_call_runs_and_stand_still_where_motion_is_not_wante
 # ---- Forms ----------------------------------------------------------------------------------------------------------
 
 
-def test_errors_are_summed_up_and_what_was_typed_stays(desk: Page, product: Product) -> None:
-    desk.goto(f"{product.url}/companies/new")
-    mark(desk)
-    expect(desk.locator("[name=name]")).to_be_focused()
-    desk.fill("[name=city]", "Leeds")
-    desk.fill("[name=email]", "nobody@")
-    desk.locator("[data-role=save]").click()
-    summary = desk.locator("[data-role=form-errors]")
+def test_errors_are_summed_up_and_what_was_typed_stays(screen: Page, product: Product) -> None:
+    screen.goto(f"{product.url}/companies/new")
+    mark(screen)
+    expect(screen.locator("[name=name]")).to_be_focused()
+    screen.fill("[name=city]", "Leeds")
+    screen.fill("[name=email]", "nobody@")
+    screen.locator("[data-role=save]").click()
+    summary = screen.locator("[data-role=form-errors]")
     expect(summary).to_be_focused()
     expect(summary).to_contain_text("2 fields need your attention")
-    expect(desk.locator("[name=city]")).to_have_value("Leeds")
-    expect(desk.locator("[name=email]")).to_have_value("nobody@")
+    expect(screen.locator("[name=city]")).to_have_value("Leeds")
+    expect(screen.locator("[name=email]")).to_have_value("nobody@")
     summary.get_by_role("link", name="E-mail").click()
-    expect(desk.locator("[name=email]")).to_be_focused()
-    assert never_reloaded(desk)
+    expect(screen.locator("[name=email]")).to_be_focused()
+    assert never_reloaded(screen)
 
 
-def test_a_double_click_on_save_makes_one_company(desk: Page, product: Product) -> None:
-    desk.goto(f"{product.url}/companies/new")
-    be_live(desk)
-    desk.fill("[name=name]", "Twice Ltd")
-    desk.locator("[name=type]").select_option("prospect")
-    desk.locator("[data-role=save]").dblclick()
-    desk.wait_for_url(lambda url: url.rsplit("/", 1)[1].isdigit())
-    desk.goto(f"{product.url}/companies?q=twice")
-    expect(rows(desk)).to_have_count(1)
+def test_a_double_click_on_save_makes_one_company(screen: Page, product: Product) -> None:
+    screen.goto(f"{product.url}/companies/new")
+    be_live(screen)
+    screen.fill("[name=name]", "Twice Ltd")
+    screen.locator("[name=type]").select_option("prospect")
+    screen.locator("[data-role=save]").dblclick()
+    screen.wait_for_url(lambda url: url.rsplit("/", 1)[1].isdigit())
+    screen.goto(f"{product.url}/companies?q=twice")
+    expect(rows(screen)).to_have_count(1)
 
 
-def test_who_leaves_with_unsaved_text_is_asked(desk: Page, product: Product) -> None:
-    desk.goto(product.page_of("Company 010"))
-    mark(desk)
-    desk.locator("[data-role=edit]").click()
-    desk.fill("[name=city]", "Half typ")
+def test_who_leaves_with_unsaved_text_is_asked(screen: Page, product: Product) -> None:
+    screen.goto(product.page_of("Company 010"))
+    mark(screen)
+    screen.locator("[data-role=edit]").click()
+    screen.fill("[name=city]", "Half typ")
     asked: list[str] = []
 
     def stay(dialog: Any) -> None:
         asked.append(dialog.message)
         dialog.dismiss()
 
-    desk.on("dialog", stay)
-    desk.locator("[data-nav]", has_text="Companies").click()
-    expect(desk.locator("[name=city]")).to_have_value("Half typ")
-    desk.go_back()
-    expect(desk).to_have_url(re.compile("/edit$"))
-    expect(desk.locator("[name=city]")).to_have_value("Half typ")
+    screen.on("dialog", stay)
+    screen.locator("[data-nav]", has_text="Companies").click()
+    expect(screen.locator("[name=city]")).to_have_value("Half typ")
+    screen.go_back()
+    expect(screen).to_have_url(re.compile("/edit$"))
+    expect(screen.locator("[name=city]")).to_have_value("Half typ")
     assert len(asked) == 2
     assert "Leave without saving?" in asked[0]
-    desk.remove_listener("dialog", stay)
-    desk.on("dialog", lambda dialog: dialog.accept())
-    desk.locator("[data-nav]", has_text="Companies").click()
-    expect(rows(desk)).to_have_count(50)
-    assert never_reloaded(desk)
+    screen.remove_listener("dialog", stay)
+    screen.on("dialog", lambda dialog: dialog.accept())
+    screen.locator("[data-nav]", has_text="Companies").click()
+    expect(rows(screen)).to_have_count(50)
+    assert never_reloaded(screen)
 
 
 def test_who_edits_is_told_of_changes_elsewhere_and_chooses(
-    desk: Page, product: Product, context: BrowserContext
+    screen: Page, product: Product, context: BrowserContext
 ) -> None:
     address = f"{product.page_of('Company 011')}/edit"
-    desk.goto(address)
-    be_live(desk)
-    desk.fill("[name=city]", "Bonn")
-    desk.fill("[name=region]", "Rhein")
+    screen.goto(address)
+    be_live(screen)
+    screen.fill("[name=city]", "Bonn")
+    screen.fill("[name=region]", "Rhein")
     other = context.new_page()
     other.goto(address)
     other.fill("[name=city]", "Ulm")
@@ -460,28 +466,28 @@ def test_who_edits_is_told_of_changes_elsewhere_and_chooses(
     other.locator("[name=country]").select_option(label="Austria")
     other.locator("[data-role=save]").click()
     other.wait_for_url(lambda url: url.rsplit("/", 1)[1].isdigit())
-    told = desk.locator("[data-role=changed-elsewhere]")
+    told = screen.locator("[data-role=changed-elsewhere]")
     expect(told).to_contain_text("City is now “Ulm”.")
-    expect(desk.locator("[name=city]")).to_have_value("Bonn")
+    expect(screen.locator("[name=city]")).to_have_value("Bonn")
     # Each can be decided at once; what is left open is asked at saving, and what was taken or kept is not asked again.
     expect(told.locator("li")).to_have_count(4)
     told.locator("li", has_text="Phone").get_by_role("button", name="Take it").click()
-    expect(desk.locator("[name=phone]")).to_have_value("0731 1")
-    expect(desk.locator("[name=phone]")).to_be_focused()
+    expect(screen.locator("[name=phone]")).to_have_value("0731 1")
+    expect(screen.locator("[name=phone]")).to_be_focused()
     told.locator("li", has_text="Country").get_by_role("button", name="Take it").click()
-    expect(desk.locator("[name=country]")).to_have_value("AT")
+    expect(screen.locator("[name=country]")).to_have_value("AT")
     told.locator("li", has_text="Region").get_by_role("button", name="Keep mine").click()
     expect(told.locator("li")).to_have_count(1)
-    desk.locator("[data-role=save]").click()
-    expect(desk.locator("[data-role=form-differences]")).to_be_focused()
-    choice = desk.locator("[data-role=difference]")
+    screen.locator("[data-role=save]").click()
+    expect(screen.locator("[data-role=form-differences]")).to_be_focused()
+    choice = screen.locator("[data-role=difference]")
     expect(choice).to_contain_text("Bonn")
     expect(choice).to_contain_text("Ulm")
     choice.get_by_label("Yours").check()
-    desk.locator("[data-role=save]").click()
-    desk.wait_for_url(lambda url: url.rsplit("/", 1)[1].isdigit())
+    screen.locator("[data-role=save]").click()
+    screen.wait_for_url(lambda url: url.rsplit("/", 1)[1].isdigit())
     for name, text in {"city": "Bonn", "region": "Rhein", "phone": "0731 1", "country": "Austria"}.items():
-        expect(desk.locator(f"[data-value={name}]").first).to_have_text(text)
+        expect(screen.locator(f"[data-value={name}]").first).to_have_text(text)
 
 
 def until(page: Page, condition: str) -> None:
@@ -496,22 +502,22 @@ def drafts(page: Page) -> list[str]:
 
 
 def test_what_was_not_saved_is_offered_again_until_it_is_saved_or_somebody_signs_out(
-    desk: Page, product: Product, context: BrowserContext
+    screen: Page, product: Product, context: BrowserContext
 ) -> None:
     address = f"{product.page_of('Company 012')}/edit"
-    desk.goto(address)
-    be_live(desk)
-    desk.fill("[name=city]", "Typed on the train")
-    desk.fill("[name=notes]", "One\nTwo")
+    screen.goto(address)
+    be_live(screen)
+    screen.fill("[name=city]", "Typed on the train")
+    screen.fill("[name=notes]", "One\nTwo")
     context.set_offline(True)
-    desk.locator("[data-role=save]").click()
-    expect(desk.locator("[data-role=toast]")).to_contain_text("You are offline.")
+    screen.locator("[data-role=save]").click()
+    expect(screen.locator("[data-role=toast]")).to_contain_text("You are offline.")
     # The form is still there to be sent again.
-    expect(desk.locator("[data-role=try-again]")).to_be_hidden()
-    expect(desk.locator("[name=city]")).to_have_value("Typed on the train")
+    expect(screen.locator("[data-role=try-again]")).to_be_hidden()
+    expect(screen.locator("[name=city]")).to_have_value("Typed on the train")
     context.set_offline(False)
     # The tab is closed; meanwhile somebody changes the same company.
-    desk.close()
+    screen.close()
     other = context.new_page()
     other.goto(address)
     offer = other.locator("[data-role=draft]")
@@ -558,6 +564,7 @@ def test_what_was_not_saved_is_offered_again_until_it_is_saved_or_somebody_signs
 def test_without_a_network_a_page_says_so_and_nothing_of_a_record_was_kept(browser: Browser, product: Product) -> None:
     context = browser.new_context()
     page = product.sign_in(context.new_page())
+    page.goto(product.page_of("Company 012"))
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     page.goto(product.page_of("Company 013"))
     until(page, "navigator.serviceWorker.controller !== null")
@@ -653,18 +660,18 @@ def test_a_slow_answer_is_awaited_with_its_outline(desk: Page) -> None:
     expect(rows(desk).first).to_be_visible()
 
 
-def test_offline_is_said(desk: Page, product: Product) -> None:
-    desk.set_viewport_size({"width": 375, "height": 740})
-    desk.goto(f"{product.url}/companies/new")
-    be_live(desk)
-    desk.context.set_offline(True)
-    expect(desk.locator("[data-role=toast]")).to_contain_text("You are offline.")
-    expect(desk.locator(".live-text-offline")).to_be_visible()
+def test_offline_is_said(screen: Page, product: Product) -> None:
+    screen.set_viewport_size({"width": 375, "height": 740})
+    screen.goto(f"{product.url}/companies/new")
+    be_live(screen)
+    screen.context.set_offline(True)
+    expect(screen.locator("[data-role=toast]")).to_contain_text("You are offline.")
+    expect(screen.locator(".live-text-offline")).to_be_visible()
     # It stands above the button of a form, not over it.
-    desk.locator("[data-role=save]").click(trial=True)
-    desk.context.set_offline(False)
-    expect(desk.locator("[data-role=toast]")).to_be_hidden()
-    be_live(desk)
+    screen.locator("[data-role=save]").click(trial=True)
+    screen.context.set_offline(False)
+    expect(screen.locator("[data-role=toast]")).to_be_hidden()
+    be_live(screen)
 
 
 def test_a_session_that_has_ended_leads_to_sign_in(desk: Page) -> None:
@@ -818,7 +825,7 @@ def test_every_action_works_without_scripts(plain: Page, product: Product) -> No
 # ---- For everybody --------------------------------------------------------------------------------------------------
 
 
-def test_axe_finds_nothing(desk: Page, product: Product) -> None:
+def test_axe_finds_nothing(screen: Page, product: Product) -> None:
     found = {}
     for address in (
         "/companies",
@@ -831,18 +838,18 @@ def test_axe_finds_nothing(desk: Page, product: Product) -> None:
         "/highlighted/companies",
         "/companies/999999",
     ):
-        desk.goto(f"{product.url}{address}")
-        be_live(desk)
-        found[address] = faults(desk)
-    desk.goto(f"{product.url}/companies?status=review")
-    desk.locator("[data-role=connection]").click()
-    found["pop-up"] = faults(desk)
+        screen.goto(f"{product.url}{address}")
+        be_live(screen)
+        found[address] = faults(screen)
+    screen.goto(f"{product.url}/companies?status=review")
+    screen.locator("[data-role=connection]").click()
+    found["pop-up"] = faults(screen)
     assert {address: report for address, report in found.items() if report} == {}
 
 
 @pytest.mark.parametrize("width", [1440, 375])
-def test_the_keyboard_reaches_everything_and_shows_where_it_is(desk: Page, product: Product, width: int) -> None:
-    desk.set_viewport_size({"width": width, "height": 800})
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(screen: Page, product: Product, width: int) -> None:
+    screen.set_viewport_size({"width": width, "height": 800})
     found = []
     for address in (
         "/companies?status=pending",
@@ -851,17 +858,17 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(desk: Page, produ
         "/connection",
         "/highlighted/companies",
     ):
-        desk.goto(f"{product.url}{address}")
-        be_live(desk)
-        found += [f"{address}: {fault}" for fault in keyboard_faults(desk)]
+        screen.goto(f"{product.url}{address}")
+        be_live(screen)
+        found += [f"{address}: {fault}" for fault in keyboard_faults(screen)]
     assert found == []
 
 
 @pytest.mark.parametrize("width", [1440, 375])
-def test_letters_of_twice_the_size_fit(desk: Page, product: Product, width: int) -> None:
-    sizes = desk.context.new_cdp_session(desk)
+def test_letters_of_twice_the_size_fit(screen: Page, product: Product, width: int) -> None:
+    sizes = screen.context.new_cdp_session(screen)
     sizes.send("Page.setFontSizes", {"fontSizes": {"standard": 32, "fixed": 26}})
-    desk.set_viewport_size({"width": width, "height": 800})
+    screen.set_viewport_size({"width": width, "height": 800})
     for address in (
         "/companies",
         *(f"/companies/{product.ids[name]}" for name in ("Company 000", "Company 003", "Company 004")),
@@ -869,30 +876,27 @@ def test_letters_of_twice_the_size_fit(desk: Page, product: Product, width: int)
         "/connection",
         "/me",
     ):
-        desk.goto(f"{product.url}{address}")
-        be_live(desk)
-        assert desk.evaluate("getComputedStyle(document.body).fontSize") == "28px"
-        assert fits(desk), address
+        screen.goto(f"{product.url}{address}")
+        be_live(screen)
+        assert screen.evaluate("getComputedStyle(document.body).fontSize") == "28px"
+        assert fits(screen), address
     # As on a page that is enlarged to twice its size: the navigation is narrow, or at the lower edge.
-    assert desk.locator(".frame").bounding_box()["width"] < (200 if width == 1440 else 376)  # type: ignore[index]
+    assert screen.locator(".frame").bounding_box()["width"] < (200 if width == 1440 else 376)  # type: ignore[index]
 
 
-def test_a_live_change_leaves_the_focus_where_it_is(desk: Page, product: Product) -> None:
+def test_a_live_change_leaves_the_focus_where_it_is(screen: Page, product: Product) -> None:
     product.set_status("Company 006", Reason.QUEUED, {"code": "queued"})
-    desk.goto(product.page_of("Company 006"))
-    be_live(desk)
-    desk.locator("#history [data-role=moment]").first.focus()
+    screen.goto(product.page_of("Company 006"))
+    be_live(screen)
+    screen.locator("#history [data-role=moment]").first.focus()
     product.set_status("Company 006", Reason.REJECTED, {"code": "missing", "field": "country"})
-    expect(desk.locator("#history li[data-reason=rejected]")).to_have_count(1)
-    assert desk.evaluate("document.activeElement.dataset.role") == "moment"
+    expect(screen.locator("#history li[data-reason=rejected]")).to_have_count(1)
+    assert screen.evaluate("document.activeElement.dataset.role") == "moment"
 
 
 def test_the_first_visit_is_light_and_asks_nobody_else(browser: Browser, product: Product) -> None:
-    signing_in = browser.new_context()
-    product.sign_in(signing_in.new_page())
-    context = browser.new_context(storage_state=signing_in.storage_state())
-    signing_in.close()
-    page = context.new_page()
+    context = browser.new_context()
+    page = product.sign_in(context.new_page())
     session = context.new_cdp_session(page)
     session.send("Network.enable")
     sizes: dict[str, float] = {}

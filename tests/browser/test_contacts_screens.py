@@ -78,6 +78,7 @@ def desk(browser: Browser, product: Product) -> Iterator[Page]:
 
 
 def test_the_list_of_contacts_is_live(desk: Page, product: Product) -> None:
+    desk.goto(f"{product.web.url}/companies")
     desk.get_by_role("navigation", name="Main").get_by_role("link", name="Contacts").click()
     expect(desk).to_have_title("Contacts · Synclight")
     be_live(desk)
