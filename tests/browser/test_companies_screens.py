@@ -895,8 +895,11 @@ def test_a_live_change_leaves_the_focus_where_it_is(screen: Page, product: Produ
 
 
 def test_the_first_visit_is_light_and_asks_nobody_else(browser: Browser, product: Product) -> None:
-    context = browser.new_context()
-    page = product.sign_in(context.new_page())
+    signing_in = browser.new_context()
+    product.sign_in(signing_in.new_page()).goto(f"{product.url}/login")
+    context = browser.new_context(storage_state=signing_in.storage_state())
+    signing_in.close()
+    page = context.new_page()
     session = context.new_cdp_session(page)
     session.send("Network.enable")
     sizes: dict[str, float] = {}
