@@ -449,6 +449,13 @@ MUTATIONS = (
         "workers/engine/push.py",
         '_finish_intent(services, claimed, intent_id, "unknown")\n        raise',
         '_finish_intent(services, claimed, intent_id, "refused")\n        raise',
+        f"{ENGINE}test_an_edit_after_an_update_without_an_answer_is_no_conflict_with_ourselves",
+    ),
+    Mutation(
+        "a create without an answer is taken for refused",
+        "workers/engine/push.py",
+        "except OutcomeUnknown:\n            raise\n",
+        'except OutcomeUnknown:\n            _finish_intent(services, claimed, intent_id, "refused")\n            raise\n',
         "tests/integration/test_faults_while_editing.py::test_each_fault_in_turn_while_people_edit",
     ),
     Mutation(
