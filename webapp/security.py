@@ -89,10 +89,7 @@ def _refuse_nul() -> None:
 
 
 def _headers(origin: str) -> dict[str, str]:
-    """The headers that all responses carry; style sheets and scripts of a page have fewer (see _add_headers).
-
-    The policies allow what our own pages do and nothing else.
-    """
+    """The headers that all responses carry. The policies allow what our own pages do and nothing else."""
     parts = urlsplit(origin)
     socket_origin = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}"
     policy = {
@@ -121,16 +118,8 @@ def _headers(origin: str) -> dict[str, str]:
     return headers
 
 
-# What browsers read of documents and workers, and not of a style sheet or a script of a page: a first visit has six of
-# these, each of which would be a third of a kilobyte longer.
-_OF_DOCUMENTS = ("Content-Security-Policy", "Cross-Origin-Opener-Policy", "Permissions-Policy")
-
-
 def _add_headers(response: Response, headers: dict[str, str]) -> Response:
     response.headers.update(headers)
-    if request.endpoint == "static" and response.mimetype in ("text/css", "text/javascript"):
-        for name in _OF_DOCUMENTS:
-            response.headers.pop(name, None)
     if response.mimetype == "text/html":
         # The same address can answer a part to htmx and the page to the browser's Back.
         response.vary.add("HX-Request")
