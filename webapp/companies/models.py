@@ -50,7 +50,7 @@ class Company(Synced, Base):
         ),
     )
     # For the orders of the list, where a company without city or country comes last. How they are made stands in
-    # migration 0002 alone, because the ranks of all countries do.
+    # migrations 0002 and 0028 alone, because the ranks of all countries do.
     city_key: Mapped[str] = mapped_column(
         Text(collation="C"), server_default=FetchedValue(), server_onupdate=FetchedValue()
     )
