@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from sqlalchemy.dialects.postgresql import insert
 
 from webapp.highlighted.fields import FIELDS, MOST, STANDARD, Choice, read_choice
 from webapp.highlighted.models import HighlightedFields, highlighted_fields
@@ -37,7 +38,10 @@ def choose(module: str) -> ResponseReturnValue:
     if choice.errors:
         return _page(one, choice), 422
     with services().database.unit_of_work() as work:
-        work.session.merge(HighlightedFields(module=module, fields=choice.fields))
+        kept = insert(HighlightedFields).values(module=module, fields=choice.fields)
+        work.session.execute(
+            kept.on_conflict_do_update(index_elements=["module"], set_={"fields": kept.excluded.fields})
+        )
         work.commit()
     flash(_("Each record shows these fields first from here on."), "ok")
     return redirect(url_for("highlighted.page", module=module), 303)
