@@ -484,6 +484,11 @@ CHUNKED = NAMED + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(WHOLE
 LONG = NAMED + b"Content-Length: %d\r\n" % len(WHOLE)
 
 
+def sending(whole: bytes) -> Callable[[socket.socket, bytes], None]:
+    """A script that sends these bytes and waits for the next request."""
+    return lambda connection, request: connection.sendall(whole)
+
+
 def saying(whole: bytes) -> Callable[[socket.socket, bytes], None]:
     """A script that sends these bytes and closes the connection."""
 
@@ -535,16 +540,16 @@ def test_a_zipped_answer_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "whole",
+    "script",
     [
-        CHUNKED + b"0\r\nX-Business: other\r\n\r\n",
-        NAMED + b"\r\n" + WHOLE,
-        b"HTTP/1.1 103 Early\r\n\r\n" + LONG + b"\r\n" + WHOLE,
+        sending(CHUNKED + b"0\r\nX-Business: other\r\n\r\n"),
+        saying(NAMED + b"\r\n" + WHOLE),
+        sending(b"HTTP/1.1 103 Early\r\n\r\n" + LONG + b"\r\n" + WHOLE),
     ],
     ids=["chunks", "until-the-end", "after-another"],
 )
-def test_an_answer_in_any_frame_is_read(whole: bytes) -> None:
-    with serving(saying(whole)) as server, accounting(server.base_url) as connector:
+def test_an_answer_in_any_frame_is_read(script: Callable[[socket.socket, bytes], None]) -> None:
+    with serving(script) as server, accounting(server.base_url) as connector:
         for _ in range(2):
             assert connector.customers.read("c" * 32).fields["name"] == "Alfreds"
 

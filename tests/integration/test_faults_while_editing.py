@@ -135,11 +135,12 @@ class Story(Engine):
     # --- both sides ---------------------------------------------------------------------------------------------------
 
     def records(self) -> list[Synced]:
-        with self.services.database.unit_of_work() as work:
+        # Of one moment: a hand that is done with a company may have a contact in hand right after.
+        with self.services.database.snapshot() as session:
             return [
                 record
                 for kind in KINDS
-                for record in work.session.scalars(select(kind.model).options(*kind.loads).order_by(kind.model.id))
+                for record in session.scalars(select(kind.model).options(*kind.loads).order_by(kind.model.id))
             ]
 
     def there(self) -> dict[str, RemoteRecord]:
