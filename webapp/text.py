@@ -20,6 +20,11 @@ _DAYS = ("%d/%m/%Y", "%d.%m.%Y", "%d %b %Y", "%d %B %Y")
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
+def read_id(text: str) -> int | None:
+    """The id that a text from outside names, None where it can be none. Eighteen digits always fit a bigint."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
 def clean_line(text: str) -> str:
     """`text` as one line in Unicode's NFC: white space trimmed and collapsed, invisible characters out.
 

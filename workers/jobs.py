@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import func, select
 
 from webapp.config import Settings
 from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
@@ -67,12 +67,12 @@ def start_due() -> None:
     """
     with services().database.unit_of_work() as work:
         now = datetime.now(UTC)
-        at_work = and_(Connection.writer_until.is_not(None), Connection.writer_until > func.clock_timestamp())
-        active = select(Connection, at_work).where(Connection.state.not_in([CONNECTING, PAUSED]))
-        for connection, has_writer in work.session.execute(active):
+        has_writer = func.coalesce(Connection.writer_until > func.clock_timestamp(), False)
+        active = select(Connection, has_writer).where(Connection.state.not_in([CONNECTING, PAUSED]))
+        for connection, is_sent_to in work.session.execute(active):
             if connection.next_run_at is None or connection.next_run_at <= now:
                 services().jobs.pull(connection.id)
             # One more push would only find that another one has the lease.
-            is_idle = connection.state == CONNECTED and not has_writer
+            is_idle = connection.state == CONNECTED and not is_sent_to
             if is_idle and is_anything_due(work.session, connection.id, _OVERDUE):
                 services().jobs.push(connection.id)

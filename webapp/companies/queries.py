@@ -16,6 +16,7 @@ from webapp.companies.forms import TYPE_NAMES, CompanyQuery, read_query
 from webapp.companies.models import PROSPECT, Company
 from webapp.listing.counts import MOST, read_counts
 from webapp.listing.pages import Conditions, Listing, Page, last_synchronised_key, owned_by, read_page
+from webapp.text import read_id
 from webapp.users.models import User
 
 _COMPANY: Table = Company.__table__  # type: ignore[assignment]
@@ -117,8 +118,7 @@ def search_companies(session: Session, words: str) -> Finder:
 
 def company_names(session: Session, ids: Iterable[str]) -> dict[str, str]:
     """The names of those of these companies that there are, by their ids as texts; any text may be among `ids`."""
-    # Eighteen digits always fit a bigint.
-    numbers = {int(one) for one in ids if one.isascii() and one.isdigit() and len(one) <= 18}
+    numbers = {read_id(one) for one in ids} - {None}
     if not numbers:
         return {}
     found = session.execute(select(Company.id, Company.name).where(Company.id.in_(numbers)))

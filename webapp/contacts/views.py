@@ -51,7 +51,7 @@ _ONE = "/<int(max=9223372036854775807):record_id>"
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.contacts.forms.read_query."""
     reader = glance()
-    with services().database.reading() as session:
+    with services().database.snapshot() as session:
         companies = company_names(session, request.args.getlist("company"))
         around = read_surroundings(session, Contact.module, reader)
         query = forms.read_query(request.args, companies, around.connection_names, reader.zone)
@@ -63,8 +63,7 @@ def list_page() -> ResponseReturnValue:
         "contacts/list.html",
         **list_screen(CONTACTS, query, page, around),
         companies=sorted(companies.items(), key=lambda one: one[1].casefold()),
-        # What belonged to a company that was made one with another this moment is on the next page that is drawn.
-        rows=[_shown_row(row, theirs[row.company_id], reader) for row in page.rows if row.company_id in theirs],
+        rows=[_shown_row(row, theirs[row.company_id], reader) for row in page.rows],
     )
 
 

@@ -22,6 +22,7 @@ from webapp.status import Status
 from webapp.sync.models import StatusCount, Synced, SyncRun
 from webapp.sync.records import OF_MODULE
 from webapp.sync.transitions import Moved
+from webapp.text import read_id
 from webapp.users.models import User
 
 State = dict[str, Any]
@@ -152,9 +153,8 @@ def _by_kind(keys: Iterable[str]) -> dict[str, list[Any]]:
         kind, _, name = key.partition(":")
         if kind == "module":
             asked.setdefault(kind, []).append(name)
-        # Eighteen digits always fit a bigint.
-        elif name.isascii() and name.isdigit() and len(name) <= 18:
-            asked.setdefault(kind, []).append(int(name))
+        elif (number := read_id(name)) is not None:
+            asked.setdefault(kind, []).append(number)
     return asked
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -21,6 +21,7 @@ from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderL
 from webapp.products.models import Product
 from webapp.products.queries import LISTING as PRODUCTS
 from webapp.status import Status
+from webapp.text import read_id
 
 _ORDER: Table = Order.__table__  # type: ignore[assignment]
 _LINE: Table = OrderLine.__table__  # type: ignore[assignment]
@@ -202,15 +203,6 @@ def contact_names(session: Session, company_id: int) -> dict[int, str]:
     return {row.id: row.name for row in found}
 
 
-def product_names(session: Session, ids: Iterable[str]) -> dict[str, str]:
-    """The names of those of these products that there are, by their ids as texts; any text may be among `ids`."""
-    numbers = {int(one) for one in ids if _is_id(one)}
-    if not numbers:
-        return {}
-    found = session.execute(select(Product.id, Product.name).where(Product.id.in_(numbers)))
-    return {str(row.id): row.name for row in found}
-
-
 def sold_through(session: Session, company_ids: Collection[str]) -> int | None:
     """The connection whose products an order can name: that of the one company that a form names, else the first one.
 
@@ -230,7 +222,7 @@ def products_of(session: Session, lines: Sequence[TypedLine], connection_id: int
 
     Those that are named are products of this connection; those that a line has already may be another one's.
     """
-    ids = {int(line["product_id"]) for line in lines if _is_id(line["product_id"])}
+    ids = {read_id(line["product_id"]) for line in lines} - {None}
     typed = {line["description"].strip() for line in lines} - {""}
     if not ids and not typed:
         return []
@@ -251,8 +243,3 @@ def search_products(session: Session, typed: str, connection_id: int | None) -> 
 
 def _sold_by(connection_id: int | None) -> ColumnElement[bool]:
     return Product.connection_id.is_not_distinct_from(connection_id)
-
-
-def _is_id(text: str) -> bool:
-    # Eighteen digits always fit a bigint.
-    return text.isascii() and text.isdigit() and len(text) <= 18

@@ -40,11 +40,11 @@ from webapp.orders.queries import (
     count_choices,
     find_order,
     list_orders,
-    product_names,
     products_of,
     search_products,
     sold_through,
 )
+from webapp.products.queries import product_names
 from webapp.screens import (
     counts_answer,
     form_page,
@@ -95,7 +95,7 @@ _SENT = N_(
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.orders.forms.read_query."""
     reader = glance()
-    with services().database.reading() as session:
+    with services().database.snapshot() as session:
         owners = owner_names(session)
         companies = company_names(session, request.args.getlist("company"))
         around = read_surroundings(session, Order.module, reader)
@@ -115,8 +115,7 @@ def list_page() -> ResponseReturnValue:
         days=[day(date.fromisoformat(one)) if one else "" for one in (query.ordered_from, query.ordered_to)],
         totals=[typed_number(one) for one in (query.total_from, query.total_to)],
         total_texts=[amount_text(Decimal(one)) if one else "" for one in (query.total_from, query.total_to)],
-        # What belonged to a company that was made one with another this moment is on the next page that is drawn.
-        rows=[_shown_row(row, theirs[row.company_id], owners, reader) for row in page.rows if row.company_id in theirs],
+        rows=[_shown_row(row, theirs[row.company_id], owners, reader) for row in page.rows],
     )
 
 

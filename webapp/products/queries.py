@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, false, text, true
+from sqlalchemy import ColumnElement, FromClause, Table, false, select, text, true
 from sqlalchemy.orm import Session
 
 from webapp.listing.counts import read_counts
 from webapp.listing.pages import Conditions, Listing, Page, last_synchronised_key, read_page
 from webapp.products.forms import ProductQuery
 from webapp.products.models import YES, Product
+from webapp.text import read_id
 
 _PRODUCT: Table = Product.__table__  # type: ignore[assignment]
 
@@ -81,6 +83,15 @@ _COUNTS = text(
 def count_choices(session: Session) -> dict[str, int]:
     """How many products each choice of the filters has, up to one more than webapp.listing.counts.MOST."""
     return read_counts(session, _COUNTS)
+
+
+def product_names(session: Session, ids: Iterable[str]) -> dict[str, str]:
+    """The names of those of these products that there are, by their ids as texts; any text may be among `ids`."""
+    numbers = {read_id(one) for one in ids} - {None}
+    if not numbers:
+        return {}
+    found = session.execute(select(Product.id, Product.name).where(Product.id.in_(numbers)))
+    return {str(row.id): row.name for row in found}
 
 
 def find_product(session: Session, product_id: int, *, lock: bool = False) -> Product | None:

@@ -9,6 +9,7 @@ from webapp.contacts.models import Contact
 from webapp.orders.models import Order
 from webapp.products.models import Product
 from webapp.sync.models import Synced
+from webapp.text import read_id
 
 # Parents first: a contact and an order can reach Sage only after their company.
 SYNCED: tuple[type[Synced], ...] = (Company, Contact, Product, Order)
@@ -22,9 +23,8 @@ def find_record(session: Session, key: str, *, lock: bool = False) -> Synced | N
     With `lock`, nobody else changes it. An order comes with its lines.
     """
     kind, _, number = key.partition(":")
-    model = OF_KIND.get(kind)
-    # Eighteen digits always fit a bigint.
-    if model is None or not (number.isascii() and number.isdigit() and len(number) <= 18):
+    model, record_id = OF_KIND.get(kind), read_id(number)
+    if model is None or record_id is None:
         return None
     options = [selectinload(Order.lines)] if model is Order else []
-    return session.get(model, int(number), options=options, with_for_update=lock or None)
+    return session.get(model, record_id, options=options, with_for_update=lock or None)
