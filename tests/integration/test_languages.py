@@ -81,6 +81,8 @@ def pages(services: Services, connection: Connection) -> list[str]:
         fields = {"company_id": company.id, "name": "Maria Anders"}
         contact = create_contact(work, fields, connection, user_id=None, cause="import")
         product = create_product(work, {"name": "Chai"}, connection, user_id=None, cause="import")
+        # With a second connection, for which no company in Sage was chosen yet, people have one to choose from.
+        work.session.add(Connection(api_url="http://127.0.0.1:1"))
         work.commit()
         company_id, contact_id, product_id = company.id, contact.id, product.id
     return [
@@ -98,6 +100,7 @@ def pages(services: Services, connection: Connection) -> list[str]:
         "/orders",
         "/orders/new",
         "/connection",
+        f"/connection/{connection.id}",
         "/connection/new",
         "/highlighted/companies",
         "/me",

@@ -168,7 +168,9 @@ def new(company: Company, **fields: str) -> dict[str, str]:
 
 
 def test_an_empty_module_says_how_to_begin(browser_of_sam: FlaskClient) -> None:
-    assert 'data-role="no-orders"' in browser_of_sam.get("/orders").text
+    page = browser_of_sam.get("/orders").text
+    assert 'data-role="no-orders"' in page
+    assert "<code>synclight import orders.csv --kind order</code>" in page
 
 
 def test_the_list_shows_the_newest_first(

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
+from webapp.languages import gettext as _
 from webapp.live.protocol import shown
 from webapp.live.states import ALL_CONNECTIONS, State, read_counted
 from webapp.status import Reason, Status
@@ -36,7 +37,7 @@ class Surroundings:
     @property
     def connection_names(self) -> dict[str, str]:
         """The companies in Sage of these connections, by the connection's id as a text."""
-        return {one["key"].partition(":")[2]: one["business"] or "No company chosen yet" for one in self.connections}
+        return {one["key"].partition(":")[2]: one["business"] or _("No company chosen yet") for one in self.connections}
 
 
 def read_surroundings(session: Session, module: str, reader: Glance, connection_id: int | None = None) -> Surroundings:
