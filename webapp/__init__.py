@@ -23,6 +23,7 @@ def create_app(settings: Settings) -> Flask:
     from werkzeug.middleware.proxy_fix import ProxyFix
 
     from webapp import assets, errors, frame, security
+    from webapp.addresses import IdConverter, ModuleConverter
     from webapp.companies.views import blueprint as companies
     from webapp.connection.views import blueprint as connection
     from webapp.contacts.views import blueprint as contacts
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["synclight"] = Services.open(
         settings, application_name="synclight-web", pool_size=10, server_settings=PLANNED
     )
+    app.url_map.converters |= {"id": IdConverter, "module": ModuleConverter}
     app.config.update(
         COMPRESS_ALGORITHM=["br", "gzip"], COMPRESS_ALGORITHM_STREAMING=["br", "gzip"], COMPRESS_BR_LEVEL=5
     )

@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from webapp.connection.models import STATES
 from webapp.overview import read_overview
 from webapp.queue import PULL_QUEUE, PUSH_QUEUE
 from webapp.services import services
@@ -27,8 +28,6 @@ blueprint = Blueprint("health", __name__)
 
 # A worker gives a sign of life every 10 s at least (workers.process); one that missed two of them is gone.
 WORKER_SILENCE = timedelta(seconds=30)
-
-_STATES = ("connecting", "connected", "unreachable", "authorise_again", "paused")
 
 
 @blueprint.get("/healthz")
@@ -122,7 +121,7 @@ class _Figures:
             labels=["connection"],
         )
         for connection in overview["connections"]:
-            for name in _STATES:
+            for name in STATES:
                 state.add_metric([str(connection["id"]), name], float(connection["state"] == name))
             if (at := connection["last_synchronised_at"]) is not None:
                 synchronised.add_metric([str(connection["id"])], at.timestamp())

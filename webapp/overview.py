@@ -10,10 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from webapp.connection.queries import compared_at, list_connections
+from webapp.modules import MODULES
 from webapp.status import Status
 from webapp.sync.models import StatusCount
-
-MODULES = ("companies", "contacts", "products", "orders")
 
 
 class ConnectionOverview(TypedDict):
@@ -37,7 +36,7 @@ class Overview(TypedDict):
 
 def read_overview(session: Session) -> Overview:
     """Read the figures. They come from counters, so that the number of records does not matter."""
-    modules = {module: {str(status): 0 for status in Status} for module in MODULES}
+    modules = {module.name: {str(status): 0 for status in Status} for module in MODULES}
     waiting: Counter[int] = Counter()
     counted = select(
         StatusCount.module, StatusCount.status, StatusCount.connection_id, func.sum(StatusCount.n)

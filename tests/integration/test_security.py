@@ -122,7 +122,7 @@ def rules(app: Flask, endpoints: set[str]) -> list[Rule]:
 
 def path_of(app: Flask, rule: Rule) -> str:
     """An address that the rule takes, of something that need not be there."""
-    examples = {"IntegerConverter": 1, "AnyConverter": "companies"}
+    examples = {"IdConverter": 1, "ModuleConverter": "companies"}
     values = {name: examples.get(type(converter).__name__, "x") for name, converter in rule._converters.items()}
     with app.test_request_context():
         return app.url_for(rule.endpoint, **values)

@@ -55,7 +55,7 @@ from webapp.zone import Glance, glance
 
 blueprint = Blueprint(COMPANIES.name, __name__, url_prefix=f"/{COMPANIES.name}")
 
-_ONE = "/<int(max=9223372036854775807):record_id>"
+_ONE = "/<id:record_id>"
 
 
 @blueprint.get("")

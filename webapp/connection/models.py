@@ -16,6 +16,9 @@ AUTHORISE_AGAIN = "authorise_again"
 PAUSED = "paused"
 CONNECTING = "connecting"
 
+# All states, the one that needs people most first.
+STATES = (AUTHORISE_AGAIN, UNREACHABLE, PAUSED, CONNECTING, CONNECTED)
+
 # What orders become in Sage.
 QUOTES = "quotes"
 INVOICES = "invoices"

@@ -40,7 +40,7 @@ from webapp.zone import glance
 
 blueprint = Blueprint("connection", __name__, url_prefix="/connection")
 
-_ONE = "/<int(max=9223372036854775807):connection_id>"
+_ONE = "/<id:connection_id>"
 
 # Where the session keeps an errand to Sage.
 _ERRAND = "sage_errand"

@@ -43,7 +43,7 @@ from webapp.zone import Glance, glance
 
 blueprint = Blueprint(CONTACTS.name, __name__, url_prefix=f"/{CONTACTS.name}")
 
-_ONE = "/<int(max=9223372036854775807):record_id>"
+_ONE = "/<id:record_id>"
 
 
 @blueprint.get("")

@@ -13,13 +13,12 @@ from flask.typing import ResponseReturnValue
 
 from webapp.filters.saved import NameTaken, Refused, Saved, filters_of, read_query, renamed, with_filter, without
 from webapp.languages import gettext as _
-from webapp.modules import MODULES, Module
+from webapp.modules import Module
 from webapp.services import services
 from webapp.users.access import login_required, signed_in_user
 from webapp.users.models import User
 
-_MODULES = {module.name: module for module in MODULES}
-blueprint = Blueprint("filters", __name__, url_prefix=f"/<any({', '.join(_MODULES)}):module>/filters")
+blueprint = Blueprint("filters", __name__, url_prefix="/<module:module>/filters")
 
 # Where the session keeps the filter that was deleted last: (module, name, query).
 _DELETED = "deleted_filter"
@@ -27,40 +26,40 @@ _DELETED = "deleted_filter"
 
 @blueprint.get("")
 @login_required
-def page(module: str) -> ResponseReturnValue:
+def page(module: Module) -> ResponseReturnValue:
     """All saved filters of this person. A filter that was deleted a moment ago can be had back."""
     deleted = session.pop(_DELETED, None)
-    return _page(_MODULES[module], deleted=deleted if deleted and deleted[0] == module else None)
+    return _page(module, deleted=deleted if deleted and deleted[0] == module.name else None)
 
 
 @blueprint.post("")
 @login_required
-def save(module: str) -> ResponseReturnValue:
+def save(module: Module) -> ResponseReturnValue:
     """Save the filters of an address under a name, and show the list with them."""
-    one, name = _MODULES[module], request.form.get("name", "")
+    name = request.form.get("name", "")
     try:
         query = read_query(request.form.get("query", ""))
         replace = "replace" in request.form
-        _change(lambda saved: with_filter(saved, one, name, query, replace=replace))
+        _change(lambda saved: with_filter(saved, module, name, query, replace=replace))
     except Refused as refused:
         return _page(
-            one,
+            module,
             problem=str(refused),
             typed={"name": name, "query": request.form.get("query", ""), "can_replace": isinstance(refused, NameTaken)},
         ), 422
     flash(_("Saved as “%(name)s”.", name=name.strip()), "ok")
-    return redirect(f"/{module}?{query}", 303)
+    return redirect(f"/{module.name}?{query}", 303)
 
 
 @blueprint.post("/rename")
 @login_required
-def rename(module: str) -> ResponseReturnValue:
+def rename(module: Module) -> ResponseReturnValue:
     """Give a saved filter another name."""
-    one, name = _MODULES[module], request.form.get("filter", "")
+    name = request.form.get("filter", "")
     try:
-        _change(lambda saved: renamed(saved, one, name, request.form.get("name", "")))
+        _change(lambda saved: renamed(saved, module, name, request.form.get("name", "")))
     except Refused as refused:
-        return _page(one, problem=str(refused)), 422
+        return _page(module, problem=str(refused)), 422
     except KeyError:
         abort(404)
     return redirect(url_for("filters.page", module=module), 303)
@@ -68,13 +67,13 @@ def rename(module: str) -> ResponseReturnValue:
 
 @blueprint.post("/delete")
 @login_required
-def delete(module: str) -> ResponseReturnValue:
+def delete(module: Module) -> ResponseReturnValue:
     """Delete a saved filter; the page that follows can bring it back."""
-    one, name = _MODULES[module], request.form.get("filter", "")
-    query = filters_of(signed_in_user().saved_filters, one).get(name)
+    name = request.form.get("filter", "")
+    query = filters_of(signed_in_user().saved_filters, module).get(name)
     if query is not None:
-        _change(lambda saved: without(saved, one, name))
-        session[_DELETED] = (module, name, query)
+        _change(lambda saved: without(saved, module, name))
+        session[_DELETED] = (module.name, name, query)
     return redirect(url_for("filters.page", module=module), 303)
 
 

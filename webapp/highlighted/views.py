@@ -15,30 +15,26 @@ from webapp.users.access import admin_required
 
 blueprint = Blueprint("highlighted", __name__, url_prefix="/highlighted")
 
-_BY_NAME = {module.name: module for module in MODULES}
-_ONE = f"/<any({', '.join(_BY_NAME)}):module>"
 
-
-@blueprint.get(_ONE)
+@blueprint.get("/<module:module>")
 @admin_required
-def page(module: str) -> ResponseReturnValue:
+def page(module: Module) -> ResponseReturnValue:
     """The highlighted fields of a module, to be chosen."""
     with services().database.reading() as session:
-        chosen = tuple(highlighted_fields(session, _BY_NAME[module]))
-    return _page(_BY_NAME[module], Choice(chosen))
+        chosen = tuple(highlighted_fields(session, module))
+    return _page(module, Choice(chosen))
 
 
-@blueprint.post(_ONE)
+@blueprint.post("/<module:module>")
 @admin_required
-def choose(module: str) -> ResponseReturnValue:
+def choose(module: Module) -> ResponseReturnValue:
     """Keep the choice for everybody; with `standard`, go back to the fields that stand there by themselves."""
-    one = _BY_NAME[module]
     is_standard = "standard" in request.form
-    choice = read_choice(one, STANDARD[module] if is_standard else request.form.getlist("field"))
+    choice = read_choice(module, STANDARD[module.name] if is_standard else request.form.getlist("field"))
     if choice.errors:
-        return _page(one, choice), 422
+        return _page(module, choice), 422
     with services().database.unit_of_work() as work:
-        kept = insert(HighlightedFields).values(module=module, fields=choice.fields)
+        kept = insert(HighlightedFields).values(module=module.name, fields=choice.fields)
         work.session.execute(
             kept.on_conflict_do_update(index_elements=["module"], set_={"fields": kept.excluded.fields})
         )

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from werkzeug.datastructures import MultiDict
 
+from webapp.addresses import HIGHEST_ID
 from webapp.languages import N_, ngettext
 from webapp.languages import gettext as _
 from webapp.status import FILTER_TEXT, Status
@@ -33,7 +34,6 @@ _LONGEST_SEARCH = 100
 _MOST_NAMED = 3
 _LONGEST_TEXT = 100
 _LONGEST_KEY = 1_000
-_HIGHEST_ID = 2**63 - 1
 
 # The columns of the list's keys as Python has them; a time is PostgreSQL's text, because Python has none for -infinity.
 TEXT, WHOLE, AMOUNT, DAY, TIME = "text", "whole", "amount", "day", "time"
@@ -332,7 +332,7 @@ def _read_cursor(token: str, sort: Sort, *, backwards: bool) -> Cursor | None:
         key, id_ = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError, TypeError):
         return None
-    if not isinstance(key, str) or type(id_) is not int or not 0 < id_ <= _HIGHEST_ID or not _is_key(key, sort.keys):
+    if not isinstance(key, str) or type(id_) is not int or not 0 < id_ <= HIGHEST_ID or not _is_key(key, sort.keys):
         return None
     return Cursor(key, id_, backwards)
 

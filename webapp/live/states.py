@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Row, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
-from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, CONNECTING, PAUSED, UNREACHABLE, Connection
+from webapp.connection.models import CONNECTING, PAUSED, STATES, Connection
 from webapp.contacts.models import Contact
 from webapp.orders.models import Order
 from webapp.products.models import Product
@@ -96,8 +96,6 @@ _CONNECTIONS = select(Connection).order_by(Connection.id)
 
 # All connections taken together, as the indicator of a module shows several: the state of the worst, and all that waits.
 ALL_CONNECTIONS = "connection:0"
-# From the worst on.
-_BY_URGENCY = (AUTHORISE_AGAIN, UNREACHABLE, PAUSED, CONNECTING, CONNECTED)
 
 
 def keys_moved_by(touched: Iterable[Any]) -> list[str]:
@@ -245,7 +243,6 @@ def _connection_state(connection: Connection, among: int, counted: Sequence[Row[
         "since": _iso(connection.state_since),
         "product": connection.product,
         "business": connection.business_name,
-        "direction": connection.direction,
         "cycle_seconds": connection.cycle_seconds,
         "at": _iso(connection.last_synchronised_at),
         "next_at": _iso(None if connection.state in (CONNECTING, PAUSED) else connection.next_run_at),
@@ -256,7 +253,7 @@ def _connection_state(connection: Connection, among: int, counted: Sequence[Row[
 
 def _together(found: Sequence[State]) -> State:
     """All connections as one: the worst of them, how many are in that state, and all that waits."""
-    worst = min(found, key=lambda state: _BY_URGENCY.index(state["state"]))
+    worst = min(found, key=lambda state: STATES.index(state["state"]))
     return worst | {
         "key": ALL_CONNECTIONS,
         "version": sum(state["version"] for state in found),

@@ -65,7 +65,7 @@ from webapp.zone import Glance, glance
 
 blueprint = Blueprint(ORDERS.name, __name__, url_prefix=f"/{ORDERS.name}")
 
-_ONE = "/<int(max=9223372036854775807):record_id>"
+_ONE = "/<id:record_id>"
 
 # The buttons and the typing that only have a form drawn anew.
 _REDRAWN_BY = ("add", "remove", "again")

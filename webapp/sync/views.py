@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from flask import Blueprint, abort, flash, redirect, request
+from flask import Blueprint, abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -15,22 +15,19 @@ from sqlalchemy.orm import Session
 from webapp.connection.queries import main_connection
 from webapp.languages import N_
 from webapp.languages import gettext as _
+from webapp.modules import Module
 from webapp.screens import is_as_shown
 from webapp.services import services
 from webapp.status import Reason
 from webapp.sync.conflicts import Side, choose, lost_values, open_conflicts
 from webapp.sync.duplicates import can_be_one, make_one
 from webapp.sync.models import Synced
-from webapp.sync.records import OF_MODULE, find_record
+from webapp.sync.records import find_record
 from webapp.sync.resync import restore, resync, unlink
 from webapp.sync.sending import have_sent, may_have_been_made
 from webapp.users.access import admin_required, login_required, signed_in_user
 
-blueprint = Blueprint(
-    "sync",
-    __name__,
-    url_prefix=f"/<any({', '.join(OF_MODULE)}):module>/<int(max=9223372036854775807):record_id>",
-)
+blueprint = Blueprint("sync", __name__, url_prefix="/<module:module>/<id:record_id>")
 
 # What is said where a resync sends nothing, by the reason that says why.
 _NOT_SENT = {
@@ -42,7 +39,7 @@ _NOT_SENT = {
 
 @blueprint.post("/resync")
 @admin_required
-def resync_record(module: str, record_id: int) -> ResponseReturnValue:
+def resync_record(module: Module, record_id: int) -> ResponseReturnValue:
     """Have a record compared with Sage again. Twice in a row, or while it runs, it goes round once more."""
     with services().database.unit_of_work() as work:
         record = _locked(work.session, module, record_id)
@@ -62,7 +59,7 @@ _STILL_HERE = ("validated", "no_lines", "no_price", "discount_too_high")
 
 @blueprint.post("/choose")
 @login_required
-def choose_values(module: str, record_id: int) -> ResponseReturnValue:
+def choose_values(module: Module, record_id: int) -> ResponseReturnValue:
     """Settle a conflict: the form has `ours` or `theirs` for each field that both sides changed.
 
     What has changed since the page was drawn, as Sage's value may, is looked at first (webapp.screens.is_as_shown).
@@ -94,7 +91,7 @@ def choose_values(module: str, record_id: int) -> ResponseReturnValue:
 
 @blueprint.post("/take-back")
 @login_required
-def take_back(module: str, record_id: int) -> ResponseReturnValue:
+def take_back(module: Module, record_id: int) -> ResponseReturnValue:
     """Give a record the value that lost a conflict: the form names the conflict. It goes to Sage as an edit does."""
     with services().database.unit_of_work() as work:
         record = _locked(work.session, module, record_id)
@@ -116,13 +113,12 @@ def take_back(module: str, record_id: int) -> ResponseReturnValue:
 
 @blueprint.post("/same")
 @admin_required
-def make_one_of_two(module: str, record_id: int) -> ResponseReturnValue:
+def make_one_of_two(module: Module, record_id: int) -> ResponseReturnValue:
     """Have a record be the same as the one that the form names as `other`."""
     with services().database.unit_of_work() as work:
-        kind = OF_MODULE[module].kind
         number = request.form.get("other", "")
         # In the order in which everybody locks many records, so that two never wait for each other.
-        keys = sorted({f"{kind}:{record_id}", f"{kind}:{number}"}, key=lambda key: (len(key), key))
+        keys = sorted({f"{module.noun}:{record_id}", f"{module.noun}:{number}"}, key=lambda key: (len(key), key))
         found = [find_record(work.session, key, lock=True) for key in keys]
         two = [one for one in found if one is not None and one.sync_reason == Reason.POSSIBLE_DUPLICATE]
         if len(two) != 2 or not can_be_one(two[0], two[1]):
@@ -142,7 +138,7 @@ def make_one_of_two(module: str, record_id: int) -> ResponseReturnValue:
 
 @blueprint.post("/restore")
 @admin_required
-def restore_in_sage(module: str, record_id: int) -> ResponseReturnValue:
+def restore_in_sage(module: Module, record_id: int) -> ResponseReturnValue:
     """Make a record that was deleted in Sage there anew."""
     with services().database.unit_of_work() as work:
         record = _locked(work.session, module, record_id)
@@ -153,7 +149,7 @@ def restore_in_sage(module: str, record_id: int) -> ResponseReturnValue:
 
 @blueprint.post("/unlink")
 @admin_required
-def unlink_here(module: str, record_id: int) -> ResponseReturnValue:
+def unlink_here(module: Module, record_id: int) -> ResponseReturnValue:
     """Keep a record that was deleted in Sage here only."""
     with services().database.unit_of_work() as work:
         unlink(work, _locked(work.session, module, record_id), signed_in_user().id)
@@ -161,13 +157,12 @@ def unlink_here(module: str, record_id: int) -> ResponseReturnValue:
     return _back(module, record_id)
 
 
-def _locked(session: Session, module: str, record_id: int) -> Synced:
-    record = find_record(session, f"{OF_MODULE[module].kind}:{record_id}", lock=True)
+def _locked(session: Session, module: Module, record_id: int) -> Synced:
+    record = find_record(session, f"{module.noun}:{record_id}", lock=True)
     if record is None:
         abort(404)
     return record
 
 
-def _back(module: str, record_id: int) -> ResponseReturnValue:
-    # The address is one that stays as it is; whose page it is, that package knows.
-    return redirect(f"/{module}/{record_id}", 303)
+def _back(module: Module, record_id: int) -> ResponseReturnValue:
+    return redirect(url_for(f"{module.name}.record_page", record_id=record_id), 303)

@@ -29,8 +29,7 @@ from webapp.users.queries import list_people
 
 blueprint = Blueprint("users", __name__)
 
-# Ids as the database counts them; a longer number is no address.
-_ONE = "/users/<int(max=9223372036854775807):user_id>"
+_ONE = "/users/<id:user_id>"
 
 _REFUSED = N_("E-mail address or password is not right. Check both and try again.")
 _TOO_OLD = N_("This page was open for a long time. Type your password once more.")
