@@ -252,12 +252,12 @@ def writing() -> list[dict[str, Any]]:
             own_servers(folder, sandbox_port=port) as services,
         ):
             connection_id = connect(services, sandbox, read_until=datetime.now(UTC))
-            add_companies(services, connection_id, RECORDS)
+            add_companies(services, [connection_id], RECORDS)
             created = _drained(services, sandbox, connection_id)
             edit_all(services, connection_id)
             updated = _drained(services, sandbox, connection_id)
             bare = _sent_barely(sandbox)
-            add_companies(services, connection_id, 1)
+            add_companies(services, [connection_id], 1)
             least = _least_work(services, sandbox, connection_id)
             with services.database.unit_of_work() as work:
                 assert set(work.session.scalars(select(Company.sync_reason))) == {Reason.IN_STEP}
@@ -394,13 +394,13 @@ def drain_all(settings: Any, connection_ids: list[int]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
 
 
-def add_companies(services: Services, connection_id: int, companies: int) -> None:
-    """Add customers that Sage does not have, as a person would."""
+def add_companies(services: Services, connection_ids: list[int], companies: int) -> None:
+    """Add so many customers that Sage does not have to each connection, as a person would, and all at one moment."""
     with services.database.unit_of_work() as work:
-        connection = work.session.get_one(Connection, connection_id)
-        first = work.session.scalar(select(func.count()).select_from(Company)) or 0
-        for number in range(companies):
-            create_company(work, a_company(number, f"{first + number}"), connection, user_id=None, cause="edit")
+        codes = count(work.session.scalar(select(func.count()).select_from(Company)) or 0)
+        for connection in map(partial(work.session.get_one, Connection), connection_ids):
+            for number in range(companies):
+                create_company(work, a_company(number, f"{next(codes)}"), connection, user_id=None, cause="edit")
         work.commit()
 
 
@@ -477,11 +477,8 @@ def workers(services: Services, folder: Path, sandbox: SandboxProcess) -> Iterat
 
 def _sent(services: Services, connection_ids: list[int], records: int) -> float:
     """The seconds in which the workers send so many new records of each connection."""
-    for connection_id in connection_ids:
-        add_companies(services, connection_id, records)
+    add_companies(services, connection_ids, records)
     began = time.perf_counter()
-    for connection_id in connection_ids:
-        services.jobs.push(connection_id)
 
     def all_sent() -> bool:
         with services.database.unit_of_work() as work:

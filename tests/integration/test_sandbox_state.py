@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from tests.sandbox_process import ROOT, SandboxProcess, free_port
 from workers.sandbox.businesses import LEAD
+from workers.sandbox.store import Store
 
 
 @pytest.fixture
@@ -154,3 +157,30 @@ def test_it_counts_how_often_each_list_is_asked(tmp_path: Path) -> None:
         assert sandbox.requests() == {"GET contacts": 2, "PUT contacts": 1}
         sandbox.reset()
         assert sandbox.requests() == {}
+
+
+def test_an_answer_is_kept_for_seven_days_and_costs_the_same_beside_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    steps = count()
+    store._sql.set_progress_handler(lambda: next(steps) < 0, 100)
+
+    def kept(number: int) -> int:
+        """How many hundreds of steps SQLite takes to keep one more."""
+        before = next(steps)
+        store.keep_answer(LEAD.id, f"{number:032x}", "hash", 201, b"{}")
+        return next(steps) - before
+
+    first = kept(0)
+    with store.transaction():
+        for number in range(1, 3_000):
+            kept(number)
+    assert kept(3_000) <= first + 5
+    assert store.answer(LEAD.id, f"{0:032x}") == ("hash", 201, b"{}")
+    a_week_later = time.time() + 7 * 86_400
+    monkeypatch.setattr(time, "time", lambda: a_week_later)
+    assert store.answer(LEAD.id, f"{0:032x}") is None
+    kept(3_001)
+    assert store._sql.execute("SELECT count(*) FROM answer").fetchone() == (1,)
+    store.close()

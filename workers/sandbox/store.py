@@ -78,6 +78,7 @@ CREATE TABLE IF NOT EXISTS answer (
     at REAL NOT NULL,
     PRIMARY KEY (business, key)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answer_age ON answer (at);
 CREATE TABLE IF NOT EXISTS credential (
     digest TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
