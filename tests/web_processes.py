@@ -93,10 +93,6 @@ class WebProcesses:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def kill_one(self) -> None:
-        """Kill (SIGKILL) one of the two; gunicorn starts another."""
-        self._workers()[0].kill()
-
     def kill_all(self) -> None:
         """Kill (SIGKILL) both; gunicorn starts others."""
         for worker in self._workers():

@@ -131,7 +131,7 @@ class _Kept(local):
 
 
 class Database:
-    """The engine of this process. After a fork, the child calls `after_fork` before its first query.
+    """The engine of one process: a forked one opens its own.
 
     `server_settings` are settings of PostgreSQL for all connections.
     """
@@ -256,10 +256,6 @@ class Database:
                 self.engine.dialect.do_ping(connection)
             except self.engine.dialect.loaded_dbapi.Error as error:
                 raise DisconnectionError from error
-
-    def after_fork(self) -> None:
-        """Forget the parent's connections without closing them: they are still the parent's."""
-        self.engine.dispose(close=False)
 
 
 def _note_time(_connection: Any, record: Any) -> None:

@@ -72,11 +72,6 @@ def speaking(code: str) -> Iterator[None]:
         _spoken.reset(token)
 
 
-def locale() -> Locale:
-    """The locale of the language that is spoken now."""
-    return _locale(language())
-
-
 def N_(message: str) -> str:
     """`message` as it is: marks a constant for the catalogues."""
     return message
@@ -159,13 +154,8 @@ def _catalogue(code: str) -> NullTranslations:
 
 
 @cache
-def _locale(code: str) -> Locale:
-    return Locale.parse(LOCALES[code])
-
-
-@cache
 def _signs(code: str) -> tuple[str, str]:
-    symbols = _locale(code).number_symbols["latn"]
+    symbols = Locale.parse(LOCALES[code]).number_symbols["latn"]
     return symbols["group"], symbols["decimal"]
 
 

@@ -43,11 +43,6 @@ class Module:
     words: Words
     named_by: str = "name"
 
-    @property
-    def title(self) -> str:
-        """The name as a heading: a message."""
-        return self.words.title
-
 
 COMPANIES = Module(
     "companies",

@@ -197,7 +197,7 @@ class TestRenewing:
 
         assert refreshes(logs) == 1
         assert all(line.get("status") != 401 for line in logs)
-        assert stored(worker, connection_id).is_fresh
+        assert stored(worker, connection_id).lasts(30)
 
     def test_who_renewed_first_renewed_for_all(self, worker: Services, sandbox: SandboxProcess, connected: int) -> None:
         with connect(worker, connected) as one, connect(worker, connected) as other:

@@ -93,7 +93,7 @@ def drift_sentence(found: Sequence[tuple[str, Status, int]]) -> str:
         module: [f"{number(n)} {_(FILTER_TEXT[status])}" for name, status, n in found if name == module.name]
         for module in MODULES
     }
-    told = "; ".join(f"{_(module.title)}: {', '.join(counts)}" for module, counts in of_module.items() if counts)
+    told = "; ".join(f"{_(module.words.title)}: {', '.join(counts)}" for module, counts in of_module.items() if counts)
     return _("What was out of step, by now: %(told)s", told=told) if told else ""
 
 

@@ -32,7 +32,6 @@ from webapp.languages import gettext as _
 from webapp.modules import MODULES
 from webapp.services import services
 from webapp.status import FILTER_TEXT
-from webapp.sync.details import FIELD_NAMES
 from webapp.sync.queries import read_surroundings
 from webapp.users.access import admin_required, login_required, signed_in_user
 from webapp.users.accounts import audit
@@ -91,7 +90,6 @@ def _page_of(db: Session, connection: Connection, among: int) -> ResponseReturnV
         **shown,
         direction_fields=FIELDS,
         direction_choices=CHOICES,
-        field_names=FIELD_NAMES,
         problem=_(PROBLEMS[connection.problem]) if connection.problem in PROBLEMS else None,
         product=PRODUCTS[connection.product],
     )

@@ -54,11 +54,6 @@ class TokenSet:
     expires_at: float
     refresh_expires_at: float
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the access token can still be used for a call."""
-        return self.lasts(SPARE_SECONDS)
-
     def lasts(self, seconds: float) -> bool:
         """Whether the access token can be used for longer than this."""
         return self.expires_at - time.time() > seconds
