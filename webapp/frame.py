@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 from webapp import languages
 from webapp.languages import ENGLISH, LANGUAGES, LOCALES, best, language, months, speak
 from webapp.modules import MODULES
+from webapp.numbers import price_text
 from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
 from webapp.sync.details import field_label, field_value
 from webapp.zone import glance
@@ -40,6 +41,7 @@ def init_app(app: Flask) -> None:
         gettext=_gettext,
         ngettext=_ngettext,
         number=languages.number,
+        price_text=price_text,
         field_label=field_label,
         field_value=field_value,
         months=months,

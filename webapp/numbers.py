@@ -9,6 +9,11 @@ from decimal import ROUND_HALF_UP, Decimal
 from webapp.languages import ENGLISH, decimal_sign, language, number
 
 _CENT = Decimal("0.01")
+# What Sage shows as a double is noise beyond this, and no total shows it.
+PRICE_PLACES = 10
+# No quantity and no price comes near, and the product of two of them is one that can be told to the cent.
+TOO_HIGH = Decimal(10) ** 12
+_SMALLEST = Decimal(1).scaleb(-PRICE_PLACES)
 # Signs that stand between the thousands and mean nothing: spaces of all widths, and the apostrophes of Switzerland.
 _GAPS = re.compile("[\\s'\u2019_]")
 # Numbers of this shape are the same by any reading; an import has millions of them.
@@ -77,9 +82,30 @@ def number_text(of: Decimal) -> str:
     return number(of, len(text.partition(".")[2]))
 
 
+def price_text(price: Decimal) -> str:
+    """The price of one unit as the reader writes it: 1,234.50, 0.0125."""
+    return number(price, _price_places(price))
+
+
+def plain_price(price: Decimal) -> str:
+    """The price of one unit with a point and two decimals, and further ones where they say something: 12.50, 0.0125."""
+    return f"{price:.{_price_places(price)}f}"
+
+
+def _price_places(price: Decimal) -> int:
+    return max(2, len(plain(price).partition(".")[2]))
+
+
 def typed_number(text: str) -> str:
     """A number of a database or of a calculation as the reader would type it: 0.5, 0,5; thousands are not divided."""
     return text.replace(".", decimal_sign())
+
+
+def exact(number: Decimal) -> Decimal:
+    """A quantity, or the price of one unit, of which a thousand may be ordered: with PRICE_PLACES decimals at most."""
+    return (
+        number.quantize(_SMALLEST, ROUND_HALF_UP).normalize() if number.as_tuple().exponent < -PRICE_PLACES else number
+    )
 
 
 def rounded(amount: Decimal) -> Decimal:

@@ -244,7 +244,7 @@ def test_what_is_wrong_with_a_row_is_said(services: Services, run: Import, alder
         "OLD,Birch,2026-03-01,\n7,Alder,2026-03-01,\n7,Alder,2026-03-01,\n8,Alder,2026-03-01,\n9,Alder,2026-03-01,\n"
         "10,Alder,2026-03-01,\n",
         order_lines="order no,product ID,qty,price\n"
-        "1,P1,1,1\n7,P1,1,1\n8,P1,2,1\n8,P9,1,1\n9,P1,none,1\n10,P1,1,1.005\n99,P1,1,1\n",
+        "1,P1,1,1\n7,P1,1,1\n8,P1,2,1\n8,P9,1,1\n9,P1,none,1\n10,P1,1,1.12345678901\n99,P1,1,1\n",
     )
     new = "is new, and the row does not say"
     cannot = "of order_lines.csv, which is one of its lines, cannot be taken: mend it first."
@@ -265,7 +265,7 @@ def test_what_is_wrong_with_a_row_is_said(services: Services, run: Import, alder
         (2, "No order 1 was read from orders.csv."),
         (5, "There is no product P9 here: import the products first, or give the line a description."),
         (6, "Enter the quantity as a number above 0."),
-        (7, "Enter the price with two decimals at most."),
+        (7, "Enter the price with 10 decimals at most."),
         (8, "No order 99 was read from orders.csv."),
     ]
     assert [order.number for order in orders(services)] == ["OLD", "7"]
@@ -376,21 +376,21 @@ def test_products(services: Services, tmp_path: Path) -> None:
         return import_products(services, path)
 
     report = run(
-        "SKU,product name,price,discontinued\nT,Tea,1.50,0\nM,Milk,0.99,yes\nT,Tee,1,0\nX,,1,0\nY,Yam,,0\n"
-        "Z,Zest,1.005,0\nW,Wine,3,perhaps\n,None,1,0\n"
+        "SKU,product name,price,discontinued\nT,Tea,1.50,0\nM,Milk,0.0125,yes\nT,Tee,1,0\nX,,1,0\nY,Yam,,0\n"
+        "Z,Zest,1.12345678901,0\nW,Wine,3,perhaps\n,None,1,0\n"
     )
     assert counts(report) == (2, 0, 0, 6)
     assert [reason for _, reason in report.refused] == [
         "Line 2 has the same code: keep one of the two.",
         "Every product needs a name: give it one.",
         "Every product needs a price: give it one.",
-        "The price “1.005” is not an amount from 0 with two decimals at most: correct it.",
+        "The price “1.12345678901” is not an amount from 0 with 10 decimals at most: correct it.",
         "“perhaps” does not say whether it is still sold: write yes or no.",
         "Every product needs a code: give it one.",
     ]
-    assert counts(run("SKU,product name,price,discontinued\nT,Tea,1.60,\nM,Milk,0.99,\n")) == (0, 1, 1, 0)
+    assert counts(run("SKU,product name,price,discontinued\nT,Tea,1.60,\nM,Milk,0.0125,\n")) == (0, 1, 1, 0)
     assert [(one.code, one.unit_price, one.discontinued) for one in products(services)] == [
         ("T", Decimal("1.60"), False),
-        ("M", Decimal("0.99"), True),
+        ("M", Decimal("0.0125"), True),
     ]
     assert events(services) == []

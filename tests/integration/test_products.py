@@ -405,15 +405,15 @@ def form_of(product: Product | None = None, **changes: str) -> dict[str, str]:
 
 def test_a_product_is_added_once_and_its_mistakes_are_named(browser_of_sam: FlaskClient, services: Services) -> None:
     assert 'name="connection_id"' not in browser_of_sam.get("/products/new").text
-    wrong = post(browser_of_sam, "/products/new", form_of(code="X" * 300, unit_price="1.005"))
+    wrong = post(browser_of_sam, "/products/new", form_of(code="X" * 300, unit_price="1.12345678901"))
     assert wrong.status_code == 422
     for sentence in (
         "Every product needs a name: give it one.",
         "The code has 300 characters: shorten it to 255.",
-        "Enter the price as an amount from 0 with two decimals at most, or leave it empty.",
+        "Enter the price as an amount from 0 with 10 decimals at most, or leave it empty.",
     ):
         assert sentence in unescape(wrong.text)
-    assert 'value="1.005"' in wrong.text, "what was typed stays"
+    assert 'value="1.12345678901"' in wrong.text, "what was typed stays"
     form = form_of(name="Chai", code="1", unit_price="£18.5", unit="box")
     assert {post(browser_of_sam, "/products/new", form).headers["Location"] for _ in range(2)} == {"/products/1"}
     taken = post(browser_of_sam, "/products/new", {**form, "once": "form-2"})

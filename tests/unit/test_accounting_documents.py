@@ -168,13 +168,24 @@ class TestReading:
             assert read_lines(read.fields["lines"])[0].unit_price == Decimal("123456789012.34")
 
     @pytest.mark.parametrize(
-        ("price", "rounded"), [("1.005", "1.01"), ("1.004999", "1.00"), ("2", "2.00"), (7, "7.00"), (None, "0.00")]
+        ("price", "text"),
+        [("1.005", "1.005"), ("0.0125", "0.0125"), ("2", "2.00"), (7, "7.00"), (None, "0.00"), ("1.10000", "1.10")],
     )
-    def test_prices_have_two_places_rounded_half_up(self, document: Document, price: object, rounded: str) -> None:
-        assert lines_of(document, item(document, line__unit_price=price))[0].unit_price == Decimal(rounded)
+    def test_prices_keep_what_is_beyond_the_cent(self, document: Document, price: object, text: str) -> None:
+        """A thousand pieces at 0.0125 are 12.50, and not the 10.00 that a price of 0.01 would make of them."""
+        read = remote_order(document, item(document, line__unit_price=price), RATES)
+        assert json.loads(read.fields["lines"])[0]["unit_price"] == text
+        changed = {**read.fields, "lines": read.fields["lines"].replace("Chai", "Chang")}
+        sent = update_body(document, changed, read, SALES, RATES)[document.key][document.lines]
+        assert Decimal(str(sent[0]["unit_price"])) == Decimal(text)
 
-    def test_quantities_have_three_places(self, document: Document) -> None:
-        assert lines_of(document, item(document, line__quantity="0.12345"))[0].quantity == Decimal("0.123")
+    def test_quantities_keep_their_decimals(self, document: Document) -> None:
+        assert lines_of(document, item(document, line__quantity="0.12345"))[0].quantity == Decimal("0.12345")
+
+    def test_the_noise_of_a_double_is_no_other_price(self, document: Document) -> None:
+        said = json.dumps(item(document, line__unit_price=0.1 + 0.2, line__quantity=1.1 * 3), default=str)
+        line = lines_of(document, parsed(said.encode()))[0]
+        assert (line.unit_price, line.quantity) == (Decimal("0.3"), Decimal("3.3"))
 
     def test_what_is_null_or_missing_is_empty_or_zero(self, document: Document) -> None:
         bare = named(document, {name: QUOTE[name] for name in ("id", "contact", "date", "expiry_date", "updated_at")})
@@ -200,6 +211,8 @@ class TestReading:
             {"line__quantity": "NaN"},
             {"line__unit_price": "-1"},
             {"line__unit_price": "1e40"},
+            {"line__unit_price": "1e13"},
+            {"line__quantity": "1e13"},
             {"line__discount_amount": "-1"},
             {"line__description": {"text": "Chai"}},
             {"line__tax_rate": {"id": "UNHEARD_OF"}},

@@ -81,7 +81,7 @@ def test_the_same_number_for_day_and_month_needs_no_order() -> None:
         (("1.234.567",), "0,125", "0.125"),
         (("0,125",), "1,125", "1.125"),
         ((), "0.125", "0.125"),
-        (("1.125",), "1.125", "1.125"),
+        (("1.125", "2.5"), "1.125", "1.125"),
         (("€ 14,00",), "€ 1.234", "1234"),
         (("USD 14.00",), "USD 1,234.00", "1234"),
         (("1",), "-5", "-5"),
@@ -91,7 +91,7 @@ def test_numbers(numbers: tuple[str, ...], text: str, number: str) -> None:
     assert told_by(numbers=numbers).number(text) == Decimal(number)
 
 
-@pytest.mark.parametrize("numbers", [("1,234", "2,500"), ("1,50", "2.50")])
+@pytest.mark.parametrize("numbers", [("1,234", "2,500"), ("1.234", "12"), ("1,50", "2.50")])
 def test_numbers_that_can_be_read_in_two_ways_are_refused(numbers: tuple[str, ...]) -> None:
-    with pytest.raises(Ambiguous, match=r"1234\.50"):
+    with pytest.raises(Ambiguous, match=r"1234"):
         told_by(numbers=numbers)

@@ -102,14 +102,17 @@ class Witness:
                 f"such as {numbers['.']}. Write them all as 1234.50."
             )
         if "either" in numbers and "," not in numbers and "." not in numbers:
-            raise Ambiguous(f"None of its numbers says what the comma in {numbers['either']} means. Write 1234.50.")
+            raise Ambiguous(
+                f"None of its numbers says whether the last three digits of {numbers['either']} are decimals. "
+                "Write 1234 or 1.2340."
+            )
         orders = [order for order in ("year first", "day first", "month first") if order in days]
         said = f"Dates were read with the {' or the '.join(orders)}, such as {days[orders[-1]]}." if orders else ""
         return Notation("month first" in days, "," in numbers, said)
 
 
 def _decimal_mark(text: str) -> str | None:
-    """The sign behind which a number has its decimals; "either" where a comma may group it, None where nothing says."""
+    """The sign behind which a number has its decimals; "either" where that sign may group it, None without one."""
     marks = _MARKS.findall(text)
     if not marks:
         return None
@@ -122,7 +125,7 @@ def _decimal_mark(text: str) -> str | None:
     before, after = re.split(r"[.,]", re.sub(r"[^\d.,]", "", text), maxsplit=1)
     if len(after) != 3 or before in ("", "0") or len(before) > 3:
         return str(last)
-    return "either" if last == "," else None
+    return "either"
 
 
 def notation_of(file: File, columns: Columns, *, days: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> Notation:

@@ -344,7 +344,7 @@ def _is_key(key: str, kind: str) -> bool:
             case "whole":
                 return key.isascii() and key.isdigit() and len(key) < 6
             case "amount":
-                return re.fullmatch(r"-?[0-9]{1,14}(\.[0-9]{1,6})?", key) is not None
+                return re.fullmatch(r"-?[0-9]{1,14}(\.[0-9]{1,10})?", key) is not None
             case "day":
                 return date.fromisoformat(key).isoformat() == key
             case "time":

@@ -16,7 +16,7 @@ from webapp.connection.products import PRODUCTS
 from webapp.connection.sentences import banner, state_text, summary
 from webapp.languages import gettext
 from webapp.live.states import State
-from webapp.numbers import amount_text
+from webapp.numbers import amount_text, price_text
 from webapp.orders.phases import step
 from webapp.status import STATUS_OF, Reason, mark, variant
 from webapp.sync.details import AVAILABILITY, brief, day, sentence
@@ -115,7 +115,7 @@ def shown_values(kind: str, state: State) -> dict[str, str]:
         case "product":
             price = Decimal(values["unit_price"])
             words = AVAILABILITY["yes" if values["discontinued"] == "True" else "no"]
-            return values | {"unit_price": amount_text(price) if price else "", "discontinued": gettext(words)}
+            return values | {"unit_price": price_text(price) if price else "", "discontinued": gettext(words)}
         case "order":
             days = {name: day(date.fromisoformat(values[name])) for name in _DAYS}
             amounts = {

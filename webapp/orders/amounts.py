@@ -1,6 +1,6 @@
 """What the lines of an order come to, and what is wrong with their prices. Pure.
 
-All amounts are Decimals of two places, rounded half up, as Sage rounds them.
+Amounts are Decimals of two places, rounded half up, as Sage rounds them. Quantities and the prices of one unit are exact.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
 
-from webapp.numbers import plain, rounded
+from webapp.numbers import plain, plain_price, rounded
 
 
 class Line(Protocol):
@@ -99,7 +99,7 @@ def lines_text(lines: Sequence[Line], products: Sequence[str] = ()) -> str:
         {
             "description": line.description,
             "quantity": plain(line.quantity),
-            "unit_price": f"{rounded(line.unit_price):f}",
+            "unit_price": plain_price(line.unit_price),
             "discount": f"{rounded(line.discount):f}",
             "tax_rate": plain(line.tax_rate),
         }

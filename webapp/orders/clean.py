@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from webapp.languages import N_, number
 from webapp.languages import gettext as _
-from webapp.numbers import amount_text, number_text, read_number
+from webapp.numbers import PRICE_PLACES, amount_text, number_text, read_number
 from webapp.orders.amounts import LineValues, totals
 from webapp.text import clean_line, clean_lines, read_day
 
@@ -97,10 +97,10 @@ _TOO_HIGH = {
     "tax_rate": N_("the tax is too high: enter %(highest)s at most."),
 }
 _TOO_EXACT = {
-    "quantity": N_("enter the quantity with three decimals at most."),
-    "unit_price": N_("enter the price with two decimals at most."),
-    "discount": N_("enter the discount with two decimals at most."),
-    "tax_rate": N_("enter the tax with three decimals at most."),
+    "quantity": N_("enter the quantity with %(places)s decimals at most."),
+    "unit_price": N_("enter the price with %(places)s decimals at most."),
+    "discount": N_("enter the discount with %(places)s decimals at most."),
+    "tax_rate": N_("enter the tax with %(places)s decimals at most."),
 }
 
 
@@ -121,15 +121,15 @@ def _clean_line(raw: Mapping[str, str]) -> tuple[LineValues, dict[str, str]]:
         elif found > highest:
             errors[name] = _(_TOO_HIGH[name], highest=number_text(highest))
         elif _places(found) > places:
-            errors[name] = _(_TOO_EXACT[name])
+            errors[name] = _(_TOO_EXACT[name], places=places)
         else:
             return found
         return Decimal(0)
 
     line = LineValues(
         text["description"],
-        number("quantity", 3, _HIGHEST_QUANTITY),
-        number("unit_price", 2, _HIGHEST_AMOUNT),
+        number("quantity", PRICE_PLACES, _HIGHEST_QUANTITY),
+        number("unit_price", PRICE_PLACES, _HIGHEST_AMOUNT),
         number("discount", 2, _HIGHEST_AMOUNT),
         number("tax_rate", 3, Decimal(100)),
         int(raw["product_id"]) if raw.get("product_id") else None,

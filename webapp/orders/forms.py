@@ -19,7 +19,7 @@ from webapp.forms import Field, Form, Groups, by_name, is_taken, read_form
 from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.listing.query import AMOUNT, DAY, NOBODY, TIME, ListQuery, Range, Sort, days, read_list_query
-from webapp.numbers import amount_text, plain, read_number, rounded, typed_number
+from webapp.numbers import amount_text, plain, plain_price, read_number, rounded, typed_number
 from webapp.orders.amounts import Line, LineValues, line_amounts, totals
 from webapp.orders.changes import EDITABLE, STAYING
 from webapp.orders.clean import LIMITS, CleanedLines, clean_order_header, clean_order_lines
@@ -232,9 +232,9 @@ def with_products(lines: Sequence[TypedLine], products: Sequence[Catalogued]) ->
         now = meant[0] if len(meant) == 1 else before
         price = line["unit_price"]
         if now is not None and now is not before:
-            old = "" if before is None else typed_number(f"{before.unit_price:.2f}")
+            old = "" if before is None else typed_number(plain_price(before.unit_price))
             if price.strip() in ("", old):
-                price = typed_number(f"{now.unit_price:.2f}")
+                price = typed_number(plain_price(now.unit_price))
         description = line["description"] if now is None or now is before else now.name
         made.append(
             line | {"product_id": "" if now is None else str(now.id), "description": description, "unit_price": price}
@@ -270,7 +270,7 @@ def typed_lines(lines: Sequence[Line]) -> list[TypedLine]:
             "product_id": str(getattr(line, "product_id", None) or ""),
             "description": line.description,
             "quantity": typed_number(plain(line.quantity)),
-            "unit_price": typed_number(f"{line.unit_price:.2f}") if line.unit_price else "",
+            "unit_price": typed_number(plain_price(line.unit_price)) if line.unit_price else "",
             "discount": typed_number(f"{line.discount:.2f}") if line.discount else "",
             "tax_rate": typed_number(plain(line.tax_rate)) if line.tax_rate else "",
         }

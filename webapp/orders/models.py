@@ -156,7 +156,7 @@ class Order(Synced, Base):
 
 
 class OrderLine(Base):
-    """One line of an order. `discount` is an amount off the whole line, `tax_rate` a percentage such as 20."""
+    """One line of an order. `discount` is an amount off all of it, `tax_rate` a percentage such as 20."""
 
     __tablename__ = "sales_order_line"
 
@@ -165,8 +165,8 @@ class OrderLine(Base):
     position: Mapped[int] = mapped_column()
     product_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("product.id"))
     description: Mapped[str] = mapped_column(Text)
-    quantity: Mapped[Decimal] = mapped_column(Numeric(14, 3))
-    unit_price: Mapped[Decimal] = mapped_column(Amount)
+    quantity: Mapped[Decimal] = mapped_column(Numeric)
+    unit_price: Mapped[Decimal] = mapped_column(Numeric)
     discount: Mapped[Decimal] = mapped_column(Amount, default=Decimal(0))
     tax_rate: Mapped[Decimal] = mapped_column(Numeric(6, 3), default=Decimal(0))
 

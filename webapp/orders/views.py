@@ -28,7 +28,7 @@ from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.listing.query import owner_choices
 from webapp.modules import ORDERS
-from webapp.numbers import amount_text, number_text, typed_number
+from webapp.numbers import amount_text, number_text, price_text, typed_number
 from webapp.orders import forms
 from webapp.orders.amounts import line_amounts, read_lines
 from webapp.orders.changes import confirm_order, create_order, edit_order, is_closed
@@ -177,7 +177,7 @@ def _shown_lines(lines: Sequence[Any]) -> list[dict[str, Any]]:
                 "description": line.description,
                 "quantity": number_text(line.quantity),
                 "unit": product.unit if product else "",
-                "unit_price": amount_text(line.unit_price) if line.unit_price else "",
+                "unit_price": price_text(line.unit_price) if line.unit_price else "",
                 "discount": amount_text(line.discount) if line.discount else "",
                 "tax_rate": f"{number_text(line.tax_rate)} %" if line.tax_rate else "",
                 "net": amount_text(amounts.net),

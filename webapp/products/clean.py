@@ -11,7 +11,7 @@ from decimal import Decimal
 from webapp.companies.clean import Cleaned
 from webapp.languages import gettext as _
 from webapp.languages import number
-from webapp.numbers import read_number, rounded
+from webapp.numbers import PRICE_PLACES, exact, plain_price, read_number
 from webapp.sync.details import AVAILABILITY, field_name
 from webapp.text import clean_line
 
@@ -24,7 +24,7 @@ HIGHEST_PRICE = Decimal("999999999999.99")
 def clean_product(raw: Mapping[str, str]) -> Cleaned:
     """Make the fields of a product clean, as webapp.companies.clean does those of a company.
 
-    The price becomes an amount with two places, 0.00 where none is written; `discontinued` is yes or no. Cleaning what
+    The price becomes that of webapp.numbers.plain_price, 0.00 where none is written; `discontinued` is yes or no. Cleaning what
     came out once more changes nothing.
     """
     values = {field: clean_line(raw.get(field, "")) for field in LIMITS}
@@ -43,9 +43,12 @@ def clean_product(raw: Mapping[str, str]) -> Cleaned:
     values["unit_price"] = clean_line(raw.get("unit_price", ""))
     price = read_number(values["unit_price"] or "0")
     if price is None or not is_price(price):
-        errors["unit_price"] = _("Enter the price as an amount from 0 with two decimals at most, or leave it empty.")
+        errors["unit_price"] = _(
+            "Enter the price as an amount from 0 with %(places)s decimals at most, or leave it empty.",
+            places=PRICE_PLACES,
+        )
     else:
-        values["unit_price"] = f"{price:.2f}"
+        values["unit_price"] = plain_price(price)
     values["discontinued"] = raw.get("discontinued", "") or "no"
     if values["discontinued"] not in AVAILABILITY:
         errors["discontinued"] = _("Choose whether it is still sold.")
@@ -54,4 +57,4 @@ def clean_product(raw: Mapping[str, str]) -> Cleaned:
 
 def is_price(price: Decimal) -> bool:
     """Whether a number can be the price of a product."""
-    return 0 <= price <= HIGHEST_PRICE and rounded(price) == price
+    return 0 <= price <= HIGHEST_PRICE and exact(price) == price

@@ -19,7 +19,7 @@ from webapp.forms import read_form as read_any_form
 from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.listing.query import AMOUNT, TIME, ListQuery, Sort, read_list_query
-from webapp.numbers import amount_text, read_number, typed_number
+from webapp.numbers import price_text, read_number, typed_number
 from webapp.products.clean import LIMITS, clean_product
 from webapp.products.models import NO, YES, Product
 
@@ -102,7 +102,7 @@ def read_form(
 
 
 def texts(product: Product) -> dict[str, str]:
-    """The fields of a product as they are stored, as texts: the price with a point and two places."""
+    """The fields of a product as they are stored, as texts: the price as plain_price has it."""
     shared = {name: product.shared(name) for name in ("code", "name", "unit_price", "discontinued")}
     return shared | {"unit": product.unit, "connection_id": str(product.connection_id or "")}
 
@@ -116,7 +116,7 @@ def as_typed(fields: Mapping[str, str]) -> dict[str, str]:
 def words_of(*fields: Mapping[str, str]) -> list[tuple[str, str]]:
     """The prices among these texts of forms, each with the words in which a page shows it."""
     read = {text: read_number(text) for one in fields if (text := one.get("unit_price"))}
-    return [(text, amount_text(price)) for text, price in read.items() if price is not None]
+    return [(text, price_text(price)) for text, price in read.items() if price is not None]
 
 
 def stored_values(values: Mapping[str, str]) -> dict[str, object]:

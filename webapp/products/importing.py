@@ -61,6 +61,7 @@ from webapp.importing.writing import (
     staged_columns,
     usable,
 )
+from webapp.numbers import PRICE_PLACES
 from webapp.products.changes import HERE_ONLY
 from webapp.products.clean import LIMITS, is_price
 from webapp.products.columns import COLUMNS, LABELS
@@ -79,7 +80,7 @@ _ROWS = Table(
     Column("code", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("unit", Text, nullable=False),
-    Column("unit_price", Numeric(14, 2)),
+    Column("unit_price", Numeric),
     Column("discontinued", Boolean),
     Column("name_key", Text(collation="C"), Computed("fold(name)", persisted=True)),
     **STAGED,
@@ -194,7 +195,7 @@ class _Products(Kind):
         price = self._notation.number(texts["unit_price"]) if texts["unit_price"] else None
         if texts["unit_price"] and (price is None or not is_price(price)):
             errors.append(
-                f"The price “{texts['unit_price']}” is not an amount from 0 with two decimals at most: correct it."
+                f"The price “{texts['unit_price']}” is not an amount from 0 with {PRICE_PLACES} decimals at most: correct it."
             )
         word = texts["discontinued"].casefold()
         if word and word not in _YES | _NO:

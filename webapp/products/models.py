@@ -9,6 +9,7 @@ from sqlalchemy import CheckConstraint, Computed, Index, Numeric, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.db import Base
+from webapp.numbers import plain_price
 from webapp.sync.models import Synced
 
 YES, NO = "yes", "no"
@@ -28,7 +29,7 @@ class Product(Synced, Base):
     code: Mapped[str] = mapped_column(Text, default="")
     name: Mapped[str] = mapped_column(Text)
     unit: Mapped[str] = mapped_column(Text, default="")
-    unit_price: Mapped[Decimal] = mapped_column(Numeric(14, 2), default=Decimal(0))
+    unit_price: Mapped[Decimal] = mapped_column(Numeric, default=Decimal(0))
     discontinued: Mapped[bool] = mapped_column(default=False)
     # The form that a person made it with, so that a form that is sent twice makes one product.
     made_by_form: Mapped[str | None] = mapped_column(Text)
@@ -58,10 +59,10 @@ class Product(Synced, Base):
 
     @classmethod
     def text_of(cls, name: str, value: Any) -> str:
-        """See Synced. The price has two places, and whether it is discontinued is YES or NO."""
+        """See Synced. The price is that of webapp.numbers.plain_price, and whether it is discontinued is YES or NO."""
         match name:
             case "unit_price":
-                return f"{value:.2f}"
+                return plain_price(value)
             case "discontinued":
                 return YES if value else NO
             case _:

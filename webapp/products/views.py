@@ -19,7 +19,7 @@ from webapp.db import UnitOfWork
 from webapp.forms import Form, groups_for, merged
 from webapp.languages import gettext as _
 from webapp.modules import PRODUCTS
-from webapp.numbers import amount_text
+from webapp.numbers import price_text
 from webapp.products import forms
 from webapp.products.changes import create_product, edit_product
 from webapp.products.models import NO, YES, Product
@@ -83,7 +83,7 @@ def _shown_row(row: ListRow, reader: Glance) -> dict[str, Any]:
     return live_row(PRODUCTS, row, reader) | {
         "name": row.name,
         "code": row.code,
-        "unit_price": amount_text(row.unit_price) if row.unit_price else "",
+        "unit_price": price_text(row.unit_price) if row.unit_price else "",
         "unit": row.unit,
         "discontinued": _(AVAILABILITY[YES if row.discontinued else NO]),
     }

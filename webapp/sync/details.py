@@ -10,8 +10,9 @@ from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from webapp.languages import N_, language, listed, month, ngettext, number
+from webapp.languages import N_, language, listed, month, ngettext
 from webapp.languages import gettext as _
+from webapp.numbers import price_text
 
 # What a field of a record is called on the screen.
 FIELD_NAMES = {
@@ -205,7 +206,7 @@ def field_value(name: str, value: object) -> str:
             words = AVAILABILITY["yes" if value in (True, "yes") else "no"]
             return _(words)
         case "unit_price":
-            return number(Decimal(str(value)), 2)
+            return price_text(Decimal(str(value)))
         case _:
             return "" if value is None else str(value)
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 # The neutral shape of each kind of record: every field a text, the unknown one empty. `country` is an ISO 3166 alpha-2
-# code, days are ISO 8601, amounts have two places, `lines` is the text of webapp.orders.amounts.lines_text, and whether
-# something is so, is YES or NO.
+# code, days are ISO 8601, the price of a product is the text of webapp.numbers.plain_price, `shipping` has two places,
+# `lines` is the text of webapp.orders.amounts.lines_text, and whether something is so, is YES or NO.
 CUSTOMER_FIELDS = (
     "name",
     "code",

@@ -1,7 +1,7 @@
 """An order as a sales quote or a sales invoice of Sage Accounting v3.1, and back. Pure.
 
 Sage has no sales order. Names, lengths and required fields are those of Sage's Swagger file. Amounts come as JSON
-numbers or strings and are Decimals here; quantities have at most three places, as the database has. A document whose
+numbers or strings and are Decimals here; quantities and prices keep their digits. A document whose
 prices include tax, or with a negative line, says what no order here can say and is not understood.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from webapp.numbers import rounded
+from webapp.numbers import TOO_HIGH, exact, rounded
 from webapp.orders.amounts import LineValues, line_amounts, lines_text, products_in, read_lines
 from workers.sage.accounting import objects
 from workers.sage.accounting.objects import NotUnderstood, amount_of, as_number, decimal_of, kept, part_of
@@ -58,7 +58,6 @@ _FIELD_OF = {
     },
 }
 
-_THREE_PLACES = Decimal("0.001")
 # How the ids of Sage's zero rates end, by which they are told from what is exempt or outside of the tax.
 _ZERO_RATED = "_ZERO"
 
@@ -258,16 +257,18 @@ def _number_of(document: Document, sage_id: str, item: Mapping[str, Any]) -> str
 
 
 def _line(document: Document, sage_id: str, line: Mapping[str, Any], rates: Rates) -> LineValues:
-    quantity = amount_of(sage_id, line, "quantity").quantize(_THREE_PLACES, ROUND_HALF_UP)
+    quantity = exact(amount_of(sage_id, line, "quantity"))
     if document.is_booked and "quantity" in line and line["quantity"] is None:
         quantity = Decimal(1)
     price, discount = amount_of(sage_id, line, "unit_price"), amount_of(sage_id, line, "discount_amount")
     if quantity <= 0 or price < 0 or discount < 0:
         raise NotUnderstood(sage_id, "a line with a negative amount, or with no quantity")
+    if max(quantity, price) >= TOO_HIGH:
+        raise NotUnderstood(sage_id, "a line with a quantity or a price beyond any amount")
     if line.get("unit_price_includes_tax") is True:
         raise NotUnderstood(sage_id, "a line whose price includes tax")
     description = tidy(objects.text_of(sage_id, line, "description"))
-    return LineValues(description, quantity, rounded(price), rounded(discount), _percentage(sage_id, line, rates))
+    return LineValues(description, quantity, exact(price), rounded(discount), _percentage(sage_id, line, rates))
 
 
 def _percentage(sage_id: str, line: Mapping[str, Any], rates: Rates) -> Decimal:
@@ -416,7 +417,7 @@ def _translated(line: LineValues, rates: Rates, rate: str | None = None) -> dict
     body: dict[str, Any] = {
         "description": line.description,
         "quantity": as_number(line.quantity),
-        "unit_price": as_number(rounded(line.unit_price)),
+        "unit_price": as_number(line.unit_price),
         "tax_rate_id": rate or _rate(rates, line.tax_rate, "lines"),
     }
     if line.discount:

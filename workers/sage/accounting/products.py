@@ -8,10 +8,10 @@ compared nor changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from webapp.numbers import rounded
+from webapp.numbers import TOO_HIGH, exact, plain_price
 from workers.sage.accounting import objects
 from workers.sage.accounting.documents import Rates
 from workers.sage.accounting.objects import NotUnderstood, amount_of, as_number, decimal_of, kept, part_of
@@ -33,6 +33,9 @@ _KEPT_OF_PRICE = {
     "product_sales_price_type": "product_sales_price_type_id",
 }
 
+# A price without the tax that is in it seldom comes to an end: so many places that a thousand pieces come to the same.
+_WITHOUT_TAX = Decimal("0.00001")
+
 _FIELD_OF = {
     **{sage: ours for ours, (sage, _) in _TEXTS.items()},
     **{f"*.{sage}": "unit_price" for sage in ("sales_prices", "price", "price_includes_tax")},
@@ -51,7 +54,7 @@ def remote_product(item: Mapping[str, Any], rates: Callable[[], Rates]) -> Remot
     fields = tidied(
         {
             **objects.texts_of(sage_id, item, _TEXTS),
-            "unit_price": f"{_net_price(sage_id, item, prices[0], rates) if prices else 0:.2f}",
+            "unit_price": plain_price(_net_price(sage_id, item, prices[0], rates) if prices else Decimal(0)),
             "discontinued": YES if item.get("active") is False else NO,
         },
         PRODUCT_FIELDS,
@@ -85,15 +88,15 @@ def purchase_account_of(items: Iterable[Mapping[str, Any]]) -> str:
 
 def _net_price(sage_id: str, item: Mapping[str, Any], price: Mapping[str, Any], rates: Callable[[], Rates]) -> Decimal:
     amount = amount_of(sage_id, price, "price")
-    if amount < 0:
-        raise NotUnderstood(sage_id, "a negative price")
+    if not 0 <= amount < TOO_HIGH:
+        raise NotUnderstood(sage_id, "a negative price, or one beyond any amount")
     if price.get("price_includes_tax") is True:
         for rate in objects.ids_of(part_of(item, "sales_tax_rate")):
             known = rates()
             if rate not in known:
                 raise NotUnderstood(sage_id, f"a price with the tax rate {rate}, which Sage does not list")
-            amount = amount * 100 / (100 + known[rate])
-    return rounded(amount)
+            amount = (amount * 100 / (100 + known[rate])).quantize(_WITHOUT_TAX, ROUND_HALF_UP).normalize()
+    return exact(amount)
 
 
 def _as_sent(sage_id: str, price: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def checked(fields: Fields) -> tuple[dict[str, str], Decimal]:
         raise Rejected({"code": "malformed", "field": "unit_price"})
     if ours["discontinued"] not in (YES, NO):
         raise Rejected({"code": "malformed", "field": "discontinued"})
-    return ours, rounded(price)
+    return ours, price
 
 
 def refusal(complaints: Sequence[Complaint], body: Mapping[str, Any]) -> dict[str, Any]:
