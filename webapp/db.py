@@ -25,6 +25,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 # A server that was restarted leaves dead connections in the pool; it takes longer than this to be back.
 _SURELY_ALIVE_SECONDS = 0.3
 
+# PostgreSQL calls this what is wrong with a value itself, and names the value.
+_DATA_EXCEPTION = "22"
+
 # Writes $1, $2 for bound parameters, as PostgreSQL itself does.
 _NUMBERED = create_engine("postgresql+psycopg://", paramstyle="numeric_dollar").dialect
 
@@ -161,6 +164,7 @@ class Database:
                 ),
             },
         )
+        event.listen(self.engine, "handle_error", _leave_out_values)
         event.listen(self.engine, "checkin", _note_time)
         event.listen(self.engine, "checkout", self._refuse_dead)
         self._at_once = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -220,6 +224,7 @@ class Database:
         try:
             return cursor.execute(statement.sql, statement.with_values(values)).fetchone()
         except psycopg.Error as error:
+            without_values(error)
             raise DBAPIError.instance(statement.sql, None, error, psycopg.Error, hide_parameters=True) from error
 
     def commit_one(
@@ -256,6 +261,25 @@ class Database:
                 self.engine.dialect.do_ping(connection)
             except self.engine.dialect.loaded_dbapi.Error as error:
                 raise DisconnectionError from error
+
+
+def without_values(error: psycopg.Error) -> None:
+    """Leave out of an error's text what a person typed, so that no log has it.
+
+    PostgreSQL tells in its details what stands in the row that broke a constraint, or in the line of a COPY.
+    """
+    if (said := error.diag.message_primary) is not None:
+        is_about_value = (error.sqlstate or "").startswith(_DATA_EXCEPTION)
+        error.args = (said.partition(": ")[0] if is_about_value else said,)
+
+
+def _leave_out_values(context: Any) -> None:
+    error, wrapped = context.original_exception, context.sqlalchemy_exception
+    if isinstance(error, psycopg.Error):
+        before = str(error)
+        without_values(error)
+        if wrapped is not None:
+            wrapped.args = (wrapped.args[0].replace(before, str(error)), *wrapped.args[1:])
 
 
 def _note_time(_connection: Any, record: Any) -> None:

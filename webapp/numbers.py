@@ -78,8 +78,7 @@ def amount_text(amount: Decimal) -> str:
 
 def number_text(of: Decimal) -> str:
     """A number as the reader writes it, without the zeros that say nothing: 12, 0.5, 0,5."""
-    text = plain(of)
-    return number(of, len(text.partition(".")[2]))
+    return number(of, decimals(of))
 
 
 def price_text(price: Decimal) -> str:
@@ -93,7 +92,12 @@ def plain_price(price: Decimal) -> str:
 
 
 def _price_places(price: Decimal) -> int:
-    return max(2, len(plain(price).partition(".")[2]))
+    return max(2, decimals(price))
+
+
+def decimals(number: Decimal) -> int:
+    """How many decimals a number has that say something."""
+    return len(plain(number).partition(".")[2])
 
 
 def typed_number(text: str) -> str:
@@ -103,9 +107,7 @@ def typed_number(text: str) -> str:
 
 def exact(number: Decimal) -> Decimal:
     """A quantity, or the price of one unit, of which a thousand may be ordered: with PRICE_PLACES decimals at most."""
-    return (
-        number.quantize(_SMALLEST, ROUND_HALF_UP).normalize() if number.as_tuple().exponent < -PRICE_PLACES else number
-    )
+    return number.quantize(_SMALLEST, ROUND_HALF_UP) if decimals(number) > PRICE_PLACES else number
 
 
 def rounded(amount: Decimal) -> Decimal:

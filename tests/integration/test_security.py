@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import structlog
 from flask import Flask, abort
 from flask.testing import FlaskClient
+from sqlalchemy import Integer, Text, bindparam, cast, column, select, table
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from tests.people import add_admin, add_person, csrf_token, post, sign_in
-from webapp import create_app
+from webapp import create_app, errors
 from webapp.config import Settings
+from webapp.db import Prepared
+from webapp.importing.run import copy_in
+from webapp.logs import _EXCEPTION_AS_FIELDS
 from webapp.security import is_from_other_site, secret_key
 from webapp.services import Services
 from webapp.users.models import User
@@ -443,6 +449,39 @@ def test_a_fault_of_ours_tells_a_number_and_nothing_else(
     logged = capsys.readouterr().out
     assert number in logged
     assert "a secret from deep inside" in logged
+
+
+def test_no_log_has_the_values_of_a_row_that_the_database_refuses(
+    app: Flask, client: FlaskClient, services: Services, sam: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL tells them in the details of a broken constraint, of a value, and of a line of a COPY."""
+    typed = Prepared(select(cast(bindparam("typed", type_=Text), Integer)))
+
+    def take_the_address_of_sam() -> str:
+        with services.database.unit_of_work() as work:
+            work.session.add(User(email=sam.email, name="Another", role="sales", password_hash="none"))
+            work.commit()
+        return ""
+
+    def copy_it() -> str:
+        with services.database.unit_of_work() as work:
+            copy_in(work.session, table("connection", column("id")), ("id",), [(sam.email,)])
+        return ""
+
+    def read_it() -> str:
+        return str(services.database.read_one(typed, {"typed": sam.email}))
+
+    lines = StringIO()
+    rendering = [_EXCEPTION_AS_FIELDS, structlog.processors.JSONRenderer()]
+    monkeypatch.setattr(errors, "log", structlog.wrap_logger(structlog.WriteLogger(lines), processors=rendering))
+    for path, breaks in {"/constraint": take_the_address_of_sam, "/copy": copy_it, "/value": read_it}.items():
+        app.add_url_rule(path, path[1:], breaks)
+    for path in ("/constraint", "/copy", "/value"):
+        assert client.get(path).status_code == 500
+    logged = lines.getvalue()
+    for said in ("violates unique constraint", "invalid input syntax for type"):
+        assert said in logged
+    assert sam.email not in logged
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from psycopg import Connection as PsycopgConnection
+from psycopg import Error as PsycopgError
 from psycopg.errors import DeadlockDetected, LockNotAvailable, UniqueViolation
 from sqlalchemy import Connection, MetaData, Table, func, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -24,7 +25,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from webapp.ahead import ahead
 from webapp.connection.models import Connection as Sage
 from webapp.connection.queries import main_connection
-from webapp.db import Base, UnitOfWork
+from webapp.db import Base, UnitOfWork, without_values
 from webapp.importing.columns import Columns, recognise
 from webapp.importing.report import ImportReport
 from webapp.importing.table import DELIMITERS, ImportRefused
@@ -194,9 +195,13 @@ def batches(file: File, used: Mapping[str, int], clean: Clean) -> Iterator[Batch
 def copy_in(session: Session, table: Table, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
     """Put rows into a temporary table."""
     psycopg: PsycopgConnection[Any] = session.connection().connection.dbapi_connection  # type: ignore[assignment]
-    with psycopg.cursor() as cursor, cursor.copy(f"COPY {table.name} ({', '.join(columns)}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with psycopg.cursor() as cursor, cursor.copy(f"COPY {table.name} ({', '.join(columns)}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    except PsycopgError as error:
+        without_values(error)
+        raise
 
 
 def import_rows(

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from webapp.languages import N_, number
 from webapp.languages import gettext as _
-from webapp.numbers import PRICE_PLACES, amount_text, number_text, read_number
+from webapp.numbers import PRICE_PLACES, amount_text, decimals, number_text, read_number
 from webapp.orders.amounts import LineValues, totals
 from webapp.text import clean_line, clean_lines, read_day
 
@@ -120,7 +120,7 @@ def _clean_line(raw: Mapping[str, str]) -> tuple[LineValues, dict[str, str]]:
             errors[name] = _(_NO_NUMBER[name])
         elif found > highest:
             errors[name] = _(_TOO_HIGH[name], highest=number_text(highest))
-        elif _places(found) > places:
+        elif decimals(found) > places:
             errors[name] = _(_TOO_EXACT[name], places=places)
         else:
             return found
@@ -135,12 +135,6 @@ def _clean_line(raw: Mapping[str, str]) -> tuple[LineValues, dict[str, str]]:
         int(raw["product_id"]) if raw.get("product_id") else None,
     )
     return line, errors
-
-
-def _places(number: Decimal) -> int:
-    """How many decimals a number has that say something."""
-    exponent = number.normalize().as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 @dataclass(frozen=True)
@@ -186,7 +180,7 @@ def clean_order_header(raw: Mapping[str, str]) -> CleanedHeader:
     shipping = read_number(values["shipping"]) if values["shipping"] else Decimal(0)
     if shipping is None or not 0 <= shipping <= _HIGHEST_AMOUNT:
         errors["shipping"] = _("Enter the shipping as an amount from 0, or leave it empty.")
-    elif _places(shipping) > 2:
+    elif decimals(shipping) > 2:
         errors["shipping"] = _("Enter the shipping with two decimals at most.")
     else:
         values["shipping"] = f"{shipping:.2f}"

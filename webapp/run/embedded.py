@@ -37,6 +37,8 @@ _POSTGRES_SETTINGS = {
     "autovacuum_max_workers": "2",
     "max_wal_size": "512MB",
     "wal_compression": "on",
+    # Details and contexts hold the values of rows.
+    "log_error_verbosity": "terse",
     "log_line_prefix": "%m [%p] %a ",
     "log_timezone": "UTC",
     "timezone": "UTC",
