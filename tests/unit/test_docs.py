@@ -13,6 +13,10 @@ from webapp.status import COMES_FROM, Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)+)`")
+# A file, perhaps with functions that it defines: `webapp/live/publish.py`: `Publisher.publish`, `close_user`.
+CODE = re.compile(
+    r"`((?:webapp|workers|static|templates|tests|bench|docs)/[\w/.]+\.\w+)`(?::((?:(?:,|\s|and)+`[\w.]+`)+))?"
+)
 LINKED = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 
@@ -47,6 +51,17 @@ def test_every_failure_has_tests_that_exist() -> None:
 def test_every_link_leads_somewhere(document: Path) -> None:
     for target in LINKED.findall(document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "document", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda one: one.name
+)
+def test_every_file_and_function_is_where_it_is_said_to_be(document: Path) -> None:
+    for path, functions in CODE.findall(document.read_text(encoding="utf-8")):
+        assert (ROOT / path).is_file(), path
+        code = (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`(?:\w+\.)?(\w+)`", functions):
+            assert re.search(rf"\b(def|class|function|const) {name}\b", code), f"{path}: {name}"
 
 
 def test_the_page_of_mutations_is_the_list() -> None:
