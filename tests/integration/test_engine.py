@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import selectinload
 
@@ -27,7 +27,7 @@ from webapp.orders.models import Order
 from webapp.products.changes import create_product, edit_product
 from webapp.products.models import Product
 from webapp.services import Services
-from webapp.status import COMES_FROM, Reason, Status
+from webapp.status import COMES_FROM, STATUS_OF, Reason, Status
 from webapp.sync.conflicts import choose, open_conflicts
 from webapp.sync.models import SyncCursor, SyncEvent, SyncRun, WriteIntent
 from webapp.sync.resync import UnknownKeyError, restore, resync, unlink
@@ -1030,6 +1030,18 @@ def test_the_schema_knows_what_can_follow_upon_what(engine: Engine) -> None:
     assert possible == {
         (before, after) for before, after in product(Reason, Reason) if before in COMES_FROM.get(after, Reason)
     }
+
+
+def test_the_schema_knows_the_status_of_each_reason(engine: Engine) -> None:
+    with engine.services.database.engine.connect() as connection:
+        told = {reason: connection.scalar(select(func.status_of(reason))) for reason in [*Reason, "unknown"]}
+    assert told == {**STATUS_OF, "unknown": ""}
+    company_id = engine.add(name="Délices")
+    with (
+        engine.services.database.unit_of_work() as work,
+        pytest.raises(IntegrityError, match="ck_company_status_and_reason"),
+    ):
+        work.session.execute(update(Company).where(Company.id == company_id).values(sync_status="synchronised"))
 
 
 def told_of_drift(engine: Engine) -> Sequence[tuple[str, Status, int]]:

@@ -10,14 +10,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from webapp.db import Base
-from webapp.status import COMES_FROM, STATUS_OF, Mark, Reason, Status, mark
+from webapp.status import Mark, Reason, Status, mark
 
 Json = dict[str, Any]
 Moment = DateTime(timezone=True)
-
-_PAIRS = ", ".join(f"('{status}', '{reason}')" for reason, status in STATUS_OF.items())
-_CHOOSY = ", ".join(f"'{reason}'" for reason in COMES_FROM)
-_MOVES = ", ".join(f"('{before}', '{reason}')" for reason, possible in COMES_FROM.items() for before in possible)
 
 
 class Synced:
@@ -71,7 +67,8 @@ class Synced:
     def sync_constraints(cls, table: str) -> tuple[CheckConstraint | Index, ...]:
         """Table arguments that each synced table has: no impossible status, no second record for one Sage object."""
         return (
-            CheckConstraint(f"(sync_status, sync_reason) IN ({_PAIRS})", name="status_and_reason"),
+            # STATUS_OF of webapp.status, as a function: see migration 0029.
+            CheckConstraint("sync_status = status_of(sync_reason)", name="status_and_reason"),
             # A pending record is due at some time, or it would wait for ever.
             CheckConstraint("sync_status <> 'pending' OR next_attempt_at IS NOT NULL", name="pending_has_time"),
             Index(f"uq_{table}_connection_id_sage_id", "connection_id", "sage_id", unique=True),
@@ -138,8 +135,9 @@ class SyncEvent(Base):
     user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("app_user.id"))
 
     __table_args__ = (
-        # A move writes its event in the same transaction, so that one that cannot be is not made.
-        CheckConstraint(f"to_reason NOT IN ({_CHOOSY}) OR (from_reason, to_reason) IN ({_MOVES})", name="follows"),
+        # COMES_FROM of webapp.status, as a function. A move writes its event in the same transaction, so that one that
+        # cannot be is not made.
+        CheckConstraint("may_follow(from_reason, to_reason)", name="follows"),
         Index("ix_sync_event_record", "kind", "record_id", "id"),
         Index("ix_sync_event_drift", "at", postgresql_where=text("cause = 'drift'")),
     )
