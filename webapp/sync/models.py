@@ -67,7 +67,7 @@ class Synced:
     def sync_constraints(cls, table: str) -> tuple[CheckConstraint | Index, ...]:
         """Table arguments that each synced table has: no impossible status, no second record for one Sage object."""
         return (
-            # STATUS_OF of webapp.status, as a function: see migration 0029.
+            # STATUS_OF of webapp.status, as a function: see migration 0030.
             CheckConstraint("sync_status = status_of(sync_reason)", name="status_and_reason"),
             # A pending record is due at some time, or it would wait for ever.
             CheckConstraint("sync_status <> 'pending' OR next_attempt_at IS NOT NULL", name="pending_has_time"),
