@@ -5,7 +5,6 @@ A second run changes nothing, and neither does it undo what people did with the 
 
 from __future__ import annotations
 
-import secrets
 import sys
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,6 +13,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 from webapp.config import Settings
 from webapp.connection.changes import add_connection, choose_business
 from webapp.connection.models import Connection
+from webapp.connection.products import ACCOUNTING, PRODUCTS
 from webapp.connection.queries import main_connection
 from webapp.logs import configure
 from webapp.run.up import DEMO_USERS, OTHER_PASSWORD, demo_password
@@ -68,10 +68,7 @@ def connect(services: Services) -> None:
         work.commit()
     if not is_new:
         return
-    redirect_uri = f"{settings.origin}/connection/callback"
-    verifier = secrets.token_urlsafe(48)
-    code = _consent(settings, redirect_uri, verifier)
-    services.jobs.authorise(connection_id, code, redirect_uri, verifier)
+    _authorise(services, connection_id)
 
     def chosen() -> bool:
         with services.database.unit_of_work() as work:
@@ -90,33 +87,27 @@ def connect(services: Services) -> None:
     services.jobs.pull(connection_id)
 
 
-def _consent(settings: Settings, redirect_uri: str, verifier: str) -> str:
-    """Agree on the sandbox's page as a person in a browser does. Returns the code that it sends back."""
+def _authorise(services: Services, connection_id: int) -> None:
+    """Agree on the sandbox's page as a person in a browser does, and hand the code that it sends back to a worker."""
     # Every start runs this module, and hardly any comes here: loading these would hold it up.
     import httpx2
-    from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
-    asked = {
-        "filter": "apiv3.1",
-        "response_type": "code",
-        "client_id": settings.sage_client_id,
-        "redirect_uri": redirect_uri,
-        "scope": "full_access",
-        "state": secrets.token_urlsafe(16),
-        "code_challenge": create_s256_code_challenge(verifier),
-        "code_challenge_method": "S256",
-    }
-    page = f"http://127.0.0.1:{settings.sandbox_port}/oauth2/auth/central"
+    from webapp.connection.authorising import AuthorisationRequest
+
+    settings = services.settings
+    redirect_uri = f"{settings.origin}/connection/callback"
+    asked = AuthorisationRequest.begin(connection_id)
+    page = asked.address(PRODUCTS[ACCOUNTING], settings, redirect_uri)
     try:
         with httpx2.Client(timeout=10, trust_env=False) as browser:
-            browser.get(page, params=asked).raise_for_status()
-            answer = browser.post(page, data={**asked, "decision": "approve"})
+            browser.get(page).raise_for_status()
+            answer = browser.post(page, data={"decision": "approve"})
     except httpx2.HTTPError as error:
-        raise DemoError(f"the sandbox at {page} did not answer: {error}") from error
-    query = parse_qs(urlsplit(answer.headers.get("location", "")).query)
-    if query.get("state") != [asked["state"]] or "code" not in query:
+        raise DemoError(f"the sandbox on port {settings.sandbox_port} did not answer: {error}") from error
+    answered = parse_qs(urlsplit(answer.headers.get("location", "")).query)
+    if not asked.is_answered_by(answered.get("state", [""])[0]) or "code" not in answered:
         raise DemoError(f"the sandbox refused its consent with status {answer.status_code}")
-    return query["code"][0]
+    services.jobs.authorise(connection_id, answered["code"][0], redirect_uri, asked.verifier)
 
 
 def main() -> int:

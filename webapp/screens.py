@@ -103,7 +103,7 @@ def list_screen(module: Module, query: ListQuery, page: Page[Any], around: Surro
     }
 
 
-def plainly(query: ListQuery, module: Module) -> str | None:
+def canonical_address(query: ListQuery, module: Module) -> str | None:
     """The address of a list as every reader understands it, where a range was typed in one reader's way; else None.
 
     1,250 is more than a thousand to one and less than two to another: an address may be sent to either.

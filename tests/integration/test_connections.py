@@ -39,7 +39,7 @@ from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import StatusCount, WriteIntent
 from webapp.sync.resync import resync, unlink
-from webapp.sync.sending import stays_with_connection
+from webapp.sync.sending import may_be_in_sage
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_company_that_sage_has_stays_with_its_connection(north: Engine, south:
 
     def stays() -> bool:
         with north.services.database.unit_of_work() as work:
-            return stays_with_connection(work.session, work.session.get_one(Company, company_id))
+            return may_be_in_sage(work.session, work.session.get_one(Company, company_id))
 
     assert not stays()
     # Nobody knows whether Sage has it.

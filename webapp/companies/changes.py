@@ -62,7 +62,7 @@ def edit_company(
     sentences name. What was unlinked, or may be a duplicate, is sent when an admin resyncs it, and not by saving.
 
     The connection of a company that Sage has, or may have, must not change: the caller sees to that
-    (webapp.sync.sending.stays_with_connection).
+    (webapp.sync.sending.may_be_in_sage).
     """
     changed = put_values(work, company, values, EDITABLE, user_id=user_id)
     if "connection_id" in changed:

@@ -92,16 +92,7 @@ def clean_company(raw: Mapping[str, str]) -> Cleaned:
     if rest:
         values["address_line_2"] = ", ".join([*rest, *filter(None, [values["address_line_2"]])])
     values["notes"] = "\n".join(clean_lines(raw.get("notes", "")))
-    errors = {
-        field: _(
-            "The %(field)s has %(length)s characters: shorten it to %(limit)s.",
-            field=field_name(field),
-            length=number(len(value)),
-            limit=number(LIMITS[field]),
-        )
-        for field, value in values.items()
-        if len(value) > LIMITS[field]
-    }
+    errors = too_long(values, LIMITS)
     if not values["name"]:
         errors["name"] = _("Every company needs a name: give it one.")
     for field, check in (("type", _type), ("email", clean_email), ("country", _country)):
@@ -120,6 +111,20 @@ def _type(text: str) -> tuple[str, str]:
     if known is None:
         return text, _("The type “%(text)s” is not known: write customer or prospect.", text=text)
     return known, ""
+
+
+def too_long(values: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, str]:
+    """A sentence for each field that has more characters than it may have."""
+    return {
+        field: _(
+            "The %(field)s has %(length)s characters: shorten it to %(limit)s.",
+            field=field_name(field),
+            length=number(len(value)),
+            limit=number(limits[field]),
+        )
+        for field, value in values.items()
+        if len(value) > limits[field]
+    }
 
 
 def clean_email(text: str) -> tuple[str, str]:

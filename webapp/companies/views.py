@@ -35,12 +35,12 @@ from webapp.listing.query import owner_choices
 from webapp.modules import COMPANIES
 from webapp.related import of_company
 from webapp.screens import (
+    canonical_address,
     counts_answer,
     form_page,
     is_only_redrawn,
     list_screen,
     live_row,
-    plainly,
     record_screen,
     saved_sentence,
     texts,
@@ -48,7 +48,7 @@ from webapp.screens import (
 from webapp.services import services
 from webapp.sync.queries import read_counters, read_surroundings
 from webapp.sync.saving import make_once
-from webapp.sync.sending import stays_with_connection
+from webapp.sync.sending import may_be_in_sage
 from webapp.text import one_line
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
@@ -67,7 +67,7 @@ def list_page() -> ResponseReturnValue:
         owners, used = filter_choices(session)
         around = read_surroundings(session, Company.module, reader)
         query = forms.read_query(request.args, owners, dict(country_choices()), around.connection_names, reader.zone)
-        if (address := plainly(query, COMPANIES)) is not None:
+        if (address := canonical_address(query, COMPANIES)) is not None:
             return redirect(address)
         page = list_companies(session, query)
     return render_template(
@@ -169,7 +169,7 @@ def edit(record_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         company = _company(work.session, record_id, lock=True)
         stored = texts(company, forms.FIELDS)
-        form = _read_form(work.session, stored, stays=stays_with_connection(work.session, company))
+        form = _read_form(work.session, stored, stays=may_be_in_sage(work.session, company))
         if is_only_redrawn():
             return _form_page(work.session, company, form.typed, before=form.before)
         if form.errors:
@@ -215,7 +215,7 @@ def _form_page(
         "owner_id": [("", _("Nobody")), *((str(id_), name) for id_, name in owner_names(session).items())],
         "country": [("", _("Not known")), *country_choices()],
     }
-    stays = company is not None and stays_with_connection(session, company)
+    stays = company is not None and may_be_in_sage(session, company)
     return form_page(
         COMPANIES,
         company,

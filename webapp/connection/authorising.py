@@ -1,4 +1,4 @@
-"""The way of a person to Sage's page of consent and back. Pure: builds addresses, checks what came back.
+"""OAuth's authorisation request: to Sage's page of consent and back. Pure: builds addresses, checks what came back.
 
 What Sage gives at the end, a code, goes to a worker, which alone can exchange it (docs/architecture.md).
 """
@@ -19,8 +19,8 @@ from webapp.connection.products import Product
 
 
 @dataclass(frozen=True)
-class Errand:
-    """One way to Sage, kept in the person's session: `state` comes back with the code, `verifier` never leaves us."""
+class AuthorisationRequest:
+    """One way of a person to Sage, kept in the session: `state` comes back with the code, `verifier` never leaves us."""
 
     connection_id: int
     state: str
@@ -28,16 +28,16 @@ class Errand:
 
     @classmethod
     def begin(cls, connection_id: int) -> Self:
-        """A new errand, with secrets of its own."""
+        """A new one, with secrets of its own."""
         return cls(connection_id, secrets.token_urlsafe(24), secrets.token_urlsafe(48))
 
     @classmethod
     def read(cls, kept: Mapping[str, Any] | None) -> Self | None:
-        """The errand that a session holds, None where it holds none."""
+        """The one that a session holds, None where it holds none."""
         return cls(**kept) if kept else None
 
     def kept(self) -> dict[str, Any]:
-        """The errand as a session holds it."""
+        """This, as a session holds it."""
         return asdict(self)
 
     def address(self, product: Product, settings: Settings, redirect_uri: str) -> str:
@@ -54,5 +54,5 @@ class Errand:
         return f"{product.consent_address(settings)}?{urlencode(asked)}"
 
     def is_answered_by(self, state: str) -> bool:
-        """Whether `state` is that of this errand, so that the code is for the person who asked for it."""
+        """Whether `state` is that of this request, so that the code is for the person who asked for it."""
         return hmac.compare_digest(self.state.encode(), state.encode())

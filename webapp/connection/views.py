@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import Company
-from webapp.connection.authorising import Errand
+from webapp.connection.authorising import AuthorisationRequest
 from webapp.connection.changes import (
     add_connection,
     businesses_of_others,
@@ -41,8 +41,8 @@ blueprint = Blueprint("connection", __name__, url_prefix="/connection")
 
 _ONE = "/<id:connection_id>"
 
-# Where the session keeps an errand to Sage.
-_ERRAND = "sage_errand"
+# Where the session keeps who was sent to Sage, and why.
+_ASKED = "sage_authorisation"
 
 
 @blueprint.get("")
@@ -257,9 +257,9 @@ def authorise(connection_id: int) -> ResponseReturnValue:
     """
     with services().database.reading() as db:
         connection = _connection(db, connection_id)
-        errand = Errand.begin(connection.id)
-        address = errand.address(PRODUCTS[connection.product], services().settings, _callback())
-    session[_ERRAND] = errand.kept()
+        asked = AuthorisationRequest.begin(connection.id)
+        address = asked.address(PRODUCTS[connection.product], services().settings, _callback())
+    session[_ASKED] = asked.kept()
     return redirect(address)
 
 
@@ -267,19 +267,19 @@ def authorise(connection_id: int) -> ResponseReturnValue:
 @admin_required
 def callback() -> ResponseReturnValue:
     """Come back from Sage. The code goes to a worker; the page shows by itself when the connection works."""
-    errand = Errand.read(session.pop(_ERRAND, None))
-    if errand is None or not errand.is_answered_by(request.args.get("state", "")):
+    asked = AuthorisationRequest.read(session.pop(_ASKED, None))
+    if asked is None or not asked.is_answered_by(request.args.get("state", "")):
         flash(_("This answer from Sage belongs to no authorisation that you began here. Begin once more."), "error")
         return redirect(url_for("connection.page"), 303)
     if not request.args.get("code"):
         flash(_("Sage was not authorised: the access was refused there."), "error")
     else:
         with services().database.unit_of_work() as work:
-            _note(work, "connection_authorised", _connection(work.session, errand.connection_id))
+            _note(work, "connection_authorised", _connection(work.session, asked.connection_id))
             work.commit()
-        services().jobs.authorise(errand.connection_id, request.args["code"], _callback(), errand.verifier)
+        services().jobs.authorise(asked.connection_id, request.args["code"], _callback(), asked.verifier)
         flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
-    return _back(errand.connection_id)
+    return _back(asked.connection_id)
 
 
 def _deeds(db: Session, connection: Connection) -> list[tuple[str, str | None, datetime]]:

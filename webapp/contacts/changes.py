@@ -44,7 +44,7 @@ def edit_contact(
     """Give a contact these cleaned values; have it sent where Sage should know. Returns the changed fields.
 
     The company of a contact that Sage may have must not change, because a person there cannot move: the caller sees to
-    that (webapp.contacts.queries.may_be_in_sage).
+    that (webapp.sync.sending.may_be_in_sage).
     """
     changed = put_values(work, contact, values, EDITABLE, user_id=user_id)
     if "company_id" in changed:

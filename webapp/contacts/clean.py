@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from webapp.companies.clean import Cleaned, clean_email
+from webapp.companies.clean import Cleaned, clean_email, too_long
 from webapp.languages import gettext as _
-from webapp.languages import number
-from webapp.sync.details import field_name
 from webapp.text import clean_line, clean_lines
 
 # The most characters that a field may have. What Sage takes is less for some, and its connector says so for each record.
@@ -24,16 +22,7 @@ def clean_contact(raw: Mapping[str, str]) -> Cleaned:
     """
     values = {field: clean_line(raw.get(field, "")) for field in LIMITS}
     values["notes"] = "\n".join(clean_lines(raw.get("notes", "")))
-    errors = {
-        field: _(
-            "The %(field)s has %(length)s characters: shorten it to %(limit)s.",
-            field=field_name(field),
-            length=number(len(value)),
-            limit=number(LIMITS[field]),
-        )
-        for field, value in values.items()
-        if len(value) > LIMITS[field]
-    }
+    errors = too_long(values, LIMITS)
     if not values["name"]:
         errors["name"] = _("Every contact needs a name: give it one.")
     if "email" not in errors:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, select
+from sqlalchemy import ColumnElement, FromClause, Table
 from sqlalchemy.orm import Session, joinedload
 
 from webapp.contacts.forms import ContactQuery
 from webapp.contacts.models import Contact
 from webapp.listing.pages import Conditions, Listing, Page, last_synchronised_key, read_page
-from webapp.sync.models import WriteIntent
 
 _CONTACT: Table = Contact.__table__  # type: ignore[assignment]
 
@@ -66,14 +65,3 @@ def find_contact(session: Session, contact_id: int, *, lock: bool = False) -> Co
     # The company is only shown, and a lock on it would hold up all others that belong to it.
     locked = {"of": Contact} if lock else None
     return session.get(Contact, contact_id, options=[joinedload(Contact.company)], with_for_update=locked)
-
-
-def may_be_in_sage(session: Session, contact: Contact) -> bool:
-    """Whether Sage has the contact, or may have got it by a create that nobody has seen the answer of."""
-    asked = select(WriteIntent.id).where(
-        WriteIntent.kind == Contact.kind,
-        WriteIntent.record_id == contact.id,
-        WriteIntent.operation == "create",
-        WriteIntent.state.in_(("open", "unknown")),
-    )
-    return contact.sage_id is not None or session.scalar(asked.limit(1)) is not None

@@ -19,18 +19,18 @@ from webapp.connection.queries import main_connection
 from webapp.contacts import forms
 from webapp.contacts.changes import create_contact, edit_contact
 from webapp.contacts.models import Contact
-from webapp.contacts.queries import ListRow, find_contact, list_contacts, may_be_in_sage
+from webapp.contacts.queries import ListRow, find_contact, list_contacts
 from webapp.db import UnitOfWork
 from webapp.forms import Form, merged
 from webapp.languages import gettext as _
 from webapp.modules import CONTACTS
 from webapp.screens import (
+    canonical_address,
     counts_answer,
     form_page,
     is_only_redrawn,
     list_screen,
     live_row,
-    plainly,
     record_screen,
     saved_sentence,
     texts,
@@ -38,6 +38,7 @@ from webapp.screens import (
 from webapp.services import services
 from webapp.sync.queries import read_counters, read_surroundings
 from webapp.sync.saving import make_once
+from webapp.sync.sending import may_be_in_sage
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
 
@@ -55,7 +56,7 @@ def list_page() -> ResponseReturnValue:
         companies = company_names(session, request.args.getlist("company"))
         around = read_surroundings(session, Contact.module, reader)
         query = forms.read_query(request.args, companies, around.connection_names, reader.zone)
-        if (address := plainly(query, CONTACTS)) is not None:
+        if (address := canonical_address(query, CONTACTS)) is not None:
             return redirect(address)
         page = list_contacts(session, query)
         theirs = named_companies(session, {row.company_id for row in page.rows})

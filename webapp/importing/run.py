@@ -22,7 +22,6 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from webapp.ahead import ahead
 from webapp.connection.models import Connection as Sage
 from webapp.connection.queries import main_connection
 from webapp.db import Base, UnitOfWork, without_values
@@ -30,6 +29,7 @@ from webapp.importing.columns import Columns, recognise
 from webapp.importing.report import ImportReport
 from webapp.importing.table import DELIMITERS, ImportRefused
 from webapp.importing.table import Table as File
+from webapp.prefetch import prefetch
 from webapp.services import Services
 from webapp.sync.sending import adopt
 from webapp.sync.transitions import Moved
@@ -219,7 +219,7 @@ def import_rows(
     kind.tables.create_all(connection, checkfirst=False)
     connection.commit()
     first = True
-    for batch in ahead(batches(file, columns.used, kind.clean)):
+    for batch in prefetch(batches(file, columns.used, kind.clean)):
         report.refused += batch.refused
         report.mended += batch.mended
         with Session(connection, expire_on_commit=False) as session:

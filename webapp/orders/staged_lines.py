@@ -26,7 +26,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from webapp.ahead import ahead
 from webapp.importing.columns import Columns, recognise
 from webapp.importing.notation import Notation, Share, notation_of
 from webapp.importing.report import LinesReport
@@ -45,6 +44,7 @@ from webapp.orders.amounts import LineValues, line_amounts, price_problem
 from webapp.orders.clean import clean_order_lines
 from webapp.orders.columns import LINE_LABELS, LINES
 from webapp.orders.models import Amount
+from webapp.prefetch import prefetch
 from webapp.products.importing import Known
 from webapp.text import clean_line, letters
 
@@ -265,7 +265,7 @@ def stage_lines(
     _TEMPORARY.create_all(connection, checkfirst=False)
     connection.commit()
     lost: list[tuple[int, str]] = []
-    for batch in ahead(batches(file, columns.used, _Cleaning(reading, products).clean)):
+    for batch in prefetch(batches(file, columns.used, _Cleaning(reading, products).clean)):
         with Session(connection) as session:
             copy_in(session, STAGED_LINES, _COPIED, (row for row in batch.rows if len(row) > 1))
             session.commit()

@@ -46,12 +46,12 @@ from webapp.orders.queries import (
 )
 from webapp.products.queries import product_names
 from webapp.screens import (
+    canonical_address,
     counts_answer,
     form_page,
     is_as_shown,
     list_screen,
     live_row,
-    plainly,
     record_screen,
     saved_sentence,
 )
@@ -101,7 +101,7 @@ def list_page() -> ResponseReturnValue:
         around = read_surroundings(session, Order.module, reader)
         products = product_names(session, request.args.getlist("product"))
         query = forms.read_query(request.args, owners, companies, around.connection_names, products, zone=reader.zone)
-        if (address := plainly(query, ORDERS)) is not None:
+        if (address := canonical_address(query, ORDERS)) is not None:
             return redirect(address)
         page = list_orders(session, query)
         theirs = named_companies(session, {row.company_id for row in page.rows})

@@ -46,7 +46,7 @@ def edit_product(
     """Give a product these cleaned values; have it sent where Sage should know. Returns the changed fields.
 
     The connection of a product that Sage has, or may have, must not change: the caller sees to that
-    (webapp.sync.sending.stays_with_connection). Raises IntegrityError on flush as `create_product`.
+    (webapp.sync.sending.may_be_in_sage). Raises IntegrityError on flush as `create_product`.
     """
     changed = put_values(work, product, values, EDITABLE, user_id=user_id)
     send_saved(

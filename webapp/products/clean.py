@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from webapp.companies.clean import Cleaned
+from webapp.companies.clean import Cleaned, too_long
 from webapp.languages import gettext as _
-from webapp.languages import number
 from webapp.numbers import PRICE_PLACES, exact, plain_price, read_number
-from webapp.sync.details import AVAILABILITY, field_name
+from webapp.sync.details import AVAILABILITY
 from webapp.text import clean_line
 
 # The most characters that a text may have: as many as Sage takes, but for the unit, which stays here.
@@ -28,16 +27,7 @@ def clean_product(raw: Mapping[str, str]) -> Cleaned:
     came out once more changes nothing.
     """
     values = {field: clean_line(raw.get(field, "")) for field in LIMITS}
-    errors = {
-        field: _(
-            "The %(field)s has %(length)s characters: shorten it to %(limit)s.",
-            field=field_name(field),
-            length=number(len(value)),
-            limit=number(LIMITS[field]),
-        )
-        for field, value in values.items()
-        if len(value) > LIMITS[field]
-    }
+    errors = too_long(values, LIMITS)
     if not values["name"]:
         errors["name"] = _("Every product needs a name: give it one.")
     values["unit_price"] = clean_line(raw.get("unit_price", ""))

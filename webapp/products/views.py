@@ -26,12 +26,12 @@ from webapp.products.models import NO, YES, Product
 from webapp.products.queries import ListRow, count_choices, find_product, list_products
 from webapp.related import of_product
 from webapp.screens import (
+    canonical_address,
     counts_answer,
     form_page,
     is_only_redrawn,
     list_screen,
     live_row,
-    plainly,
     record_screen,
     saved_sentence,
 )
@@ -39,7 +39,7 @@ from webapp.services import services
 from webapp.sync.details import AVAILABILITY
 from webapp.sync.queries import read_counters, read_surroundings
 from webapp.sync.saving import make_once
-from webapp.sync.sending import stays_with_connection
+from webapp.sync.sending import may_be_in_sage
 from webapp.users.access import login_required, signed_in_user
 from webapp.zone import Glance, glance
 
@@ -56,7 +56,7 @@ def list_page() -> ResponseReturnValue:
     with services().database.reading() as session:
         around = read_surroundings(session, Product.module, reader)
         query = forms.read_query(request.args, around.connection_names, reader.zone)
-        if (address := plainly(query, PRODUCTS)) is not None:
+        if (address := canonical_address(query, PRODUCTS)) is not None:
             return redirect(address)
         page = list_products(session, query)
     return render_template(
@@ -149,7 +149,7 @@ def edit(record_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         product = _product(work.session, record_id, lock=True)
         stored = forms.texts(product)
-        form = _read_form(work.session, stored, stays=stays_with_connection(work.session, product))
+        form = _read_form(work.session, stored, stays=may_be_in_sage(work.session, product))
         if is_only_redrawn():
             return _form_page(work.session, product, form.typed, before=form.before)
         if form.errors:
@@ -191,7 +191,7 @@ def _form_page(
         "discontinued": _availability(),
         "unit_price": forms.words_of(typed, stored, before, *theirs),
     }
-    stays = product is not None and stays_with_connection(session, product)
+    stays = product is not None and may_be_in_sage(session, product)
     return form_page(
         PRODUCTS,
         product,

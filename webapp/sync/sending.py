@@ -101,10 +101,11 @@ def waiting_for_parent(company: Company) -> Json:
     return {"code": "waiting_for_parent", "parent": company.key, "name": company.name}
 
 
-def stays_with_connection(session: Session, record: Company | Product) -> bool:
-    """Whether a company or a product must keep its connection: the company in Sage behind it has it, or may have it.
+def may_be_in_sage(session: Session, record: Synced) -> bool:
+    """Whether Sage has a record, or may have got it by a create whose answer nobody has seen.
 
-    Another connection would make it a second time. The row must be locked by whoever acts on the answer.
+    Then it stays with its connection, and a contact with its company: elsewhere it would be made a second time. The row
+    must be locked by whoever acts on the answer.
     """
     return record.sage_id is not None or may_have_been_made(session, record)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from webapp.ahead import ahead
+from webapp.prefetch import prefetch
 from workers.sage.accounting import customers, documents, objects, persons, products
 from workers.sage.accounting.documents import Document
 from workers.sage.accounting.lists import MOST_PER_PAGE
@@ -87,7 +87,7 @@ class Customers(Records):
         query = {"exclude_system": "true"}
         if since is None:
             # Nothing else is asked on the way, so that a page can be fetched while the one before is understood.
-            for contacts in ahead(self._items(query), PAGES_AHEAD):
+            for contacts in prefetch(self._items(query), PAGES_AHEAD):
                 yield self._understood(contacts)
             return
         changed = objects.changed_since(since)
@@ -270,7 +270,7 @@ class Orders(Records):
     def changed(self, since: datetime | None, unchanged: Unchanged = none_is_known) -> Iterator[list[RemoteRecord]]:
         """See Collection."""
         pages_of_all = self._with_lines(objects.changed_since(since), unchanged)
-        return ahead(map(self._understood, pages_of_all), PAGES_AHEAD)
+        return prefetch(map(self._understood, pages_of_all), PAGES_AHEAD)
 
     def deleted(self, since: datetime) -> Iterator[list[Tombstone]]:
         """See Collection. What was made void is found among what has changed."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import structlog
 
-from webapp.ahead import ahead
+from webapp.prefetch import prefetch
 from workers.sage.accounting import objects
 from workers.sage.accounting.lists import MOST_PER_PAGE, NotAList, items_of, next_page
 from workers.sage.accounting.objects import NotUnderstood
@@ -118,7 +118,7 @@ class Records(ABC):
 
     def changed(self, since: datetime | None, unchanged: Unchanged = none_is_known) -> Iterator[list[RemoteRecord]]:
         """See Collection. Pages are fetched while the ones before are in use, so nothing else may be asked then."""
-        return ahead(self._changed(since), PAGES_AHEAD)
+        return prefetch(self._changed(since), PAGES_AHEAD)
 
     def _changed(self, since: datetime | None) -> Iterator[list[RemoteRecord]]:
         for items in self._items(objects.changed_since(since)):

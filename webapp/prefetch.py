@@ -10,13 +10,13 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item], most: int = 1) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], most: int = 1) -> Iterator[Item]:
     """The same items, up to `most` of them made in a second thread while the one before them is in use.
 
     What `items` raises is raised here, in its turn. `items` must not use what its consumer uses.
     """
     nothing = object()
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead")
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
     try:
         coming = deque(pool.submit(next, items, nothing) for _ in range(most))
         while (item := coming.popleft().result()) is not nothing:
