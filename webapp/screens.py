@@ -218,10 +218,10 @@ def form_page(
     """The page of a form: empty, or as it was typed with what is wrong in it (422), or with what to choose (409).
 
     `record` is None for a new one. `stored` is what its fields are, `before` what they were when the person opened the
-    form, if that was something else. `choices` has for
-    each field that is chosen the values with their words, at least of those that the form holds. `?focus=country` begins
-    at that field. `own` is what the module's template needs; where a field is a company, `finder` is what its search has
-    found (webapp.companies.queries.search_companies).
+    form, if that was something else. `choices` has for each field that is chosen the values with their words, at least of
+    those that the form holds. `fixed` are fields that cannot be changed, each with the sentence that says why. `?focus=country`
+    begins at that field. `own` is what the module's template needs; where a field is a company, `finder` is what its
+    search has found (webapp.companies.queries.search_companies).
     """
     errors = form.errors if form else {}
     page = render_template(

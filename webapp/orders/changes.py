@@ -46,8 +46,7 @@ def create_order(
     """Add an order of the company `values["company_id"]` with these cleaned values and lines.
 
     An empty number becomes the next one. With `confirmed`, as for orders of the past, it is sent at once where its
-    prices are valid. Raises IntegrityError where another order of its
-    connection has the same number.
+    prices are valid. Raises IntegrityError where another order of its connection has the same number.
     """
     columns = ("company_id", "made_by_form", *EDITABLE)
     given = {name: value for name, value in values.items() if name in columns and (name != "number" or value)}

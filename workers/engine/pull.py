@@ -1,9 +1,8 @@
 """Reading from Sage what changed there: page by page, with an overlap, harmless when it is done twice.
 
 Customers first, then their persons, then products, then orders, so that what belongs to a customer finds its company
-and a line its product. What Sage alone
-changed is taken over here at once. Everything else (both sides changed, or what was read may be old) is left to the
-push, which reads that one record anew and decides.
+and a line its product. What Sage alone changed is taken over here at once. Everything else (both sides changed, or what
+was read may be old) is left to the push, which reads that one record anew and decides.
 """
 
 from __future__ import annotations
