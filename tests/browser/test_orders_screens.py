@@ -318,6 +318,12 @@ def test_lines_are_edited_without_scripts(browser: Browser, shop: Shop) -> None:
     context.close()
 
 
+AMOUNTS_CUT_OFF = """() => [...document.querySelectorAll(".rows td.amount")].filter((amount) => {
+  const [name, box] = [amount.parentElement.querySelector(".name a"), amount].map((one) => one.getBoundingClientRect());
+  return amount.scrollWidth > amount.clientWidth || (name.right > box.left && name.bottom > box.top && box.bottom > name.top);
+}).map((amount) => amount.textContent)"""
+
+
 def test_orders_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, shop: Shop) -> None:
     context = browser.new_context(viewport={"width": 320, "height": 640})
     phone = shop.web.sign_in(context.new_page())
@@ -327,7 +333,8 @@ def test_orders_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, shop: Sho
         assert order is not None
         order.company.name = order.lines[0].description = long
         order.lines[0].product_id, order.total, order.net_total = 1, Decimal("1234567899.90"), Decimal("1234567899.90")
-        work.session.get_one(Product, 1).name = long
+        product = work.session.get_one(Product, 1)
+        product.name, product.unit_price = long, Decimal("1234567890.12345")
         work.commit()
     found = {}
     for address in (
@@ -346,6 +353,10 @@ def test_orders_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, shop: Sho
         assert fits(phone), address
         found |= {f"{address} by keyboard": fault for fault in keyboard_faults(phone)}
         found |= {f"{address} {look}": report for look, report in faults(phone).items()}
+    phone.goto(f"{shop.web.url}/products")
+    for width in (320, 768, 1240, 1440):
+        phone.set_viewport_size({"width": width, "height": 812})
+        found |= {f"cut off at {width}": amount for amount in phone.evaluate(AMOUNTS_CUT_OFF)}
     # Letters of twice the size.
     phone.set_viewport_size({"width": 375, "height": 812})
     sizes = context.new_cdp_session(phone)
