@@ -18,7 +18,7 @@ from webapp.modules import MODULES
 from webapp.numbers import price_text
 from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
 from webapp.sync.details import field_label, field_value
-from webapp.zone import glance
+from webapp.zone import current_reader
 
 THEMES = ("light", "dark", "system")
 _THEME_COOKIE = "theme"
@@ -155,15 +155,15 @@ def _own_page(referrer: str | None) -> str:
 
 
 def _age(moment: datetime | str | None, never: str | None = None) -> str:
-    return glance().age(_moment(moment), never)
+    return current_reader().age(_moment(moment), never)
 
 
 def _exact(moment: datetime | str | None, never: str | None = None) -> str:
-    return glance().exact(_moment(moment), never)
+    return current_reader().exact(_moment(moment), never)
 
 
 def _until(moment: datetime | str | None, never: str | None = None) -> str:
-    return glance().until(_moment(moment), never)
+    return current_reader().until(_moment(moment), never)
 
 
 def _iso(moment: datetime | str | None) -> str:

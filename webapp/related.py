@@ -22,7 +22,7 @@ from webapp.orders.queries import count_naming, list_orders
 from webapp.products.models import Product
 from webapp.screens import live_row
 from webapp.sync.details import day
-from webapp.zone import Glance
+from webapp.zone import Reader
 
 # More stand in the module's own list.
 _FIRST = 10
@@ -44,7 +44,7 @@ class Related:
     can_begin: bool = True
 
 
-def of_company(session: Session, company: Company, reader: Glance) -> tuple[Related, Related]:
+def of_company(session: Session, company: Company, reader: Reader) -> tuple[Related, Related]:
     """The contacts of a company by name, and its orders, the newest first."""
 
     def read(
@@ -75,7 +75,7 @@ def of_company(session: Session, company: Company, reader: Glance) -> tuple[Rela
     )
 
 
-def of_product(session: Session, product: Product, reader: Glance) -> Related:
+def of_product(session: Session, product: Product, reader: Reader) -> Related:
     """The orders that name a product in a line, the newest first.
 
     They are read as the list reads them, which is quick for a product that nearly all name and for one that few do.

@@ -37,11 +37,11 @@ from webapp.status import STATUS_OF, Reason, variant
 from webapp.sync.conflicts import lost_values, open_conflicts
 from webapp.sync.details import FIELD_NAMES, brief, day, field_name
 from webapp.sync.duplicates import COMPARED, candidates
-from webapp.sync.history import told
+from webapp.sync.history import event_sentence
 from webapp.sync.models import Synced
-from webapp.sync.queries import MOST_COUNTED, Surroundings, history, place_in_queue, read_surroundings
+from webapp.sync.queries import MOST_COUNTED, PageContext, history, place_in_queue, read_page_context
 from webapp.users.access import signed_in_user
-from webapp.zone import Glance, glance
+from webapp.zone import Reader, current_reader
 
 # Changes of the status that a record's page tells; all of them, up to a number that a page can carry, when asked.
 _LATEST = 8
@@ -66,7 +66,7 @@ class SyncedRow(Protocol):
     def last_synchronised_at(self) -> datetime | None: ...
 
 
-def live_row(module: Module, row: SyncedRow, reader: Glance) -> dict[str, Any]:
+def live_row(module: Module, row: SyncedRow, reader: Reader) -> dict[str, Any]:
     """A row's status with its texts and attributes.
 
     They are made here and not in the template, which would take most of the page's time. What the attributes hold is
@@ -86,7 +86,7 @@ def live_row(module: Module, row: SyncedRow, reader: Glance) -> dict[str, Any]:
     }
 
 
-def list_screen(module: Module, query: ListQuery, page: Page[Any], around: Surroundings) -> dict[str, Any]:
+def list_screen(module: Module, query: ListQuery, page: Page[Any], around: PageContext) -> dict[str, Any]:
     """What the page of a module shows, but for its rows and its own filters."""
 
     return {
@@ -148,7 +148,7 @@ def record_screen(
 
     `editable` are the fields of its form. `company` is the company that a contact or an order belongs to.
     """
-    reader = glance()
+    reader = current_reader()
     limit = _ALL if request.args.get("history") == "all" else _LATEST
     events = history(session, record, limit + 1)
     return {
@@ -156,9 +156,9 @@ def record_screen(
         "record": record,
         "highlighted": highlighted_fields(session, module),
         "state": shown(read_states(session, [record.key])[record.key], reader.zone, reader.now),
-        "around": read_surroundings(session, record.module, reader, record.connection_id),
+        "around": read_page_context(session, record.module, reader, record.connection_id),
         "events": [
-            (event, told(event, who, reader, before))
+            (event, event_sentence(event, who, reader, before))
             for (event, who), before in zip(events[:limit], [*(one for one, _who in events[1:]), None], strict=False)
         ],
         "has_more": len(events) > limit,

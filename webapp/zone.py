@@ -31,8 +31,11 @@ def _names() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-class Glance:
-    """Times as a reader in `zone` says them at the moment `now`. static/js/live.js says the same while a page is open."""
+class Reader:
+    """Somebody in `zone` who reads at the moment `now`, and how times are said to them.
+
+    static/js/live.js says the same while a page is open.
+    """
 
     def __init__(self, zone: tzinfo, now: datetime) -> None:
         self.zone = zone
@@ -88,8 +91,8 @@ class Glance:
         return day(local.date(), with_year=local.year != self._today.year)
 
 
-def glance() -> Glance:
-    """The times of this request: for the person who sent it, at the moment when they were first asked for."""
-    if "glance" not in g:
-        g.glance = Glance(named_zone(request.cookies.get(COOKIE, "")), datetime.now(UTC))
-    return cast(Glance, g.glance)
+def current_reader() -> Reader:
+    """The one of this request: in the zone of who sent it, at the moment when this was first asked for."""
+    if "reader" not in g:
+        g.reader = Reader(named_zone(request.cookies.get(COOKIE, "")), datetime.now(UTC))
+    return cast(Reader, g.reader)

@@ -38,8 +38,8 @@ from webapp.orders import forms as orders
 from webapp.orders.queries import LISTING as ORDERS_LISTING
 from webapp.orders.queries import count_choices as order_counts
 from webapp.orders.queries import list_orders
-from webapp.sync.queries import read_surroundings
-from webapp.zone import Glance
+from webapp.sync.queries import read_page_context
+from webapp.zone import Reader
 
 COMPANIES = 20_000
 PEOPLE = {number: f"Person {number - 1}" for number in range(1, 13)}
@@ -452,7 +452,7 @@ def test_cities_are_suggested_from_the_index(session: Session, plans: list[dict[
 def test_what_stands_around_the_list_scans_no_table(session: Session, plans: list[dict[str, Any]]) -> None:
     owners, countries = filter_choices(session)
     assert (len(owners), len(countries)) == (12, 22)
-    read_surroundings(session, Company.module, Glance(UTC, datetime.now(UTC)))
+    read_page_context(session, Company.module, Reader(UTC, datetime.now(UTC)))
     assert scanned(plans) == set()
 
 

@@ -10,15 +10,15 @@ import pytest
 from webapp.connection.sentences import drift_sentence
 from webapp.status import Status
 from webapp.sync.details import sentence
-from webapp.sync.history import told
+from webapp.sync.history import event_sentence
 from webapp.sync.models import SyncEvent
-from webapp.zone import Glance
+from webapp.zone import Reader
 
-READER = Glance(UTC, datetime(2026, 11, 22, 10, 45, tzinfo=UTC))
+READER = Reader(UTC, datetime(2026, 11, 22, 10, 45, tzinfo=UTC))
 
 
 def say(cause: str, who: str | None = None, **detail: Any) -> str:
-    return told(SyncEvent(kind="company", cause=cause, to_reason="", detail=detail), who, READER)
+    return event_sentence(SyncEvent(kind="company", cause=cause, to_reason="", detail=detail), who, READER)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_happened_is_told(cause: str, who: str | None, detail: dict[str, An
 )
 def test_why_a_record_goes_on_is_told_by_what_it_waited_for(waited: dict[str, Any], sentence: str) -> None:
     event, before = (SyncEvent(kind="company", cause="connection", detail=one) for one in ({"code": "queued"}, waited))
-    assert told(event, None, READER, before) == sentence
+    assert event_sentence(event, None, READER, before) == sentence
 
 
 def test_what_sage_said_literally_is_not_told() -> None:

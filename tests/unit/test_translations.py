@@ -29,7 +29,7 @@ from webapp.orders.clean import clean_order_lines
 from webapp.orders.forms import typed_lines
 from webapp.sync.details import day, sentence
 from webapp.translations.extract import extract, is_translated, updated
-from webapp.zone import Glance
+from webapp.zone import Reader
 
 TRANSLATED = [code for code in LANGUAGES if code != ENGLISH]
 VALUES = re.compile(r"%\(\w+\)s|%%")
@@ -115,7 +115,7 @@ def test_numbers_days_and_ages(code: str, amount: str, thousand: str, when: str,
     with speaking(code):
         assert (number(Decimal("1234.5"), 2), number(12345)) == (amount, thousand)
         assert day(date(1996, 7, 4)) == when
-        assert Glance(UTC, NOW).age(NOW - timedelta(minutes=4)) == age
+        assert Reader(UTC, NOW).age(NOW - timedelta(minutes=4)) == age
         assert listed(["a", "b", "c"]) == names
     assert language() == ENGLISH
 

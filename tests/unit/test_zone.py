@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from webapp.zone import Glance, named_zone
+from webapp.zone import Reader, named_zone
 
 NOW = datetime(2026, 11, 22, 10, 45, tzinfo=UTC)
-READER = Glance(UTC, NOW)
+READER = Reader(UTC, NOW)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_the_time_until_something(ahead: timedelta, words: str) -> None:
 
 
 def test_the_day_is_the_reader_s_own() -> None:
-    reader = Glance(ZoneInfo("Pacific/Auckland"), NOW)
+    reader = Reader(ZoneInfo("Pacific/Auckland"), NOW)
     assert reader.age(NOW - timedelta(hours=2)) == "2 h ago"
     assert reader.exact(NOW) == "Today, 23:45:00"
-    assert Glance(ZoneInfo("America/New_York"), NOW).age(NOW - timedelta(hours=6)) == "Yesterday, 23:45"
+    assert Reader(ZoneInfo("America/New_York"), NOW).age(NOW - timedelta(hours=6)) == "Yesterday, 23:45"
 
 
 @pytest.mark.parametrize("name", ["", "Mars/Olympus", "../../etc/passwd", "Europe"])

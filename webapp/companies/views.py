@@ -46,12 +46,12 @@ from webapp.screens import (
     texts,
 )
 from webapp.services import services
-from webapp.sync.queries import read_counters, read_surroundings
+from webapp.sync.queries import read_counters, read_page_context
 from webapp.sync.saving import make_once
 from webapp.sync.sending import may_be_in_sage
 from webapp.text import one_line
 from webapp.users.access import login_required, signed_in_user
-from webapp.zone import Glance, glance
+from webapp.zone import Reader, current_reader
 
 blueprint = Blueprint(COMPANIES.name, __name__, url_prefix=f"/{COMPANIES.name}")
 
@@ -62,10 +62,10 @@ _ONE = "/<id:record_id>"
 @login_required
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.companies.forms.read_query."""
-    reader = glance()
+    reader = current_reader()
     with services().database.reading() as session:
         owners, used = filter_choices(session)
-        around = read_surroundings(session, Company.module, reader)
+        around = read_page_context(session, Company.module, reader)
         query = forms.read_query(request.args, owners, dict(country_choices()), around.connection_names, reader.zone)
         if (address := canonical_address(query, COMPANIES)) is not None:
             return redirect(address)
@@ -97,7 +97,7 @@ def city_suggestions() -> ResponseReturnValue:
         return jsonify(cities(session, one_line(request.args.get("begin", ""))))
 
 
-def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:
+def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Reader) -> dict[str, Any]:
     return live_row(COMPANIES, row, reader) | {
         "name": row.name,
         "code": row.code,
@@ -115,7 +115,7 @@ def record_page(record_id: int) -> ResponseReturnValue:
     with services().database.snapshot() as session:
         company = _company(session, record_id)
         screen = record_screen(session, COMPANIES, company, forms.FIELDS)
-        related = of_company(session, company, glance())
+        related = of_company(session, company, current_reader())
     return render_template("companies/record.html", **screen, related=related)
 
 

@@ -32,10 +32,10 @@ from webapp.languages import gettext as _
 from webapp.modules import MODULES
 from webapp.services import services
 from webapp.status import FILTER_TEXT
-from webapp.sync.queries import read_surroundings
+from webapp.sync.queries import read_page_context
 from webapp.users.access import admin_required, login_required, signed_in_user
 from webapp.users.accounts import audit
-from webapp.zone import glance
+from webapp.zone import current_reader
 
 blueprint = Blueprint("connection", __name__, url_prefix="/connection")
 
@@ -53,7 +53,7 @@ def page() -> ResponseReturnValue:
         connections = list_connections(db)
         if len(connections) == 1:
             return _page_of(db, connections[0], among=1)
-        around = read_surroundings(db, Company.module, glance())
+        around = read_page_context(db, Company.module, current_reader())
     return render_template("connection/list.html", around=around)
 
 
@@ -67,12 +67,12 @@ def one_page(connection_id: int) -> ResponseReturnValue:
 
 
 def _page_of(db: Session, connection: Connection, among: int) -> ResponseReturnValue:
-    reader = glance()
+    reader = current_reader()
     taken = businesses_of_others(db, connection)
     shown: dict[str, Any] = {
         "connection": connection,
         "among": among,
-        "around": read_surroundings(db, Company.module, reader, connection.id),
+        "around": read_page_context(db, Company.module, reader, connection.id),
         "taken": taken,
         "counts": counts_of(db, connection),
         "statuses": FILTER_TEXT,

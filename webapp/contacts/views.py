@@ -36,11 +36,11 @@ from webapp.screens import (
     texts,
 )
 from webapp.services import services
-from webapp.sync.queries import read_counters, read_surroundings
+from webapp.sync.queries import read_counters, read_page_context
 from webapp.sync.saving import make_once
 from webapp.sync.sending import may_be_in_sage
 from webapp.users.access import login_required, signed_in_user
-from webapp.zone import Glance, glance
+from webapp.zone import Reader, current_reader
 
 blueprint = Blueprint(CONTACTS.name, __name__, url_prefix=f"/{CONTACTS.name}")
 
@@ -51,10 +51,10 @@ _ONE = "/<id:record_id>"
 @login_required
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.contacts.forms.read_query."""
-    reader = glance()
+    reader = current_reader()
     with services().database.snapshot() as session:
         companies = company_names(session, request.args.getlist("company"))
-        around = read_surroundings(session, Contact.module, reader)
+        around = read_page_context(session, Contact.module, reader)
         query = forms.read_query(request.args, companies, around.connection_names, reader.zone)
         if (address := canonical_address(query, CONTACTS)) is not None:
             return redirect(address)
@@ -76,7 +76,7 @@ def counts() -> ResponseReturnValue:
         return counts_answer(read_counters(session, Contact.module), {})
 
 
-def _shown_row(row: ListRow, company: Row[int, str, int], reader: Glance) -> dict[str, Any]:
+def _shown_row(row: ListRow, company: Row[int, str, int], reader: Reader) -> dict[str, Any]:
     return live_row(CONTACTS, row, reader) | {
         "name": row.name,
         "role": row.role,

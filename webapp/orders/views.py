@@ -58,10 +58,10 @@ from webapp.screens import (
 from webapp.services import services
 from webapp.status import Reason, Status
 from webapp.sync.details import day
-from webapp.sync.queries import read_counters, read_surroundings
+from webapp.sync.queries import read_counters, read_page_context
 from webapp.sync.saving import make_once
 from webapp.users.access import login_required, signed_in_user
-from webapp.zone import Glance, glance
+from webapp.zone import Reader, current_reader
 
 blueprint = Blueprint(ORDERS.name, __name__, url_prefix=f"/{ORDERS.name}")
 
@@ -94,11 +94,11 @@ _SENT = N_(
 @login_required
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.orders.forms.read_query."""
-    reader = glance()
+    reader = current_reader()
     with services().database.snapshot() as session:
         owners = owner_names(session)
         companies = company_names(session, request.args.getlist("company"))
-        around = read_surroundings(session, Order.module, reader)
+        around = read_page_context(session, Order.module, reader)
         products = product_names(session, request.args.getlist("product"))
         query = forms.read_query(request.args, owners, companies, around.connection_names, products, zone=reader.zone)
         if (address := canonical_address(query, ORDERS)) is not None:
@@ -129,7 +129,7 @@ def counts() -> ResponseReturnValue:
         return counts_answer(counters, count_choices(session), {"phase:synchronised": in_sage})
 
 
-def _shown_row(row: ListRow, company: Row[int, str, int], owners: Mapping[int, str], reader: Glance) -> dict[str, Any]:
+def _shown_row(row: ListRow, company: Row[int, str, int], owners: Mapping[int, str], reader: Reader) -> dict[str, Any]:
     return live_row(ORDERS, row, reader) | {
         "number": row.number,
         "company": company,
@@ -257,7 +257,7 @@ def new_page() -> ResponseReturnValue:
 
 
 def _today() -> date:
-    reader = glance()
+    reader = current_reader()
     return reader.now.astimezone(reader.zone).date()
 
 

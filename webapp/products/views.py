@@ -37,11 +37,11 @@ from webapp.screens import (
 )
 from webapp.services import services
 from webapp.sync.details import AVAILABILITY
-from webapp.sync.queries import read_counters, read_surroundings
+from webapp.sync.queries import read_counters, read_page_context
 from webapp.sync.saving import make_once
 from webapp.sync.sending import may_be_in_sage
 from webapp.users.access import login_required, signed_in_user
-from webapp.zone import Glance, glance
+from webapp.zone import Reader, current_reader
 
 blueprint = Blueprint(PRODUCTS.name, __name__, url_prefix=f"/{PRODUCTS.name}")
 
@@ -52,9 +52,9 @@ _ONE = "/<id:record_id>"
 @login_required
 def list_page() -> ResponseReturnValue:
     """The list. Its state is the address: see webapp.products.forms.read_query."""
-    reader = glance()
+    reader = current_reader()
     with services().database.reading() as session:
-        around = read_surroundings(session, Product.module, reader)
+        around = read_page_context(session, Product.module, reader)
         query = forms.read_query(request.args, around.connection_names, reader.zone)
         if (address := canonical_address(query, PRODUCTS)) is not None:
             return redirect(address)
@@ -79,7 +79,7 @@ def _availability() -> list[tuple[str, str]]:
     return [(value, _(words)) for value, words in AVAILABILITY.items()]
 
 
-def _shown_row(row: ListRow, reader: Glance) -> dict[str, Any]:
+def _shown_row(row: ListRow, reader: Reader) -> dict[str, Any]:
     return live_row(PRODUCTS, row, reader) | {
         "name": row.name,
         "code": row.code,
@@ -96,7 +96,7 @@ def record_page(record_id: int) -> ResponseReturnValue:
     with services().database.snapshot() as session:
         product = _product(session, record_id)
         screen = record_screen(session, PRODUCTS, product, forms.FIELDS)
-        orders = of_product(session, product, glance())
+        orders = of_product(session, product, current_reader())
     return render_template("products/record.html", **screen, orders=orders)
 
 

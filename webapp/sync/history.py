@@ -7,7 +7,7 @@ from webapp.languages import gettext as _
 from webapp.sync.details import field_name, sentence
 from webapp.sync.models import SyncEvent
 from webapp.sync.transitions import DRIFT
-from webapp.zone import Glance
+from webapp.zone import Reader
 
 # What a person did, by the cause that the event names: said of somebody, and where nobody is known.
 _DEEDS = {
@@ -42,7 +42,7 @@ _GOES_ON = {
 }
 
 
-def told(event: SyncEvent, who: str | None, reader: Glance, before: SyncEvent | None = None) -> str:
+def event_sentence(event: SyncEvent, who: str | None, reader: Reader, before: SyncEvent | None = None) -> str:
     """What an event says to this reader; `who` is the name of the person who caused it, if one did.
 
     `before` is the event of the record that came before it.

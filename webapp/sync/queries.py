@@ -16,14 +16,14 @@ from webapp.status import Reason, Status
 from webapp.sync.models import StatusCount, Synced, SyncEvent
 from webapp.sync.records import SYNCED
 from webapp.users.models import User
-from webapp.zone import Glance
+from webapp.zone import Reader
 
 # Counting further would cost more than it tells.
 MOST_COUNTED = 1_000
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PageContext:
     """What each page about synchronised records shows around them, in the very form that live messages bring it.
 
     `module` has the counters. `connections` are those that matter to the page, and `connection` is what its indicator
@@ -40,7 +40,7 @@ class Surroundings:
         return {one["key"].partition(":")[2]: one["business"] or _("No company chosen yet") for one in self.connections}
 
 
-def read_surroundings(session: Session, module: str, reader: Glance, connection_id: int | None = None) -> Surroundings:
+def read_page_context(session: Session, module: str, reader: Reader, connection_id: int | None = None) -> PageContext:
     """The counters of `module` and the state of the connections, in the words for this reader.
 
     With `connection_id` only that connection counts: the one of a record.
@@ -54,7 +54,7 @@ def read_surroundings(session: Session, module: str, reader: Glance, connection_
 
     own = [told(state) for state in states if state is not None]
     indicated = own[0] if len(own) == 1 else told(together) if together and own else None
-    return Surroundings(told(counters), indicated, own)
+    return PageContext(told(counters), indicated, own)
 
 
 def read_counters(session: Session, module: str) -> dict[tuple[int, str], int]:
