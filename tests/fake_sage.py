@@ -78,6 +78,7 @@ class FakeCollection:
     ) -> None:
         self.by_id: dict[str, RemoteRecord] = {}
         self.tombstones: list[Tombstone] = []
+        self.not_understood: set[str] = set()
         self._sage = sage
         self.name = name
         self._names = tuple(names)

@@ -20,7 +20,7 @@ from webapp.services import Services
 from webapp.status import Reason
 from workers.engine import pull
 from workers.engine.unchanged import Settled
-from workers.sage.connector import Connector
+from workers.sage.connector import Connector, OutcomeUnknown
 
 
 class OnSandbox(Engine):
@@ -84,6 +84,25 @@ def test_a_company_its_contact_and_its_order_travel_there_and_back(services: Ser
     engine.push()
     assert engine.order(made.id).sync_reason == Reason.DELETED_IN_SAGE
     assert engine.order(order_id).sync_reason == Reason.IN_STEP
+
+    with accounting(sandbox.base_url, token_of(sandbox)) as sage:
+        body = sage.orders.update_body({**quote.fields, "notes": "Of nothing"}, quote)
+        body["sales_quote"]["quote_lines"][0] |= {"quantity": 0, "discount_amount": 0}
+        with pytest.raises(OutcomeUnknown):
+            sage.orders.update(quote.id, body)
+    engine.pull()
+    assert engine.order(order_id).sync_reason == Reason.QUEUED, "what cannot be understood is in step with nothing"
+    engine.push()
+    order = engine.order(order_id)
+    assert (order.sync_reason, order.sync_detail["code"], order.notes) == (
+        Reason.REJECTED,
+        "not_understood",
+        "Leave it\nat the door.",
+    )
+    version = order.sync_version
+    engine.pull()
+    engine.push()
+    assert engine.order(order_id).sync_version == version
 
 
 def test_a_second_reading_of_all_quotes_costs_its_pages_and_a_call_for_each_that_changed(

@@ -108,6 +108,12 @@ _OF_KIND: dict[str, dict[str, str]] = {
         "product": N_("What Sage holds for this product is too long to be kept here. Shorten it in Sage."),
         "order": N_("What Sage holds for this order is too long to be kept here. Shorten it in Sage."),
     },
+    "not_understood": {
+        "company": N_("Sage holds this company in a form that it cannot have here. Change it in Sage."),
+        "contact": N_("Sage holds this contact in a form that it cannot have here. Change it in Sage."),
+        "product": N_("Sage holds this product in a form that it cannot have here. Change it in Sage."),
+        "order": N_("Sage holds this order in a form that it cannot have here. Change it in Sage."),
+    },
     "refused": {
         "company": N_("Sage refused this company. Correct it and save."),
         "contact": N_("Sage refused this contact. Correct it and save."),

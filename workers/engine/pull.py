@@ -7,7 +7,7 @@ was read may be old) is left to the push, which reads that one record anew and d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -305,6 +305,8 @@ def _read(
         if whole:
             _note_moment(work, connection_id, _whole(kind), began)
             tally.drifted += _have_missing_compared(work, connection_id, reading)
+        elif there.not_understood:
+            _have_compared(work, connection_id, reading, there.not_understood)
         work.commit()
 
 
@@ -338,22 +340,36 @@ def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Readin
     The push finds out whether it is gone: a page can have shifted meanwhile. What was compared since the reading began
     was not missing.
     """
-    model = reading.kind.model
-    linked = work.session.execute(
-        select(model.id, model.sage_id).where(
-            model.connection_id == connection_id,
-            model.sync_reason == Reason.IN_STEP,
-            model.last_synchronised_at < reading.began,
-        )
-    )
     shown = reading.ids | reading.unchanged
-    missing = [record_id for record_id, sage_id in linked if sage_id not in shown]
-    reason, detail = queued_as(work.session.get_one(Connection, connection_id))
-    for start in range(0, len(missing), _AT_ONCE):
-        chosen = missing[start : start + _AT_ONCE]
-        where = model.id.in_(chosen) & (model.sync_reason == Reason.IN_STEP)
-        move_all(work, model, where, reason, detail, cause=DRIFT)
+    missing = [record_id for record_id, sage_id in _in_step(work, connection_id, reading) if sage_id not in shown]
+    _queue_all(work, connection_id, reading.kind, missing, cause=DRIFT)
     return len(missing)
+
+
+def _have_compared(work: UnitOfWork, connection_id: int, reading: Reading, sage_ids: Collection[str]) -> None:
+    """Have those of these records compared that are in step. What cannot be understood is in step with nothing: the push
+    finds that out, and leaves it to a person."""
+    changed = [record_id for record_id, sage_id in _in_step(work, connection_id, reading) if sage_id in sage_ids]
+    _queue_all(work, connection_id, reading.kind, changed, cause="sage")
+
+
+def _in_step(work: UnitOfWork, connection_id: int, reading: Reading) -> Iterable[tuple[int, str | None]]:
+    """The ids, here and in Sage, of the records that are in step since before a reading began."""
+    model = reading.kind.model
+    found = select(model.id, model.sage_id).where(
+        model.connection_id == connection_id,
+        model.sync_reason == Reason.IN_STEP,
+        model.last_synchronised_at < reading.began,
+    )
+    return ((record_id, sage_id) for record_id, sage_id in work.session.execute(found))
+
+
+def _queue_all(work: UnitOfWork, connection_id: int, kind: Kind, record_ids: Sequence[int], *, cause: str) -> None:
+    reason, detail = queued_as(work.session.get_one(Connection, connection_id))
+    for start in range(0, len(record_ids), _AT_ONCE):
+        chosen = record_ids[start : start + _AT_ONCE]
+        where = kind.model.id.in_(chosen) & (kind.model.sync_reason == Reason.IN_STEP)
+        move_all(work, kind.model, where, reason, detail, cause=cause)
 
 
 def _forbidden() -> None:

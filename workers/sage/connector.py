@@ -185,9 +185,12 @@ class Collection(Protocol):
 
     `tells_deletions` says whether Sage tells of each of these that goes. Where it does not, all have to be read often to
     find that out: quotes go without a trace, and so do persons with their customer.
+
+    `not_understood` are the ids of the records that a list has shown and that cannot be understood.
     """
 
     tells_deletions: bool
+    not_understood: set[str]
 
     def read(self, sage_id: str) -> RemoteRecord:
         """One record as Sage holds it now.
@@ -199,7 +202,7 @@ class Collection(Protocol):
         """All records, or those created or changed at `since` or later, a page at a time.
 
         Sage can shift its pages while they are read, so a record may come twice; ask again with an overlap for what
-        may have been missed. A record that cannot be understood is left out and logged; it never stops the rest.
+        may have been missed. A record that cannot be understood is left out, noted and logged; it never stops the rest.
 
         Where a list does not tell all of its records, each costs a call of its own, but for those that `unchanged`
         names: they are left out, and a page may be empty then. It is asked from another thread than the caller's, about

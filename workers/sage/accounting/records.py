@@ -69,6 +69,7 @@ class Records(ABC):
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self.not_understood: set[str] = set()
 
     # --- what a kind says about itself --------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class Records(ABC):
         try:
             return self._record(self._item(sage_id))
         except NotUnderstood as error:
-            raise Rejected({"code": "refused"}, {"message": str(error)}) from error
+            raise Rejected({"code": "not_understood"}, {"message": str(error)}) from error
 
     def changed(self, since: datetime | None, unchanged: Unchanged = none_is_known) -> Iterator[list[RemoteRecord]]:
         """See Collection. Pages are fetched while the ones before are in use, so nothing else may be asked then."""
@@ -157,12 +158,13 @@ class Records(ABC):
         return self._each(items, self._record)
 
     def _each(self, items: Iterable[Item], read: Callable[[Item], Read]) -> list[Read]:
-        """What `read` makes of each object. One that it does not understand is left out and logged."""
+        """What `read` makes of each object. One that it does not understand is left out, noted and logged."""
         understood = []
         for item in items:
             try:
                 understood.append(read(item))
             except NotUnderstood as error:
+                self.not_understood.add(error.id)
                 log.warning("sage_record_not_understood", list=self.name, id=error.id, error=str(error))
         return understood
 
