@@ -115,7 +115,7 @@ def _refused(error: HTTPException) -> ResponseReturnValue:
 
 def _form_too_old(error: CSRFError) -> ResponseReturnValue:
     log.info("form_token_refused", reason=error.description)
-    return send_again(_("This page was open for a long time, so that its form is out of date."), 400)
+    return send_again(_("This page was open for a long time, so its form is out of date."), 400)
 
 
 def _no_database(error: Exception) -> ResponseReturnValue:

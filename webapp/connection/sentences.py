@@ -135,25 +135,25 @@ def banner(state: str, since: datetime, cycle_seconds: int, zone: tzinfo, now: d
             )
         case "authorise_again" if business:
             return _(
-                "Sage for %(company)s must be authorised again since %(since)s. An admin can do so on the page "
-                "Connection to Sage; what you save is kept and sent after that.",
+                "Sage for %(company)s must be authorised again: there has been no access since %(since)s. "
+                "An admin can authorise it on the page Connection to Sage; what you save is kept and sent after that.",
                 **values,
             )
         case "authorise_again":
             return _(
-                "Sage must be authorised again since %(since)s. An admin can do so on the page "
-                "Connection to Sage; what you save is kept and sent after that.",
+                "Sage must be authorised again: there has been no access since %(since)s. "
+                "An admin can authorise it on the page Connection to Sage; what you save is kept and sent after that.",
                 **values,
             )
         case "paused" if business:
             return _(
-                "Synchronisation with Sage for %(company)s is paused since %(since)s. "
+                "Synchronisation with Sage for %(company)s has been paused since %(since)s. "
                 "What you save is kept and sent when an admin resumes it.",
                 **values,
             )
         case "paused":
             return _(
-                "Synchronisation with Sage is paused since %(since)s. "
+                "Synchronisation with Sage has been paused since %(since)s. "
                 "What you save is kept and sent when an admin resumes it.",
                 **values,
             )

@@ -357,7 +357,8 @@ def _waiting(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
             return _("Synchronisation with Sage is paused. It is sent as soon as an admin resumes it.")
         case "authorise_again":
             return _(
-                "Sage must be authorised again since %(since)s. It is sent as soon as an admin has done so.",
+                "Sage must be authorised again: there has been no access since %(since)s. "
+                "It is sent as soon as an admin has authorised it.",
                 since=since,
             )
         case _:

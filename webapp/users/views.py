@@ -81,7 +81,7 @@ def form_too_old(error: CSRFError) -> ResponseReturnValue:
     """The page to sign in may well have been open since yesterday: only the password is asked for again."""
     if request.endpoint == "users.sign_in":
         return _sign_in_page(_(_TOO_OLD), 400)
-    return send_again(_("This page was open for a long time, so that its form is out of date."), 400)
+    return send_again(_("This page was open for a long time, so its form is out of date."), 400)
 
 
 @blueprint.get("/me")
