@@ -32,7 +32,7 @@ from webapp.contacts.queries import list_contacts
 from webapp.db import Database
 from webapp.listing import pages
 from webapp.listing.counts import MOST, count_texts
-from webapp.listing.pages import PLANNED, Expected
+from webapp.listing.pages import PLANNED, Expected, Found
 from webapp.listing.query import PAGE, Cursor
 from webapp.orders import forms as orders
 from webapp.orders.queries import LISTING as ORDERS_LISTING
@@ -334,9 +334,9 @@ def test_each_way_of_a_search_finds_the_same_in_the_same_order(session: Session,
         if page.next is not None:
             places.append((query.changed(cursor=page.next), PAGE))
             assert [row.id for row in pages.read_page(session, listing, places[1][0]).rows] == wanted[PAGE : 2 * PAGE]
-        ways = [Expected(1, 1, with_words=1)]
+        ways = [Expected(1, 1, None, Found(1, 1))]
         if pages._limits_but_words(query, listing, table):
-            ways.append(Expected(1, 1, with_words=9, without_words=1))
+            ways.append(Expected(1, 1, Found(1, 1), Found(9, 9)))
         for expected in ways:
             for at, begins in places:
                 sought = pages._sought(session, listing, at, expected)

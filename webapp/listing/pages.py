@@ -6,11 +6,11 @@ rows stand at its beginning. So the connection must have the settings PLANNED.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cached_property
-from math import isqrt
+from math import inf, isqrt
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import (
@@ -209,14 +209,17 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     Everything, or one status in an order that has an index of its own, stands in one piece of an index. Else there are
     two ways: walking along the order until the page is full, which is short where many records match; and finding all
     that match by the indexes of the filters, which is quick where few do. Where one record in sqrt(all / page) matches,
-    both read equally many. The planner says how many match, by its statistics. It cannot choose the way itself, because
-    it does not know that all companies of a city stand in one place of the order of cities. So neither way is gone
-    much further than it should be, and then the other one is.
+    both read equally many. The planner says how many match, by its statistics, and what is read to find them. It cannot
+    choose the way itself, because it does not know that all companies of a city stand in one place of the order of cities.
+    So neither way is gone much further than it should be, and then the other one is.
     """
     if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
         return session.execute(_piece(listing, query)).all(), None
     expected = _expected(session, listing, query)
     even, walk = isqrt(PAGE * expected.walked), PAGE * expected.walked // max(expected.matching, 1)
+    if expected.matching < 4 * PAGE:
+        # Of so few pages each may be the last one, which is not full: that is only known at the end of the walk.
+        walk *= 4
     if expected.read <= walk:
         found = session.execute(_all_if_few(listing, query, _sought(session, listing, query, expected), 2 * even)).all()
         matching = found[0].matching
@@ -231,54 +234,96 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     return found, None
 
 
+# What finding by indexes costs, in rows that are read along an order, as measured with a million records in memory: to read
+# the place that an index has of a row and to compare it with those of other indexes, to read the text there or the record,
+# and to look up the record of a text.
+_PLACE, _TEXT, _RECORD, _LOOKED_UP = 0.05, 0.7, 2, 2.5
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the planner believes that indexes lead to: so many rows, by so many of their places."""
+
+    rows: int
+    places: int
+
+
 @dataclass(frozen=True)
 class Expected:
-    """What the planner believes: how many records match, on all pages together, and how many there are to walk along;
-    how many the texts' indexes lead to, and how many match but for the words, 0 where not both are asked for.
+    """What the planner believes: how many records match, on all pages together, and how many there are to walk along.
+
+    `by_records` is what the indexes of the records lead to, None where only words are asked for; `by_texts` what those
+    of the texts do, None where no words are. `looked_up` says whether the record of each text is looked at, too.
     """
 
     matching: int
     walked: int
-    with_words: int = 0
-    without_words: int = 0
+    by_records: Found | None = None
+    by_texts: Found | None = None
+    looked_up: bool = False
 
     @property
     def leaves_words(self) -> bool:
-        """Whether fewer records are read where the index of the search is not asked."""
-        return 0 < self.without_words < self._read_with_words
+        """Whether it is shorter not to ask the index of the search."""
+        return self.by_texts is not None and self._read_by_records < self._read_by_texts
 
     @property
-    def read(self) -> int:
-        """What finding all that match by indexes costs, in records that are read."""
-        return self.without_words if self.leaves_words else self._read_with_words
+    def read(self) -> float:
+        """What finding all that match by indexes costs, in rows that are read along an order."""
+        return min(self._read_by_records, self._read_by_texts)
 
     @property
-    def _read_with_words(self) -> int:
-        # Two texts are read in the time that a record takes.
-        return max(self.with_words // 2, self.matching)
+    def _read_by_records(self) -> float:
+        found = self.by_records
+        return inf if found is None else found.rows * _RECORD + found.places * _PLACE
+
+    @property
+    def _read_by_texts(self) -> float:
+        found, of_each = self.by_texts, _TEXT + (_LOOKED_UP if self.looked_up else 0)
+        return inf if found is None else found.rows * of_each + found.places * _PLACE
 
 
 def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> Expected:
-    connection, number = session.connection(), select(func.count()).select_from(listing.table)
-    others = _limits_but_words(query, listing, listing.table)
-    words = has_words(query.words, listing.table)
-    by_texts = [*words, *listing.filters(query, listing.table), *listing.apart(query, listing.table)]
-    beginnings = _beginnings(listing, query)
-    asked = [[*others, *words], [or_(*(and_(*one) for one in beginnings))] if beginnings else []]
-    if others and words:
-        asked += [by_texts, others]
-    counts = [number.where(*limits).scalar_subquery() for limits in asked]
+    connection, table, texts = session.connection(), listing.table, listing.texts
+    others, beginnings = _limits_but_words(query, listing, table), _beginnings(listing, query)
+    asked: dict[str, tuple[FromClause, Conditions]] = {
+        "matching": (table, [*others, *has_words(query.words, table)]),
+        "walked": (table, [or_(*(and_(*one) for one in beginnings))] if beginnings else []),
+    }
+    if query.words:
+        by_texts = [*has_words(query.words, texts), *listing.filters(query, texts), *listing.apart(query, texts)]
+        asked |= {"others": (table, others), "texts": (texts, by_texts)}
+    counts = [
+        select(func.count()).select_from(of).where(*limits).scalar_subquery().label(name)
+        for name, (of, limits) in asked.items()
+    ]
     statement = select(*counts).compile(connection, compile_kwargs={"render_postcompile": True})
     ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", statement.params).scalars()
     # Each count is a plan of its own, on top of the one whose rows it counts, and of those that this one needs first.
     counted = [
         below for count in plan["Plan"]["Plans"] for below in count["Plans"] if below["Parent Relationship"] == "Outer"
     ]
-    expected = [below["Plan Rows"] for below in counted]
-    if len(expected) > 2:
-        # What is read without asking for the words are all whose places an index gives, also those that are passed over.
-        expected[3] = max(expected[3], *(places["Plan Rows"] for places in counted[3].get("Plans", ())), 0)
-    return Expected(*expected)
+    plans = dict(zip(asked, counted, strict=True))
+    return Expected(
+        plans["matching"]["Plan Rows"],
+        plans["walked"]["Plan Rows"],
+        _found(plans.get("others", plans["matching"])) if others or not query.words else None,
+        _found(plans["texts"]) if query.words else None,
+        looked_up=bool(_limits_that_move(query, listing, table)) or _key_of_texts(listing, query) is None,
+    )
+
+
+def _found(plan: Mapping[str, Any]) -> Found:
+    # All rows are read whose places the indexes give, also those that are passed over then.
+    given = plan["Plans"][0] if plan["Node Type"] == "Bitmap Heap Scan" else plan
+    return Found(max(plan["Plan Rows"], given["Plan Rows"]), sum(_places(plan)))
+
+
+def _places(plan: Mapping[str, Any]) -> Iterator[int]:
+    if plan["Node Type"] == "Bitmap Index Scan":
+        yield plan["Plan Rows"]
+    for below in plan.get("Plans", ()):
+        yield from _places(below)
 
 
 # Of each word the piece that the fewest texts of the table's statistics have, which is the whole of a short one; where
