@@ -21,7 +21,7 @@ run: install
 
 test: install-test
 	@sh requirements/chromium.sh
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: install-test
 	$(BIN)/ruff check

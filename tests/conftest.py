@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -24,6 +25,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from redis import Redis
 from sqlalchemy import URL, make_url
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from xdist.scheduler import LoadFileScheduling
 
 from tests.people import add_admin, add_person, sign_in
 from tests.screens import give_session
@@ -82,22 +84,38 @@ _CHROMIUM_FLAGS = [
 ]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first the files that take long: the stories, those that run the whole product, those that open a browser.
+# Each test of these files tells its stories by itself and needs a core for some seconds.
+_STORIES = ("tests/simulation/test_engine.py", "tests/simulation/test_crashes.py")
 
-    Several processes take one file after the other, in this order (`make test`), and a long one that is begun last
-    would keep all of them waiting.
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first the files that run the whole product, which wait more than they work, then those that open a browser.
+
+    Several processes take what comes next in this order (`make test`), and a long file that is begun last would keep all
+    of them waiting. So the stories, which any of them can take one by one, and the short files of unit tests come last.
     """
     fixtures: dict[Path, set[str]] = {}
     for item in items:
         fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
     items.sort(
         key=lambda item: (
-            item.path.parent.name != "simulation",
+            item.path.parent.name == "unit",
+            item.nodeid.startswith(_STORIES),
             "stack" not in fixtures[item.path],
             "browser" not in fixtures[item.path],
         )
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """The tests of a file in one process, which share what the file starts, and the stories wherever there is time."""
+    return _ByFile(config, log) if config.option.dist == "loadfile" else None
+
+
+class _ByFile(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(_STORIES) else super()._split_scope(nodeid)
 
 
 @contextmanager
