@@ -7,7 +7,6 @@ after the commit) is found again from the rows: by the sweep and by the browser'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from threading import local
 from time import monotonic
 from typing import Any, cast
 
+import orjson
 import psycopg
 from psycopg.rows import namedtuple_row
 from sqlalchemy import ClauseElement, Engine, MetaData, create_engine, event
@@ -121,7 +121,7 @@ class Prepared:
 
 
 def _for_driver(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: orjson.dumps(value).decode() if isinstance(value, dict) else value for name, value in values.items()}
 
 
 class _Kept(local):
@@ -156,6 +156,8 @@ class Database:
             pool_timeout=10,
             # What people typed belongs in no traceback.
             hide_parameters=True,
+            json_serializer=orjson.dumps,
+            json_deserializer=orjson.loads,
             connect_args={
                 "application_name": application_name,
                 "connect_timeout": 5,
