@@ -7,7 +7,7 @@ was read may be old) is left to the push, which reads that one record anew and d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from redis import RedisError
 from redis.exceptions import LockError
 from redis.lock import Lock
 from sqlalchemy import (
+    Select,
     Text,
     any_,
     bindparam,
@@ -341,7 +342,8 @@ def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Readin
     was not missing.
     """
     shown = reading.ids | reading.unchanged
-    missing = [record_id for record_id, sage_id in _in_step(work, connection_id, reading) if sage_id not in shown]
+    linked = work.session.execute(_in_step(connection_id, reading))
+    missing = [record_id for record_id, sage_id in linked if sage_id not in shown]
     _queue_all(work, connection_id, reading.kind, missing, cause=DRIFT)
     return len(missing)
 
@@ -349,19 +351,18 @@ def _have_missing_compared(work: UnitOfWork, connection_id: int, reading: Readin
 def _have_compared(work: UnitOfWork, connection_id: int, reading: Reading, sage_ids: Collection[str]) -> None:
     """Have those of these records compared that are in step. What cannot be understood is in step with nothing: the push
     finds that out, and leaves it to a person."""
-    changed = [record_id for record_id, sage_id in _in_step(work, connection_id, reading) if sage_id in sage_ids]
-    _queue_all(work, connection_id, reading.kind, changed, cause="sage")
+    changed = work.session.scalars(_in_step(connection_id, reading).where(reading.kind.model.sage_id.in_(sage_ids)))
+    _queue_all(work, connection_id, reading.kind, changed.all(), cause="sage")
 
 
-def _in_step(work: UnitOfWork, connection_id: int, reading: Reading) -> Iterable[tuple[int, str | None]]:
+def _in_step(connection_id: int, reading: Reading) -> Select[int, str | None]:
     """The ids, here and in Sage, of the records that are in step since before a reading began."""
     model = reading.kind.model
-    found = select(model.id, model.sage_id).where(
+    return select(model.id, model.sage_id).where(
         model.connection_id == connection_id,
         model.sync_reason == Reason.IN_STEP,
         model.last_synchronised_at < reading.began,
     )
-    return ((record_id, sage_id) for record_id, sage_id in work.session.execute(found))
 
 
 def _queue_all(work: UnitOfWork, connection_id: int, kind: Kind, record_ids: Sequence[int], *, cause: str) -> None:
