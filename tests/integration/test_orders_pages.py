@@ -376,6 +376,8 @@ def test_lines_and_totals_are_shown_to_the_cent(
     assert 'data-value="net_total">1,909.88<' in lines
     assert 'data-value="tax_total">108.48<' in lines
     assert 'data-value="total">2,018.36<' in lines
+    form = browser_of_sam.get(f"/orders/{made.id}/edit", headers={"Accept-Language": "de"}).text
+    assert [f'value="{typed}"' in form for typed in ("1,5", "1234,50", "10,25", "32,38")] == [True] * 4
 
 
 def test_confirming_sends_it_once(browser_of_sam: FlaskClient, services: Services, order: Order) -> None:

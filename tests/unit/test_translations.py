@@ -79,11 +79,19 @@ def test_a_text_without_translation_is_noticed() -> None:
     assert len(updated("de")) == len(extract())
 
 
-@pytest.mark.parametrize("code", TRANSLATED)
-def test_the_sentence_of_the_product_is_the_same_everywhere(code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("en", "Synchronised: the account is correctly synchronised with Sage."),
+        ("de", "Synchronisiert: Die Firma stimmt mit Sage überein."),
+        ("es", "Sincronizado: la empresa está correctamente sincronizada con Sage."),
+        ("fr", "Synchronisé : la société est correctement synchronisée avec Sage."),
+        ("pt", "Sincronizado: a empresa está corretamente sincronizada com o Sage."),
+    ],
+)
+def test_the_sentence_of_the_product_is_said_in_each_language(code: str, said: str) -> None:
     with speaking(code):
-        said = sentence("company", {"code": "in_step"}, UTC, NOW)
-    assert said == "Synchronised: the account is correctly synchronised with Sage."
+        assert sentence("company", {"code": "in_step"}, UTC, NOW) == said
 
 
 @pytest.mark.parametrize(

@@ -409,6 +409,11 @@ def words_of(*fields: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
     return {name: list(words.items()) for name, words in found.items()}
 
 
+def as_typed(fields: Mapping[str, str]) -> dict[str, str]:
+    """Such fields as the reader would type them: with a comma where that divides decimals."""
+    return {**fields, "shipping": typed_number(fields["shipping"])}
+
+
 def nothing(today: date) -> dict[str, str]:
     """The fields of an order that is not there yet. It holds for thirty days."""
     days = {"ordered_on": today.isoformat(), "valid_until": (today + timedelta(days=30)).isoformat()}

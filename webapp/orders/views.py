@@ -247,7 +247,7 @@ def new_page() -> ResponseReturnValue:
     `?find=words` searches for a company; the search sends the choice that was made before as `company_id`.
     `?description=words` searches for products.
     """
-    typed = forms.nothing(_today()) | {
+    typed = forms.as_typed(forms.nothing(_today())) | {
         "company_id": request.args.get("company_id") or request.args.get("company", ""),
         "contact_id": request.args.get("contact", ""),
         "owner_id": str(signed_in_user().id),
@@ -291,7 +291,7 @@ def edit_page(record_id: int) -> ResponseReturnValue:
     """The form to edit an order, or what stays here of one that Sage has. `?focus=notes` begins at that field."""
     with services().database.snapshot() as session:
         order = _order(session, record_id)
-        return _form_page(session, order, forms.texts(order), forms.typed_lines(order.lines))
+        return _form_page(session, order, forms.as_typed(forms.texts(order)), forms.typed_lines(order.lines))
 
 
 @blueprint.post(f"{_ONE}/edit")
@@ -310,7 +310,7 @@ def edit(record_id: int) -> ResponseReturnValue:
             return _form_page(work.session, order, fields.typed, form.lines, form=form, before=fields.before)
         values, both, theirs = merged(fields, stored)
         if both:
-            return _form_page(work.session, order, fields.typed | values, form.lines, both=both)
+            return _form_page(work.session, order, fields.typed | forms.as_typed(values), form.lines, both=both)
         try:
             lines = forms.read_lines_value(values["lines"])
             connection = main_connection(work.session)
