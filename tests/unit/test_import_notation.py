@@ -7,16 +7,16 @@ from decimal import Decimal
 
 import pytest
 
-from webapp.importing.notation import Ambiguous, Notation, Witness
+from webapp.importing.notation import Ambiguous, Notation, NotationSniffer
 
 
 def told_by(days: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> Notation:
-    witness = Witness()
+    sniffer = NotationSniffer()
     for day in days:
-        witness.hear_day(day)
+        sniffer.add_day(day)
     for number in numbers:
-        witness.hear_number(number)
-    return witness.notation()
+        sniffer.add_number(number)
+    return sniffer.notation()
 
 
 @pytest.mark.parametrize(

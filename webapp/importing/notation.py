@@ -56,13 +56,13 @@ _SWAPPED = str.maketrans(",.", ".,")
 
 
 @dataclass
-class Witness:
-    """What the values of a file say about how it writes; feed it all of them, then ask for the notation."""
+class NotationSniffer:
+    """Tells by its values how a file writes, as csv.Sniffer tells its delimiter: add all of them, then ask."""
 
     _days: dict[str, str] = field(default_factory=dict)
     _numbers: dict[str, str] = field(default_factory=dict)
 
-    def hear_day(self, text: str) -> None:
+    def add_day(self, text: str) -> None:
         """Take note of one day. With points between, the day always comes first."""
         text = _TIME.sub("", clean_line(text))
         found = _YEAR_LAST.fullmatch(text)
@@ -76,7 +76,7 @@ class Witness:
         elif found[1] != found[3]:
             self._days.setdefault("either", text)
 
-    def hear_number(self, text: str) -> None:
+    def add_number(self, text: str) -> None:
         """Take note of one number."""
         text = clean_line(text)
         if (said := _decimal_mark(text)) is not None:
@@ -130,15 +130,15 @@ def _decimal_mark(text: str) -> str | None:
 
 def notation_of(file: File, columns: Columns, *, days: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> Notation:
     """How a file writes. Raises ImportRefused where its values leave that open."""
-    witness = Witness()
-    heard = [(columns.used[name], witness.hear_day) for name in days if name in columns.used]
-    heard += [(columns.used[name], witness.hear_number) for name in numbers if name in columns.used]
+    sniffer = NotationSniffer()
+    added = [(columns.used[name], sniffer.add_day) for name in days if name in columns.used]
+    added += [(columns.used[name], sniffer.add_number) for name in numbers if name in columns.used]
     for row in file.rows():
-        for index, hear in heard:
+        for index, add in added:
             if row.cells:
-                hear(row.cells[index])
+                add(row.cells[index])
     try:
-        return witness.notation()
+        return sniffer.notation()
     except Ambiguous as error:
         raise ImportRefused(f"{file.path.name} cannot be read: {error}") from error
 
@@ -150,7 +150,7 @@ class Share:
     highest: Decimal = Decimal(0)
     line: int = 0
 
-    def hear(self, line: int, number: Decimal | None) -> None:
+    def add(self, line: int, number: Decimal | None) -> None:
         """Take note of the number of one line."""
         if number is not None and number > self.highest:
             self.highest, self.line = number, line

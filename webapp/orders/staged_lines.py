@@ -153,7 +153,7 @@ class Reading:
                 continue
             for name, share in (("discount", discounts), ("tax_rate", taxes)):
                 if name in used and "%" not in row.cells[used[name]]:
-                    share.hear(row.line, notation.number(row.cells[used[name]]))
+                    share.add(row.line, notation.number(row.cells[used[name]]))
             codes.add(clean_line(row.cells[used["product_code"]]) if "product_code" in used else "")
         note = ""
         if "discount" in used:
