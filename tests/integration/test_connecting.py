@@ -289,10 +289,10 @@ def test_what_admins_do_is_written_down_and_shown_to_admins(
         "Added the connection",
     ]
     page = admin.get("/connection").text
-    assert re.findall(r'data-role="deed">.*?<span>([^<]+?) <span class="aside">Ada', page) == told
+    assert re.findall(r'data-role="audit-event">.*?<span>([^<]+?) <span class="aside">Ada', page) == told
     sam = app.test_client()
     sign_in(sam, add_person(worker))
-    assert "connection-deeds" not in sam.get("/connection").text
+    assert "connection-audit" not in sam.get("/connection").text
 
 
 def test_everything_is_compared_when_an_admin_asks(

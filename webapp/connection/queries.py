@@ -66,7 +66,7 @@ def compared_at(session: Session, connection: Connection) -> datetime | None:
     return moment if kinds == len(MODULES) else None
 
 
-def last_deeds(session: Session, connection: Connection) -> Sequence[Row[AuditEvent, str | None]]:
+def last_audit_events(session: Session, connection: Connection) -> Sequence[Row[AuditEvent, str | None]]:
     """What admins did to a connection lately, newest first, each with the name of who did it."""
     return session.execute(
         select(AuditEvent, User.name)

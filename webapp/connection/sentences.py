@@ -46,7 +46,7 @@ RUN_ENDS = {
 
 
 # What admins do to a connection, by the action under which it is written down.
-DEEDS = {
+AUDITED = {
     "connection_added": N_("Added the connection"),
     "connection_authorised": N_("Authorised Synclight in Sage"),
     "business_chosen": N_("Chose the company in Sage and started"),

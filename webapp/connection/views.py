@@ -25,8 +25,8 @@ from webapp.connection.circuit import change_state
 from webapp.connection.directions import CHOICES, FIELDS, read_directions
 from webapp.connection.models import CONNECTED, PAUSED, QUOTES, Connection
 from webapp.connection.products import PRODUCTS
-from webapp.connection.queries import compared_at, counts_of, drift_of, last_deeds, last_runs, list_connections
-from webapp.connection.sentences import DEEDS, PROBLEMS, drift_sentence, run_sentence
+from webapp.connection.queries import compared_at, counts_of, drift_of, last_audit_events, last_runs, list_connections
+from webapp.connection.sentences import AUDITED, PROBLEMS, drift_sentence, run_sentence
 from webapp.db import UnitOfWork
 from webapp.languages import gettext as _
 from webapp.modules import MODULES
@@ -82,7 +82,7 @@ def _page_of(db: Session, connection: Connection, among: int) -> ResponseReturnV
             (run, run_sentence(run), drift_sentence(drift_of(db, run)) if run.drifted else "")
             for run in last_runs(db, connection)
         ],
-        "deeds": _deeds(db, connection) if signed_in_user().is_admin else (),
+        "audit_trail": _audit_trail(db, connection) if signed_in_user().is_admin else (),
         "can_be_removed": signed_in_user().is_admin and can_be_removed(db, connection),
     }
     return render_template(
@@ -282,9 +282,9 @@ def callback() -> ResponseReturnValue:
     return _back(asked.connection_id)
 
 
-def _deeds(db: Session, connection: Connection) -> list[tuple[str, str | None, datetime]]:
+def _audit_trail(db: Session, connection: Connection) -> list[tuple[str, str | None, datetime]]:
     """What admins did: each as a sentence, with a name and a time."""
-    return [(_(DEEDS[event.action]), name, event.at) for event, name in last_deeds(db, connection)]
+    return [(_(AUDITED[event.action]), name, event.at) for event, name in last_audit_events(db, connection)]
 
 
 def _note(work: UnitOfWork, action: str, connection: Connection, **data: Any) -> None:
