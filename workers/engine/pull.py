@@ -17,14 +17,7 @@ import structlog
 from redis import RedisError
 from redis.exceptions import LockError
 from redis.lock import Lock
-from sqlalchemy import (
-    Select,
-    Text,
-    any_,
-    bindparam,
-    func,
-    select,
-)
+from sqlalchemy import Select, Text, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
