@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
 
+import psutil
 from flask import Blueprint, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -46,7 +46,7 @@ def ready() -> ResponseReturnValue:
     except SQLAlchemyError:
         reasons["database"] = "It cannot be reached, or is not migrated."
     try:
-        if not _a_worker_lives(services().redis):
+        if not _living_workers(services().redis):
             reasons["worker"] = f"None has given a sign of life for {WORKER_SILENCE.seconds} s."
     except RedisError:
         reasons["redis"] = "It cannot be reached."
@@ -67,13 +67,11 @@ def metrics() -> ResponseReturnValue:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def _a_worker_lives(redis: Redis) -> bool:
-    """Whether some worker gave a sign of life lately. Raises RedisError."""
+def _living_workers(redis: Redis) -> int:
+    """How many workers gave a sign of life lately. Raises RedisError."""
     now = datetime.now(UTC)
-    return any(
-        worker.last_heartbeat is not None and now - worker.last_heartbeat < WORKER_SILENCE
-        for worker in Worker.all(connection=redis)
-    )
+    heard = [worker.last_heartbeat for worker in Worker.all(connection=redis)]
+    return sum(at is not None and now - at < WORKER_SILENCE for at in heard)
 
 
 def _may_read_metrics() -> bool:
@@ -132,31 +130,24 @@ class _Figures:
         for name in (PUSH_QUEUE, PULL_QUEUE):
             waiting.add_metric([name], Queue(name, connection=redis).count)
         yield waiting
-        now = datetime.now(UTC)
-        workers = Worker.all(connection=redis)
-        alive = [worker for worker in workers if worker.last_heartbeat and now - worker.last_heartbeat < WORKER_SILENCE]
-        yield GaugeMetricFamily("synclight_workers", "Workers that gave a sign of life lately.", value=len(alive))
+        alive = _living_workers(redis)
+        yield GaugeMetricFamily("synclight_workers", "Workers that gave a sign of life lately.", value=alive)
 
 
 def _web_processes() -> Iterator[Metric]:
-    """Memory, time and files of all web processes together: gunicorn's workers, our parent's children (proc(5))."""
-    parent = os.getppid()
-    pids = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
-    page, tick = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+    """Memory, time and files of all web processes together: gunicorn's workers, our parent's children."""
+    processes = psutil.Process(os.getppid()).children()
     memory = files = 0
     seconds = 0.0
-    for pid in pids:
-        folder = Path("/proc") / pid
+    for process in processes:
         try:
-            # Behind the name of the program, which may hold anything, in parentheses.
-            numbers = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            open_files = len(list((folder / "fd").iterdir()))
-        except FileNotFoundError:
+            used = process.cpu_times()
+            seconds += used.user + used.system
+            memory += process.memory_info().rss
+            files += process.num_fds()
+        except psutil.NoSuchProcess:
             continue  # It ended meanwhile.
-        seconds += (int(numbers[11]) + int(numbers[12])) / tick
-        memory += int(numbers[21]) * page
-        files += open_files
-    yield GaugeMetricFamily("synclight_web_processes", "Web processes.", value=len(pids))
+    yield GaugeMetricFamily("synclight_web_processes", "Web processes.", value=len(processes))
     yield GaugeMetricFamily("synclight_web_resident_memory_bytes", "Resident memory of all of them.", value=memory)
     yield GaugeMetricFamily("synclight_web_open_fds", "Open files and sockets of all of them.", value=files)
     yield CounterMetricFamily("synclight_web_cpu_seconds", "Processor time of all of them.", value=seconds)
