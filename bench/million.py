@@ -3,8 +3,8 @@
 And what the panel of filters asks for beside the list: how many records each choice has, and cities that begin so.
 
 Milliseconds in the server, from the request to the compressed answer, as bench/lists.py takes them. Two other processes
-change the status of records meanwhile, the way the workers do: one row, its history, the counters, and the word to the
-browsers, each change in a transaction of its own. PostgreSQL has the memory that a server of this size is given.
+change the status of records meanwhile, by what the workers do it with: one row, its history, the counters, and the word to
+the browsers, each change in a transaction of its own. PostgreSQL has the memory that a server of this size is given.
 
 Beside it in the same run: the same pages with OFFSET for the place and COUNT(*) for how many there are and for the
 counters, on the same indexes; the same pages at a hundredth of the size; and each page 10,000 beside its page 1 (the
@@ -47,23 +47,26 @@ from webapp.companies import forms as company_forms
 from webapp.companies import queries as company_queries
 from webapp.companies import views as company_views
 from webapp.companies.countries import country_choices
-from webapp.companies.models import Company
 from webapp.config import Settings
 from webapp.contacts import forms as contact_forms
 from webapp.contacts import queries as contact_queries
 from webapp.contacts import views as contact_views
-from webapp.contacts.models import Contact
 from webapp.listing.pages import Listing, Page
 from webapp.listing.query import PAGE, Cursor, ListQuery
 from webapp.migrations import create_database, migrate
 from webapp.orders import forms as order_forms
 from webapp.orders import queries as order_queries
 from webapp.orders import views as order_views
-from webapp.orders.models import Order
 from webapp.services import Services
 from webapp.status import Reason
-from webapp.sync.models import Synced
+from webapp.sync.models import SyncCursor
 from webapp.sync.transitions import move
+from workers.engine import kinds
+from workers.engine.claim import record_in_step, take_in_hand
+from workers.engine.due import First
+from workers.engine.kinds import Kind
+from workers.engine.lease import SECONDS, Lease
+from workers.sage.connector import RemoteRecord
 
 COMPANIES = int(os.environ.get("BENCH_COMPANIES", 1_000_000))
 SMALL = COMPANIES // 100
@@ -71,6 +74,7 @@ PAGES_DEEP = 10_000
 ROUNDS = 3
 CHANGES_A_SECOND = 200
 WRITERS = 2
+WRITTEN = (kinds.COMPANIES, kinds.CONTACTS, kinds.ORDERS)
 TARGET = 50  # ms
 MOST_GROWTH = 1.5
 
@@ -406,6 +410,12 @@ def _filled(settings: Settings, name: str, companies: int) -> Iterator[Filled]:
     app = create_app(chosen)
     client = app.test_client()
     assert sign_in(client, add_person(services)).status_code == 303
+    with services.database.unit_of_work() as work:
+        # Nothing is due before it was read once.
+        work.session.add_all(
+            SyncCursor(connection_id=1, entity=kind.cursor, watermark=datetime.now(UTC)) for kind in WRITTEN
+        )
+        work.commit()
     services.database.engine.dispose()
 
     def get(address: str) -> float:
@@ -474,26 +484,37 @@ def write(url: str, redis: str, folder: str, seed: str) -> None:
     signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
     chance = random.Random(seed)
     with Session(services.database.engine) as session:
-        highest = {model: session.scalar(select(func.max(model.id))) or 1 for model in (Company, Contact, Order)}
+        highest = {kind: session.scalar(select(func.max(kind.model.id))) or 1 for kind in WRITTEN}
     print("writing", flush=True)
     began, changes = time.monotonic(), 0
-    while not stopping:
-        model = chance.choice((Company, Contact, Order))
-        record_id = chance.randint(1, highest[model])
-        for reason in (Reason.QUEUED, Reason.RUNNING, Reason.IN_STEP):
-            time.sleep(max(0.0, began + changes * WRITERS / CHANGES_A_SECOND - time.monotonic()))
-            _change(services, model, record_id, reason)
-            changes += 1
+    with services.database.kept_connection():
+        while not stopping:
+            kind = chance.choice(WRITTEN)
+            for _ in _synchronise(services, kind, chance.randint(1, highest[kind])):
+                changes += 1
+                time.sleep(max(0.0, began + changes * WRITERS / CHANGES_A_SECOND - time.monotonic()))
     print(json.dumps(changes / (time.monotonic() - began)))
 
 
-def _change(services: Services, model: type[Synced], record_id: int, reason: Reason) -> None:
+def _synchronise(services: Services, kind: Kind, record_id: int) -> Iterator[None]:
+    """Queue a record that is in step, take it in hand, and record that it is in step again; comes back after each commit."""
     with services.database.unit_of_work() as work:
-        record = work.session.get_one(model, record_id, with_for_update=True)
-        if reason is Reason.IN_STEP:
-            record.last_synchronised_at = datetime.now(UTC)
-        move(work, record, reason, {"code": str(reason)}, cause="worker")
+        record = work.session.get_one(kind.model, record_id, with_for_update=True)
+        if record.sync_reason != Reason.IN_STEP or record.connection_id is None or record.sage_id is None:
+            return
+        connection_id, sage_id = record.connection_id, record.sage_id
+        move(work, record, Reason.QUEUED, {"code": "queued"}, cause="worker")
         work.commit()
+    yield
+    # The lease of the one process that may write; the writers stand for several companies in Sage.
+    lease = Lease(services.database, connection_id, 0, time.monotonic() + SECONDS)
+    claimed = take_in_hand(services, First(kind, record_id, True, {}), lease)
+    if claimed is None:
+        return
+    yield
+    there = RemoteRecord(sage_id, str(record_id), datetime.now(UTC), claimed.fields)
+    assert record_in_step(services, claimed, there, None)
+    yield
 
 
 if __name__ == "__main__":
