@@ -43,6 +43,7 @@ LINES = [LineValues("Chai", Decimal(12), Decimal("18.00"), Decimal("5.40"), Deci
 MARIA = {"name": "Maria Anders", "role": "Sales Representative", "email": "maria@alfki.example"}
 CHAI = {"code": "1", "name": "Chai", "unit_price": Decimal("18.00"), "unit": "10 boxes x 20 bags"}
 GERMAN = {"name": "Alfreds Futterkiste", "code": "ALFKI", "city": "Berlin", "postal_code": "12209", "country": "DE"}
+TABLES = ("company", "contact", "product", "sales_order")
 
 
 class Crash(BaseException):
@@ -184,18 +185,21 @@ class Engine:
             wanted = select(SyncEvent.to_reason).where(SyncEvent.kind == kind, SyncEvent.record_id == record_id)
             return list(work.session.scalars(wanted.order_by(SyncEvent.id)))
 
-    def sql(self, statement: str, **values: Any) -> None:
+    def sql(self, *statements: str, **values: Any) -> None:
+        """Run these in one transaction. Several go to the database together, and take no values."""
         with self.services.database.engine.begin() as connection:
-            connection.execute(text(statement), values)
+            connection.execute(text("; ".join(statements)), values)
 
     def let_time_pass(self) -> None:
         """As if what all records wait for, and what a dead worker held, were over."""
-        for table in ("company", "contact", "product", "sales_order"):
-            self.sql(
+        self.sql(
+            *(
                 f"UPDATE {table} SET next_attempt_at = now() - interval '1 s', claimed_until = NULL"
                 " WHERE sync_status = 'pending'"
-            )
-        self.sql("UPDATE sage_connection SET writer_until = NULL")
+                for table in TABLES
+            ),
+            "UPDATE sage_connection SET writer_until = NULL",
+        )
         for lease in self.leases:
             lease.ends = 0.0
 
@@ -204,18 +208,17 @@ class Engine:
         self.let_time_pass()
         self.sage.an_hour_passes()
         moments = {
-            **dict.fromkeys(
-                ("company", "contact", "product", "sales_order"),
-                ("sage_updated_at", "last_synchronised_at", "last_attempt_at"),
-            ),
+            **dict.fromkeys(TABLES, ("sage_updated_at", "last_synchronised_at", "last_attempt_at")),
             "sync_cursor": ("watermark",),
             "sync_run": ("started_at", "finished_at"),
             "sync_event": ("at",),
             "write_intent": ("created_at", "finished_at"),
         }
-        for table, columns in moments.items():
-            earlier = ", ".join(f"{column} = {column} - interval '1 h'" for column in columns)
-            self.sql(f"UPDATE {table} SET {earlier}")
+        earlier = {
+            table: ", ".join(f"{column} = {column} - interval '1 h'" for column in columns)
+            for table, columns in moments.items()
+        }
+        self.sql(*(f"UPDATE {table} SET {columns}" for table, columns in earlier.items()))
 
     def two_sides(self, company_id: int) -> tuple[str, str]:
         """The name here and in Sage."""

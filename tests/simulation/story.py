@@ -29,7 +29,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tests.fake_sage import FakeCollection, FakeSage
-from tests.integration.test_engine import LINES, Crash, Engine
+from tests.integration.test_engine import LINES, TABLES, Crash, Engine
 from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
 from webapp.connection.directions import FROM_SAGE, TO_SAGE
@@ -751,8 +751,12 @@ class Story:
         if self.in_hours:
             self.engine.an_hour_passes()
         self.engine.let_time_pass()
-        for table in ("company", "product"):
-            self.engine.sql(f"UPDATE {table} SET last_attempt_at = last_attempt_at - interval '10 min'")
+        self.engine.sql(
+            *(
+                f"UPDATE {table} SET last_attempt_at = last_attempt_at - interval '10 min'"
+                for table in ("company", "product")
+            )
+        )
 
     def step(self) -> None:
         """Chance chooses what happens next."""
@@ -789,9 +793,9 @@ class Story:
             self.engine.sql("DELETE FROM sync_cursor WHERE entity IN ('customers, whole', 'products, whole')")
         else:
             self.engine.sql("DELETE FROM sync_cursor WHERE entity LIKE '%whole'")
-        for kind in KINDS:
-            table = kind.model.__tablename__  # type: ignore[attr-defined]
-            self.engine.sql(f"UPDATE {table} SET last_synchronised_at = last_synchronised_at - interval '1 d'")
+        self.engine.sql(
+            *(f"UPDATE {table} SET last_synchronised_at = last_synchronised_at - interval '1 d'" for table in TABLES)
+        )
         self.promises()
         for _ in range(7):
             self.pull()
