@@ -9,6 +9,7 @@ import httpx2
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from tests.sandbox_process import local_client
 from webapp.services import Services
 from webapp.users.accounts import create_user
 from webapp.users.models import ADMIN, SALES, User
@@ -56,7 +57,7 @@ def sign_in(client: FlaskClient, user: User | str, password: str = PASSWORD, **f
 
 def sign_in_over_http(url: str, email: str, password: str = PASSWORD) -> httpx2.Client:
     """A client of a running product that is signed in. To be closed by the caller."""
-    client = httpx2.Client(base_url=url, timeout=30)
+    client = local_client(base_url=url, timeout=30)
     form = {"email": email, "password": password, "csrf_token": _token(client.get("/login").text)}
     answer = client.post("/login", data=form)
     assert answer.status_code == 303, answer.text

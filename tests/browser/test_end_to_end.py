@@ -12,12 +12,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psutil
 import pytest
 from playwright.sync_api import Page, expect
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.sandbox_process import local_client
 from tests.stack import Stack
 from workers.keys import Keys
 
@@ -36,7 +36,7 @@ class Sandbox:
     """The sandbox of a running product, as a person in Sage and an operator would use it."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx2.Client(base_url=f"{url}/_sandbox", timeout=30)
+        self.http = local_client(base_url=f"{url}/_sandbox", timeout=30)
 
     def customers(self) -> dict[str, dict[str, Any]]:
         """What Sage holds, by name."""

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.sandbox_process import REDIRECT_URI, SandboxProcess
+from tests.sandbox_process import REDIRECT_URI, SandboxProcess, local_client
 from workers.sandbox.businesses import BUSINESSES, LEAD
 from workers.sandbox.reference import account_id
 
@@ -200,7 +200,7 @@ def test_a_refresh_token_is_no_access_token(sandbox: SandboxProcess) -> None:
 
 def test_a_token_for_reading_writes_nothing(sandbox: SandboxProcess) -> None:
     token = exchange(sandbox, sandbox.authorise(scope="readonly")).json()["access_token"]
-    with httpx2.Client(base_url=sandbox.base_url, headers={"Authorization": f"Bearer {token}"}) as client:
+    with local_client(base_url=sandbox.base_url, headers={"Authorization": f"Bearer {token}"}) as client:
         assert client.get("/contacts").status_code == 200
         refusals(client.post("/contacts", json=contact()), 403)
     assert sandbox.ledger() == []
@@ -299,7 +299,7 @@ def test_the_business_is_echoed_and_the_lead_one_is_the_default(sandbox: Sandbox
 
 def test_only_the_businesses_that_were_granted_can_be_reached(sandbox: SandboxProcess) -> None:
     token = exchange(sandbox, sandbox.authorise(business=OTHER.id)).json()["access_token"]
-    with httpx2.Client(base_url=sandbox.base_url, headers={"Authorization": f"Bearer {token}"}) as client:
+    with local_client(base_url=sandbox.base_url, headers={"Authorization": f"Bearer {token}"}) as client:
         assert [one["id"] for one in client.get("/businesses").json()["$items"]] == [OTHER.id]
         assert client.get("/businesses/lead").json()["id"] == OTHER.id
         refusals(client.get("/contacts", headers={"X-Business": LEAD.id}), 403)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.sandbox_process import ROOT, SandboxProcess, free_port
+from tests.sandbox_process import ROOT, SandboxProcess, free_port, local_client
 from workers.sandbox.businesses import LEAD
 from workers.sandbox.store import Store
 
@@ -45,7 +45,7 @@ def state(sandbox: SandboxProcess) -> tuple[Any, ...]:
 def test_a_restart_loses_nothing(sandbox: SandboxProcess) -> None:
     tokens = sandbox.connect()
     headers = {"Authorization": f"Bearer {tokens['access_token']}", "X-Business": LEAD.id}
-    with httpx2.Client(base_url=sandbox.base_url, headers=headers) as sage:
+    with local_client(base_url=sandbox.base_url, headers=headers) as sage:
         made = sage.post("/contacts", json=body(1)).json()
         sandbox.edit(made["id"], city="Potsdam")
         gone = sandbox.add(name="Gone")
@@ -57,7 +57,7 @@ def test_a_restart_loses_nothing(sandbox: SandboxProcess) -> None:
         before = state(sandbox)
     sandbox.restart()
     assert state(sandbox) == before
-    with httpx2.Client(base_url=sandbox.base_url, headers=headers) as sage:
+    with local_client(base_url=sandbox.base_url, headers=headers) as sage:
         again = sage.post("/contacts", json=body(1))
         assert (again.status_code, again.json()) == (201, made)
         assert sage.get("/contacts?deleted_since=2020-01-01").json()["$items"][0]["id"] == gone["id"]

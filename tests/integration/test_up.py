@@ -16,13 +16,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 from uuid import uuid4
 
-import httpx2
 import psutil
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
 from redis import Redis
 from sqlalchemy import URL
+from tenacity import retry, retry_if_result, stop_after_attempt
 
 from tests.live_client import LiveClient
 from tests.stack import ROOT, SYNCLIGHT, Stack, has_ended, wait_until
@@ -72,7 +72,7 @@ def test_knows_the_newest_schema(stack: Stack) -> None:
 
 
 def test_is_ready_as_soon_as_it_says_so(stack: Stack) -> None:
-    answer = httpx2.get(f"{stack.url}/readyz")
+    answer = stack.get("/readyz")
     assert (answer.status_code, answer.json()) == (200, {"ready": True, "reasons": {}})
     with stack.database() as connection:
         assert connection.execute("SELECT state FROM sage_connection").fetchall() == [("connected",)]
@@ -120,15 +120,16 @@ def test_a_single_process_that_was_killed_comes_back(stack: Stack, name: str) ->
     stack.wait_ready()
 
 
-def test_a_slow_query_does_not_hold_up_other_requests(stack: Stack) -> None:
-    """Each of the two web processes gets several requests that wait for the database, and goes on with the others."""
-    with (
-        stack.database() as holder,
-        ThreadPoolExecutor(10) as pool,
-    ):
+@retry(retry=retry_if_result(lambda waited: not waited), stop=stop_after_attempt(5))
+def others_are_answered_while_ten_wait(stack: Stack) -> bool:
+    """Have ten requests wait for the database, and ask for what needs none. Returns whether all ten waited that long.
+
+    They wait for 10 s at most (webapp.db), which a busy machine can need for the others.
+    """
+    with stack.database() as holder, ThreadPoolExecutor(10) as pool:
         # What /readyz reads, so that it waits until this transaction is over.
         holder.execute("LOCK TABLE status_count IN ACCESS EXCLUSIVE MODE")
-        slow = [pool.submit(httpx2.get, f"{stack.url}/readyz", timeout=60) for _ in range(10)]
+        slow = [pool.submit(stack.get, "/readyz") for _ in range(10)]
 
         def all_wait() -> bool:
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -136,12 +137,18 @@ def test_a_slow_query_does_not_hold_up_other_requests(stack: Stack) -> None:
                 row = looker.execute(waiting).fetchone()
             return row is not None and row[0] >= 10
 
-        wait_until(all_wait)
+        wait_until(lambda: all_wait() or any(request.done() for request in slow))
         for _ in range(20):
-            assert httpx2.get(f"{stack.url}/healthz", timeout=10).status_code == 200
-        assert not any(request.done() for request in slow)
+            assert stack.get("/healthz").status_code == 200
+        have_waited = not any(request.done() for request in slow)
         holder.rollback()
-        assert [request.result().status_code for request in slow] == [200] * 10
+        answers = [request.result().status_code for request in slow]
+    return have_waited and answers == [200] * 10
+
+
+def test_a_slow_query_does_not_hold_up_other_requests(stack: Stack) -> None:
+    """Each of the two web processes gets several requests that wait for the database, and goes on with the others."""
+    assert others_are_answered_while_ten_wait(stack)
 
 
 def test_a_second_one_on_the_same_data_is_refused(stack: Stack) -> None:
@@ -180,7 +187,7 @@ def test_two_copies_run_side_by_side(stack: Stack, second: Stack, tmp_path: Path
     table.write_text("name,country\nOnly in the second,Ireland\n", encoding="utf-8")
     assert second.cli("import", str(table)).returncode == 0
     for one, names in ((stack, []), (second, [("Only in the second",)])):
-        assert httpx2.get(f"{one.url}/readyz").status_code == 200
+        assert one.get("/readyz").status_code == 200
         with one.database() as connection:
             assert connection.execute("SELECT name FROM company").fetchall() == names
 
@@ -203,7 +210,7 @@ def test_stops_in_order_with_open_sockets_and_starts_quickly_with_all_that_was(s
     # Gunicorn's complaint where something was still open at the end of its patience.
     assert "graceful timeout" not in (second.var / "log" / "web.log").read_text()
     # The other copy goes on.
-    assert httpx2.get(f"{stack.url}/readyz").status_code == 200
+    assert stack.get("/readyz").status_code == 200
 
     began = time.monotonic()
     second.start()
@@ -218,7 +225,7 @@ def test_leaves_nothing_behind_when_it_is_killed_itself_and_starts_at_once(secon
     second.kill_itself()
     second.start()
     wait_until(lambda: all(map(has_ended, left)))
-    assert httpx2.get(f"{second.url}/readyz").status_code == 200
+    assert second.get("/readyz").status_code == 200
     assert demo_rows(second) == before
 
 

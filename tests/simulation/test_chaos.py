@@ -22,6 +22,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.sandbox_process import local_client
 from tests.stack import Stack, wait_until
 
 COMPANIES = 12
@@ -35,7 +36,7 @@ class People:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._here = stack.browser(stack.sales)
-        self._sage = httpx2.Client(base_url=f"{stack.sandbox_url}/_sandbox", timeout=10)
+        self._sage = local_client(base_url=f"{stack.sandbox_url}/_sandbox", timeout=10)
         # What was acknowledged, by the company's name: the phone that was typed here, the city that was typed in Sage.
         self.phones: dict[str, str] = {}
         self.cities: dict[str, str] = {}
