@@ -25,13 +25,9 @@ def list_connections(session: Session) -> Sequence[Connection]:
     return session.scalars(select(Connection).order_by(Connection.id)).all()
 
 
-def main_connection(session: Session, *, lock: bool = False) -> Connection | None:
-    """The connection that a company belongs to for which none was chosen: the first one; None while there is none.
-
-    With `lock`, nobody else changes it until this transaction ends.
-    """
-    found = select(Connection).order_by(Connection.id).limit(1)
-    return session.scalar(found.with_for_update() if lock else found)
+def main_connection(session: Session) -> Connection | None:
+    """The connection that a company belongs to for which none was chosen: the first one; None while there is none."""
+    return session.scalar(select(Connection).order_by(Connection.id).limit(1))
 
 
 def hold_what_orders_become(session: Session) -> None:

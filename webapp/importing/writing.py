@@ -119,18 +119,16 @@ class Standing:
     anew: bool = True
 
 
-def child_standings(connection: Connection | None, when: ColumnElement[bool] | None = None) -> list[Standing]:
+def child_standings(connection: Connection | None) -> list[Standing]:
     """The rules of webapp.sync.sending.child_standing for many rows, of statements that have their Company."""
-    asked = true() if when is None else when
     parent = func.jsonb_build_object(
         *("code", "waiting_for_parent", "parent", func.concat("company:", Company.id), "name", Company.name)
     )
     excluded = {"code": "excluded_with_company"}
-    standings = [Standing(and_(asked, Company.type == PROSPECT), Reason.EXCLUDED, excluded, anew=False)]
+    standings = [Standing(Company.type == PROSPECT, Reason.EXCLUDED, excluded, anew=False)]
     if connection is not None:
-        waits = and_(asked, ~has_company_in_sage())
-        standings.append(Standing(waits, Reason.WAITING_FOR_PARENT, parent, anew=False))
-    return [*standings, Standing(asked, *queued_as(connection))]
+        standings.append(Standing(~has_company_in_sage(), Reason.WAITING_FOR_PARENT, parent, anew=False))
+    return [*standings, Standing(true(), *queued_as(connection))]
 
 
 def differences(table: Table, rows: Table, said: Mapping[str, ColumnElement[bool]]) -> dict[str, ColumnElement[bool]]:

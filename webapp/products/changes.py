@@ -41,7 +41,6 @@ def edit_product(
     connection: Connection | None,
     *,
     user_id: int | None,
-    cause: str = "edit",
 ) -> list[str]:
     """Give a product these cleaned values; have it sent where Sage should know. Returns the changed fields.
 
@@ -55,7 +54,7 @@ def edit_product(
         changed,
         connection,
         user_id=user_id,
-        cause=cause,
+        cause="edit",
         here_only=HERE_ONLY,
         stays=product.sync_reason in STAYS,
     )
