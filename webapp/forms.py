@@ -43,12 +43,13 @@ def by_name(groups: Groups) -> dict[str, Field]:
     return {one.name: one for _, group in groups for one in group}
 
 
-def groups_for(groups: Groups, connections: Collection[int], chosen: str) -> Groups:
+def groups_for(groups: Groups, connections: Collection[int], chosen: str, form: Form | None = None) -> Groups:
     """The groups of a form. Where there is nothing to choose from, nobody is asked for a connection.
 
-    One that is `chosen` and is no longer there is asked for again.
+    One that is `chosen` and is no longer there is asked for again, as one that is wrong in the `form` that was sent.
     """
-    if len(connections) > 1 or (chosen and chosen not in {str(one) for one in connections}):
+    is_wrong = form is not None and "connection_id" in form.errors
+    if len(connections) > 1 or is_wrong or (chosen and chosen not in {str(one) for one in connections}):
         return groups
     return tuple((title, tuple(one for one in group if one.name != "connection_id")) for title, group in groups)
 

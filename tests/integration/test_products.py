@@ -448,12 +448,16 @@ def test_a_product_that_sage_has_stays_with_its_connection(
     browser_of_sam: FlaskClient, services: Services, connection: Connection, chai: Product
 ) -> None:
     with services.database.unit_of_work() as work:
-        other = Connection(api_url="http://sage.test/v3.1", state=CONNECTED, business_id="c" * 32)
-        work.session.add(other)
-        work.session.flush()
         work.session.get_one(Product, chai.id).sage_id = "8a"
         work.commit()
+    # Of two companies in Sage the other one may be gone by the time that the form is sent.
     stands = {"connection_id": str(connection.id), "was-connection_id": str(connection.id)}
+    gone = post(browser_of_sam, f"/products/{chai.id}/edit", form_of(chai) | stands | {"connection_id": "999"})
+    assert (gone.status_code, 'id="connection_id"' in gone.text) == (422, True)
+    with services.database.unit_of_work() as work:
+        other = Connection(api_url="http://sage.test/v3.1", state=CONNECTED, business_id="c" * 32)
+        work.session.add(other)
+        work.commit()
     moved = form_of(chai) | stands | {"connection_id": str(other.id)}
     refused = post(browser_of_sam, f"/products/{chai.id}/edit", moved)
     assert refused.status_code == 422

@@ -219,7 +219,7 @@ def _form_page(
     return form_page(
         COMPANIES,
         company,
-        groups_for(forms.GROUPS, [one.id for one in connections], typed["connection_id"]),
+        groups_for(forms.GROUPS, [one.id for one in connections], typed["connection_id"], shown.get("form")),
         typed,
         choices,
         stored=stored,

@@ -195,7 +195,7 @@ def _form_page(
     return form_page(
         PRODUCTS,
         product,
-        groups_for(forms.GROUPS, [one.id for one in connections], typed["connection_id"]),
+        groups_for(forms.GROUPS, [one.id for one in connections], typed["connection_id"], shown.get("form")),
         typed,
         choices,
         stored=stored,
