@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg.sql import SQL, Identifier
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 _FIRST = [
     "Alder",
@@ -220,7 +219,7 @@ def seed_companies(database_url: str, n: int, *, seed: int = 1) -> None:
                         json.dumps(values) if sent else None,
                     )
                 )
-        _vacuum(connection, "company", "company_text")
+        connection.execute("VACUUM ANALYZE company, company_text")
 
 
 def seed_contacts_and_orders(database_url: str) -> None:
@@ -229,7 +228,7 @@ def seed_contacts_and_orders(database_url: str) -> None:
         for table, insert in (("contact", _CONTACTS), ("sales_order", _ORDERS)):
             with _in_bulk(connection, table):
                 connection.execute(insert)
-            _vacuum(connection, table, f"{table}_text")
+            connection.execute(SQL("VACUUM ANALYZE {}, {}").format(Identifier(table), Identifier(f"{table}_text")))
 
 
 def seed_lines(database_url: str) -> None:
@@ -239,30 +238,15 @@ def seed_lines(database_url: str) -> None:
         connection.execute("ALTER TABLE sales_order_line DISABLE TRIGGER ALL")
         connection.execute(_LINES)
         connection.execute("ALTER TABLE sales_order_line ENABLE TRIGGER ALL")
-        _vacuum(connection, "product", "sales_order_line")
-
-
-def _vacuum(connection: psycopg.Connection, *tables: str) -> None:
-    """Have statistics made, and the pages of these tables known as visible to all, as autovacuum does in the long run.
-
-    None would be while an autoanalyze that began before them is still at work, and each entry of an index would be looked
-    at in the table; that is over soon.
-    """
-    older = """
-        SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL
-    """
-    Retrying(retry=retry_if_result(bool), wait=wait_fixed(0.2), stop=stop_after_delay(60))(
-        lambda: connection.execute(older).fetchone()[0]  # type: ignore[index]
-    )
-    connection.execute(SQL("VACUUM ANALYZE {}").format(SQL(", ").join(map(Identifier, tables))))
+        connection.execute("VACUUM ANALYZE product, sales_order_line")
 
 
 def _connect(database_url: str) -> psycopg.Connection:
     return psycopg.connect(
         database_url.replace("postgresql+psycopg://", "postgresql://"),
         autocommit=True,
-        options="-c maintenance_work_mem=256MB -c synchronous_commit=off",
+        # What a commit has not brought to the disk yet, VACUUM does not mark as visible to all.
+        options="-c maintenance_work_mem=256MB",
     )
 
 
