@@ -233,6 +233,23 @@ def test_what_many_companies_have_is_met_along_the_order(
     assert len(plans) == 1, "the walk, and nothing after it"
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("filters", ["type=customer", "owner=1&owner=2&owner=none", "country=DE"])
+def test_the_last_page_of_what_many_companies_have_is_met_along_the_order(
+    session: Session, plans: list[dict[str, Any]], filters: str, order: str
+) -> None:
+    query = read_query(MultiDict(parse_qsl(f"{filters}&{order}")), PEOPLE, {"DE"})
+    turned = pages._find(session, LISTING, query.changed(descending=not query.descending))[0]
+    plans.clear()
+    for backwards, at in ((False, query), (True, query.changed(descending=not query.descending))):
+        # Nineteen rows are left behind this one.
+        page = list_companies(session, at.changed(cursor=Cursor(turned[19].sort_text, turned[19].id, backwards)))
+        ids = [row.id for row in turned[:19]]
+        assert [row.id for row in page.rows] == (ids if backwards else ids[::-1])
+        assert (page.previous if backwards else page.next) is None
+    assert max(read(plan, "company") for plan in plans) < 20 * PAGE
+
+
 @pytest.mark.parametrize("filters", FILTERS_OF_CONTACTS)
 def test_a_page_of_contacts_scans_no_table(session: Session, plans: list[dict[str, Any]], filters: str) -> None:
     for sort, sign in product(contacts.SORTS, ("", "-")):

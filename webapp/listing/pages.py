@@ -229,9 +229,12 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     steps = min(max(even, 4 * walk), 2 * max(even, walk))
     # Where very many match, any walk is shorter than finding them all.
     found = session.execute(_walk(listing, query, steps, may_give_up=expected.read <= 8 * even)).all()
-    if len(found) <= PAGE:
-        found = session.execute(_all_sorted(listing, query, _sought(session, listing, query, expected))).all()
-    return found, None
+    if len(found) > PAGE:
+        return found, None
+    if query.cursor is not None and _count_behind(session, listing, query, steps) < steps:
+        # On the last page the walk has come to the end of the order, if it was not given up.
+        return found or session.execute(_walk(listing, query, steps, may_give_up=False)).all(), None
+    return session.execute(_all_sorted(listing, query, _sought(session, listing, query, expected))).all(), None
 
 
 # What finding by indexes costs, in rows that are read along an order, as measured with a million records in memory: to read
@@ -427,19 +430,21 @@ def _walk(listing: Listing[Query, Shows], query: Query, steps: int, *, may_give_
     search do.
     """
     walk = _first(listing, query).where(*_limits(listing, query, listing.hits))
-    walk = walk.add_cte(_near(listing, query, steps).cte("hits"))
+    walk = walk.add_cte(_near(listing, query, steps, listing.examined).cte("hits"))
     if not may_give_up:
         return walk
     table = listing.nearest
     met = select(func.count()).select_from(table).where(*_limits(listing, query, table)).scalar_subquery()
-    return walk.where(met >= PAGE // 16).add_cte(_near(listing, query, steps // 8).cte("nearest"))
+    return walk.where(met >= PAGE // 16).add_cte(_near(listing, query, steps // 8, listing.examined).cte("nearest"))
 
 
-def _near(listing: Listing[Query, Shows], query: Query, steps: int) -> Select[Any] | CompoundSelect[Any]:
+def _near(
+    listing: Listing[Query, Shows], query: Query, steps: int, shown: Sequence[ColumnElement[Any]]
+) -> Select[Any] | CompoundSelect[Any]:
     """The next `steps` records of the order: of all, or of those at which the walk begins."""
     key = listing.keys[query.sort]
     pieces = [
-        select(*listing.examined, key.label("sort_key"))
+        select(*shown, key.label("sort_key"))
         .where(*beginning, *_behind_cursor(listing, query))
         .order_by(*_order(key, listing.table.c.id, query))
         .limit(steps)
@@ -449,6 +454,12 @@ def _near(listing: Listing[Query, Shows], query: Query, steps: int) -> Select[An
         return pieces[0]
     # Each piece is in order, so that they are read side by side, and none further than it is needed.
     return union_all(*pieces).order_by(*_order(column("sort_key"), column("id"), query)).limit(steps)
+
+
+def _count_behind(session: Session, listing: Listing[Query, Shows], query: Query, most: int) -> int:
+    """How many records are left behind the cursor to walk along, counted up to `most`; mostly, the index alone tells."""
+    left = _near(listing, query, most, [listing.table.c.id]).subquery("behind")
+    return session.scalar(select(func.count()).select_from(left)) or 0
 
 
 def _beginnings(listing: Listing[Query, Shows], query: Query) -> list[Conditions]:
