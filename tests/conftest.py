@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import psycopg
@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from redis import Redis
 from sqlalchemy import URL, make_url
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from werkzeug.routing import Rule
 from xdist.scheduler import LoadFileScheduling
 
 from tests.people import add_admin, add_person, sign_in
@@ -286,8 +287,24 @@ def work(services: Services) -> Iterator[UnitOfWork]:
         yield opened
 
 
+class _CompiledOnce(Rule):
+    """A rule of which the code that makes addresses is compiled once for all apps of this process.
+
+    It depends on nothing but what the rule says, and is most of the work of making an app.
+    """
+
+    _builders: ClassVar[dict[Any, Any]] = {}
+
+    def _compile_builder(self, append_unknown: bool = True) -> Any:
+        says = (self.rule, str(self.defaults), self.subdomain, self.host, append_unknown)
+        if says not in self._builders:
+            self._builders[says] = super()._compile_builder(append_unknown)
+        return self._builders[says]
+
+
 @pytest.fixture
-def app(settings: Settings, redis: Redis, servers_folder: Path) -> Iterator[Flask]:
+def app(settings: Settings, redis: Redis, servers_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    monkeypatch.setattr(Flask, "url_rule_class", _CompiledOnce)
     made = create_app(settings)
     made.testing = True
     # Each test has an app of its own, and all have the same templates: to compile them takes longer than to answer.

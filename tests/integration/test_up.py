@@ -219,29 +219,29 @@ def test_stops_in_order_with_open_sockets_and_starts_quickly_with_all_that_was(s
     assert demo_rows(second) == before
 
 
-def test_leaves_nothing_behind_when_it_is_killed_itself_and_starts_at_once(second: Stack) -> None:
-    before = demo_rows(second)
-    left = everything(second)[1:]
-    second.kill_itself()
-    second.start()
-    wait_until(lambda: all(map(has_ended, left)))
-    assert second.get("/readyz").status_code == 200
-    assert demo_rows(second) == before
-
-
-def test_a_demo_password_that_is_set_later_is_taken_and_one_that_somebody_chose_is_not_told(second: Stack) -> None:
+def test_a_demo_password_that_is_set_later_is_taken(second: Stack) -> None:
     second.stop()
     second.password = second.environment["SYNCLIGHT_DEMO_PASSWORD"] = "another password"
     second.start()
     second.browser(second.sales).close()
 
-    second.stop()
+
+def test_leaves_nothing_behind_when_it_is_killed_itself_and_starts_at_once_with_the_passwords_of_before(
+    second: Stack,
+) -> None:
+    before = demo_rows(second)
+    left = everything(second)[1:]
+    second.kill_itself()
     del second.environment["SYNCLIGHT_DEMO_PASSWORD"]
     second.start()
+    wait_until(lambda: all(map(has_ended, left)))
+    assert second.get("/readyz").status_code == 200
+    assert demo_rows(second) == before
     wait_until(lambda: second.told().endswith("Ctrl-C stops it.\n"))
     assert second.told().count("with the password that was set for it") == 2
+    # Somebody chose it, so that it is not told.
     assert (second.var / "demo_password").read_text() not in second.told()
-    second.browser().close()  # The password of before still signs in.
+    second.browser().close()
 
 
 def refused(**settings: str) -> str:
