@@ -119,8 +119,9 @@ def _add_pages(app: Flask, sandbox: Sandbox) -> None:
 
     @app.template_filter("cents")
     def cents(amount: str | float) -> str:
-        """An amount with two places; Sage leaves zeros out."""
-        return f"{Decimal(amount):.2f}"
+        """An amount with two places, or as many as a price has; Sage leaves zeros out."""
+        whole, _, decimals = f"{Decimal(amount).normalize():f}".partition(".")
+        return f"{whole}.{decimals:0<2}"
 
     @app.get("/")
     def home() -> View:
