@@ -14,7 +14,7 @@ SEEDS ?= 200
 START ?= 1
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint mutate simulate translations screenshots bench lock install install-test
+.PHONY: run test lint style types imports mutate simulate translations screenshots bench lock install install-test
 
 run: install
 	@exec $(BIN)/synclight up
@@ -23,10 +23,14 @@ test: install-test
 	@sh requirements/chromium.sh
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-lint: install-test
+# Each by itself, so that `make --jobs=2 lint` runs one beside the other.
+lint: style types imports
+style: install-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+types: install-test
 	$(BIN)/mypy
+imports: install-test
 	$(BIN)/lint-imports
 
 # Break the engine in small ways, one at a time, and see that a test notices each.

@@ -80,10 +80,10 @@ class Engine:
         finally:
             self.sage.before_write = outer
 
-    def push(self) -> None:
+    def push(self, hands: int = 1) -> None:
         # A busy machine can need more than the 5 s after which a job makes way for the next one, which the edits asked for.
         with mock.patch.object(push_module, "LOOKS_EVERY", push_module.LONGEST):
-            drain(self.services, self.connection_id, self.connect)
+            drain(self.services, self.connection_id, self.connect, hands)
 
     def pull(self) -> None:
         pull(self.services, self.connection_id, self.connect)

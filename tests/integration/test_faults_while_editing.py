@@ -32,7 +32,6 @@ from webapp.status import Reason
 from webapp.sync.models import Synced
 from webapp.sync.transitions import queue
 from workers.engine.kinds import KINDS, fields_of
-from workers.engine.push import drain
 from workers.sage.accounting import customers, documents, persons, products, records
 from workers.sage.connector import Connector, RemoteRecord
 from workers.sandbox import faults
@@ -101,8 +100,8 @@ class Story(Engine):
         with accounting(self.sandbox.base_url, self.token, before_write=before, document=ORDERS_AS) as connector:
             yield connector
 
-    def push(self) -> None:
-        drain(self.services, self.connection_id, self.connect, hands=2)
+    def push(self, hands: int = 2) -> None:
+        super().push(hands)
 
     def pull(self) -> None:
         before = set(self.unseen)
