@@ -1,4 +1,4 @@
-"""What a process holds for as long as it lives: settings, database, Redis, the job queues, the publisher."""
+"""What a process holds for as long as it lives: settings, database, Redis, the job queues."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from webapp.queue import Jobs
 
 @dataclass(frozen=True)
 class Services:
-    """The same five things in the web, in the workers and in the commands."""
+    """The same four things in the web, in the workers and in the commands.
+
+    What follows a commit is part of `database`: browsers are told, and jobs are put into the queue.
+    """
 
     settings: Settings
     database: Database
     redis: Redis
     jobs: Jobs
-    publisher: Publisher
 
     @classmethod
     def open(
@@ -61,7 +63,7 @@ class Services:
                 publisher.close_user(user_id)
 
         database.after_commit = after_commit
-        return cls(settings, database, redis, jobs, publisher)
+        return cls(settings, database, redis, jobs)
 
 
 def services() -> Services:

@@ -38,9 +38,8 @@ class LineValues:
 
 @dataclass(frozen=True)
 class LineAmounts:
-    """A line before its discount, after it without tax, and its tax."""
+    """A line without tax, after its discount, and its tax."""
 
-    gross: Decimal
     net: Decimal
     tax: Decimal
 
@@ -64,9 +63,8 @@ class PriceProblem:
 
 def line_amounts(line: Line) -> LineAmounts:
     """The amounts of one line. A discount that is higher than the line gives a negative one."""
-    gross = rounded(line.quantity * line.unit_price)
-    net = gross - rounded(line.discount)
-    return LineAmounts(gross, net, rounded(net * line.tax_rate / 100))
+    net = rounded(line.quantity * line.unit_price) - rounded(line.discount)
+    return LineAmounts(net, rounded(net * line.tax_rate / 100))
 
 
 def totals(lines: Sequence[Line], shipping: Decimal) -> Totals:
