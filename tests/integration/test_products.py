@@ -172,6 +172,7 @@ def test_of_two_products_of_one_name_a_person_says_which_it_is(engine: Engine) -
     assert {one.sync_reason for one in (first, second, added)} == {Reason.POSSIBLE_DUPLICATE}
     order_id = engine.add_order(company_id)
     engine.edit_order(order_id, [line_of(added.id)])
+    version = engine.order(order_id).sync_version
     with engine.services.database.unit_of_work() as work:
         record, goes = (work.session.get_one(Product, one, with_for_update=True) for one in (ours, added.id))
         assert {one.id for one in candidates(work.session, goes)} == {ours, other}
@@ -181,6 +182,7 @@ def test_of_two_products_of_one_name_a_person_says_which_it_is(engine: Engine) -
         stays = make_one(work, record, goes, work.session.get_one(Connection, engine.connection_id), admin.id)
         work.commit()
         assert stays.id == ours
+    assert engine.order(order_id).sync_version == version + 1, "who looks at it has it drawn anew"
     engine.push()
     assert (engine.product(ours).sage_id, engine.product(ours).sync_reason) == (there.id, Reason.IN_STEP)
     assert engine.product(other).sync_reason == Reason.IN_STEP, "it is another one, and was made"

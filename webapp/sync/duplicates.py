@@ -62,6 +62,9 @@ def make_one(work: UnitOfWork, record: Synced, other: Synced, connection: Connec
                 .values(company_id=stays.id, sync_version=child.sync_version + 1)
             )
     if isinstance(stays, Product):
+        # Pages of its orders show the product of a line, so that they are told.
+        orders = update(Order).where(Order.id.in_(select(OrderLine.order_id).where(OrderLine.product_id == goes.id)))
+        work.session.execute(orders.values(sync_version=Order.sync_version + 1))
         lines = update(OrderLine).where(OrderLine.product_id == goes.id)
         work.session.execute(lines.values(product_id=stays.id))
     for name, agreed in (goes.agreed or {}).items():
