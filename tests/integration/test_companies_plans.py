@@ -233,8 +233,8 @@ def test_what_many_companies_have_is_met_along_the_order(
     assert len(plans) == 1, "the walk, and nothing after it"
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("filters", ["type=customer", "owner=1&owner=2&owner=none", "country=DE"])
+@pytest.mark.parametrize("order", ["sort=name", "sort=-city", "sort=country", "sort=-last_synchronised_at"])
+@pytest.mark.parametrize("filters", ["type=customer", "owner=1&owner=2&owner=none"])
 def test_the_last_page_of_what_many_companies_have_is_met_along_the_order(
     session: Session, plans: list[dict[str, Any]], filters: str, order: str
 ) -> None:
