@@ -10,11 +10,14 @@ PEERS := $(VENV)/peers
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --require-hashes -r
 
+# Each process of the product loads the same code, and so does each process of the tests: it is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+
 SEEDS ?= 200
 START ?= 1
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint style types imports mutate simulate translations screenshots bench lock install install-test
+.PHONY: run test lint readable style types imports mutate simulate translations screenshots bench lock install install-test
 
 run: install
 	@exec $(BIN)/synclight up
@@ -24,7 +27,10 @@ test: install-test
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Each by itself, so that `make --jobs=2 lint` runs one beside the other.
-lint: style types imports
+lint: types readable style imports
+# The tests can be read. What is compiled for that is kept for the processes of `make test`.
+readable: install-test
+	@$(BIN)/python -m pytest --collect-only -qq >$(VENV)/collected.txt || { cat $(VENV)/collected.txt; exit 1; }
 style: install-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
