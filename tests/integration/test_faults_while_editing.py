@@ -73,6 +73,8 @@ class Story(Engine):
         super().__init__(services)
         self.sandbox = sandbox
         self.chance = random.Random(SEED)
+        # Nobody renews the token here, and on a busy machine the story takes longer than the 5 min that Sage gives one.
+        sandbox.settings(access_token_seconds=86_400)
         self.token = token_of(sandbox)
         self.numbers = 0
         self.rates = documents.rates_of(
