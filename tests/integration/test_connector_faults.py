@@ -383,8 +383,9 @@ def test_an_id_is_a_name_and_no_path() -> None:
     assert server.requests[0].startswith(b"GET /v3.1/contacts/..%2Fusers%3Fx%3D1%23y?")
 
 
-# How long a whole call may take in the tests below, and how soon after that it must have ended.
-CALL, TOLERANCE = 0.6, 1.0
+# How long a whole call may take in the tests below, and how soon after that it must have ended, on a busy machine too:
+# what drips takes 25 s, and what is silent never ends.
+CALL, TOLERANCE = 0.6, 5.0
 
 
 def dripping(whole: bytes) -> Callable[[socket.socket, bytes], None]:
