@@ -560,6 +560,26 @@ def test_refused_tokens_are_a_fault_of_the_connection(engine: Engine) -> None:
     assert engine.company(company_id).sync_reason == Reason.WAITING_FOR_SAGE
 
 
+def test_a_page_from_before_our_write_does_not_undo_it(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.push()
+    engine.edit(company_id, phone="1")
+    engine.push()
+
+    def write() -> None:
+        engine.edit(company_id, phone="2")
+        engine.push()
+        # Of an answer that holds no more of a person than its name, only the customer's own time is known.
+        engine.sql("UPDATE company SET sage_updated_at = sage_updated_at - interval '1 min'")
+
+    engine.sage.during_next("customers.changed", write)
+    engine.pull()
+    engine.push()
+    company = engine.company(company_id)
+    assert (company.phone, company.sync_reason) == ("2", Reason.IN_STEP)
+    assert engine.sage.customers.by_id[company.sage_id or ""].fields["phone"] == "2"
+
+
 def test_one_poisonous_record_does_not_stop_the_others(engine: Engine) -> None:
     first, second = engine.add(), engine.add(code="ZWEI", name="Zwei")
     engine.sage.will_fail_next("customers.create", ValueError("a bug of ours"))

@@ -576,7 +576,9 @@ def _take_change(
     has_drifted = _has_drifted(record, remote, reading)
     if not has_drifted and not _is_news(record, remote):
         return 0
-    if record.sync_status == Status.SYNCHRONISED and not has_drifted:
+    # What was written since the reading began is newer than the page, and the answer to a write need not tell its time.
+    was_written = record.last_synchronised_at is not None and record.last_synchronised_at >= reading.began
+    if record.sync_status == Status.SYNCHRONISED and not has_drifted and not was_written:
         state = RemoteState(remote.fields, remote.updated_at)
         directions = connection.directions.get(kind.name, {})
         plan = decide(fields_of(record), state, record.agreed, believable(record.sage_updated_at), directions)
