@@ -118,6 +118,15 @@ def test_a_port_that_is_taken_says_what_to_do(sandbox: SandboxProcess, tmp_path:
     assert "Traceback" not in second.stderr
 
 
+def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "sandbox").mkdir()
+    (tmp_path / "sandbox" / "sandbox.sqlite3").write_bytes(b"no database " * 500)
+    started = _start_again(tmp_path, free_port())
+    assert started.returncode == 1
+    assert started.stderr.strip().endswith(f"Delete {tmp_path / 'sandbox'} to begin anew.")
+    assert "Traceback" not in started.stderr
+
+
 def test_an_empty_sandbox_is_small(sandbox: SandboxProcess) -> None:
     status = Path(f"/proc/{sandbox.pid}/status").read_text(encoding="ascii")
     resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])

@@ -1,7 +1,8 @@
 """What the sandbox remembers: records, ledger, idempotency answers, tokens and switches, in one SQLite file.
 
-A commit reaches the operating system before the answer is sent (WAL, synchronous=NORMAL), so an answered write
-survives the death of the process; it does not claim to survive the death of the machine. One process owns the file.
+A commit reaches the operating system before the answer is sent, so an answered write survives the death of the process.
+It waits for no disk (synchronous=OFF): all connections to the sandbox would wait with it. So it does not claim to survive
+the death of the machine, which may damage the file. One process owns it.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         """Open or create `folder`/sandbox.sqlite3.
 
-        Raises StoreError when another sandbox uses the folder or it cannot be written.
+        Raises StoreError when another sandbox uses the folder, it cannot be written or the file is damaged.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -198,9 +199,13 @@ class Store:
                 f"Another sandbox uses {folder}. Stop it or set SYNCLIGHT_VAR to another folder."
             ) from error
         self._sql = sqlite3.connect(folder / "sandbox.sqlite3", isolation_level=None, cached_statements=256)
-        self._sql.execute("PRAGMA journal_mode = WAL")
-        self._sql.execute("PRAGMA synchronous = NORMAL")
-        self._sql.executescript(_SCHEMA)
+        try:
+            self._sql.execute("PRAGMA journal_mode = WAL")
+            self._sql.execute("PRAGMA synchronous = OFF")
+            self._sql.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise StoreError(f"The sandbox's state is damaged ({error}). Delete {folder} to begin anew.") from error
         # What was read since the last write. One process owns the file, so nothing else can change it.
         self._totals: dict[Filter, int] = {}
         self._page_starts: dict[tuple[Filter, int], int] = {}
