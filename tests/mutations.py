@@ -361,6 +361,13 @@ MUTATIONS = (
         f"{ENGINE}test_the_echo_of_our_own_write_changes_nothing",
     ),
     Mutation(
+        "a page that was read before our write undoes it",
+        "workers/engine/pull.py",
+        " and not has_drifted and not was_written:\n",
+        " and not has_drifted:\n",
+        f"{ENGINE}test_a_page_from_before_our_write_does_not_undo_it",
+    ),
+    Mutation(
         "deletions in Sage are not read",
         "workers/engine/pull.py",
         "            if tombstones:\n",
