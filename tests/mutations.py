@@ -391,7 +391,7 @@ MUTATIONS = (
     Mutation(
         "a price of Sage's is rounded to the cent",
         "workers/sage/accounting/documents.py",
-        "    return LineValues(description, quantity, exact(price),",
+        "    return LineValues(description, quantity, without_noise(price),",
         "    return LineValues(description, quantity, rounded(price),",
         "tests/unit/test_accounting_documents.py::TestReading::test_prices_keep_what_is_beyond_the_cent",
     ),

@@ -105,7 +105,7 @@ def typed_number(text: str) -> str:
     return text.replace(".", decimal_sign())
 
 
-def exact(number: Decimal) -> Decimal:
+def without_noise(number: Decimal) -> Decimal:
     """A quantity, or the price of one unit, of which a thousand may be ordered: with PRICE_PLACES decimals at most."""
     return number.quantize(_SMALLEST, ROUND_HALF_UP) if decimals(number) > PRICE_PLACES else number
 

@@ -127,6 +127,14 @@ def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in started.stderr
 
 
+def test_a_state_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "sandbox" / "sandbox.sqlite3-wal").mkdir(parents=True)
+    started = _start_again(tmp_path, free_port())
+    assert started.returncode == 1
+    assert started.stderr.strip().endswith("Mend that, or set SYNCLIGHT_VAR.")
+    assert "Delete" not in started.stderr
+
+
 def test_an_empty_sandbox_is_small(sandbox: SandboxProcess) -> None:
     status = Path(f"/proc/{sandbox.pid}/status").read_text(encoding="ascii")
     resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])

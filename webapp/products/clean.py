@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from webapp.companies.clean import Cleaned, too_long
 from webapp.languages import gettext as _
-from webapp.numbers import PRICE_PLACES, exact, plain_price, read_number
+from webapp.numbers import PRICE_PLACES, plain_price, read_number, without_noise
 from webapp.sync.details import AVAILABILITY
 from webapp.text import clean_line
 
@@ -47,4 +47,4 @@ def clean_product(raw: Mapping[str, str]) -> Cleaned:
 
 def is_price(price: Decimal) -> bool:
     """Whether a number can be the price of a product."""
-    return 0 <= price <= HIGHEST_PRICE and exact(price) == price
+    return 0 <= price <= HIGHEST_PRICE and without_noise(price) == price

@@ -205,7 +205,9 @@ class Store:
             self._sql.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             self.close()
-            raise StoreError(f"The sandbox's state is damaged ({error}). Delete {folder} to begin anew.") from error
+            if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise StoreError(f"The sandbox's state is damaged ({error}). Delete {folder} to begin anew.") from error
+            raise StoreError(f"The sandbox cannot use {folder}: {error}. Mend that, or set SYNCLIGHT_VAR.") from error
         # What was read since the last write. One process owns the file, so nothing else can change it.
         self._totals: dict[Filter, int] = {}
         self._page_starts: dict[tuple[Filter, int], int] = {}

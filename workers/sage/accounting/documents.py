@@ -14,7 +14,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from webapp.numbers import TOO_HIGH, exact, rounded
+from webapp.numbers import TOO_HIGH, rounded, without_noise
 from webapp.orders.amounts import LineValues, line_amounts, lines_text, products_in, read_lines
 from workers.sage.accounting import objects
 from workers.sage.accounting.objects import NotUnderstood, amount_of, as_number, decimal_of, kept, part_of
@@ -257,7 +257,7 @@ def _number_of(document: Document, sage_id: str, item: Mapping[str, Any]) -> str
 
 
 def _line(document: Document, sage_id: str, line: Mapping[str, Any], rates: Rates) -> LineValues:
-    quantity = exact(amount_of(sage_id, line, "quantity"))
+    quantity = without_noise(amount_of(sage_id, line, "quantity"))
     if document.is_booked and "quantity" in line and line["quantity"] is None:
         quantity = Decimal(1)
     price, discount = amount_of(sage_id, line, "unit_price"), amount_of(sage_id, line, "discount_amount")
@@ -268,7 +268,7 @@ def _line(document: Document, sage_id: str, line: Mapping[str, Any], rates: Rate
     if line.get("unit_price_includes_tax") is True:
         raise NotUnderstood(sage_id, "a line whose price includes tax")
     description = tidy(objects.text_of(sage_id, line, "description"))
-    return LineValues(description, quantity, exact(price), rounded(discount), _percentage(sage_id, line, rates))
+    return LineValues(description, quantity, without_noise(price), rounded(discount), _percentage(sage_id, line, rates))
 
 
 def _percentage(sage_id: str, line: Mapping[str, Any], rates: Rates) -> Decimal:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from webapp.numbers import TOO_HIGH, exact, plain_price
+from webapp.numbers import TOO_HIGH, plain_price, without_noise
 from workers.sage.accounting import objects
 from workers.sage.accounting.documents import Rates
 from workers.sage.accounting.objects import NotUnderstood, amount_of, as_number, decimal_of, kept, part_of
@@ -96,7 +96,7 @@ def _net_price(sage_id: str, item: Mapping[str, Any], price: Mapping[str, Any], 
             if rate not in known:
                 raise NotUnderstood(sage_id, f"a price with the tax rate {rate}, which Sage does not list")
             amount = (amount * 100 / (100 + known[rate])).quantize(_WITHOUT_TAX, ROUND_HALF_UP).normalize()
-    return exact(amount)
+    return without_noise(amount)
 
 
 def _as_sent(sage_id: str, price: Mapping[str, Any]) -> dict[str, Any]:
