@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -159,7 +159,6 @@ def record_in_step(services: Services, claimed: Claimed, remote: RemoteRecord, i
         "page": remote.page or None,
         "changed_at": remote.updated_at,
         "equal": dict(remote.fields),
-        "at": datetime.now(UTC),
     }
     recording, database = _RECORDING[claimed.kind], services.database
     # What follows is that the next record is taken in hand, or that there is none.
@@ -240,7 +239,8 @@ def _recording(kind: Kind) -> Select[Any]:
             sage_page=func.coalesce(bindparam("page", type_=Text), model.sage_page),
             sage_updated_at=bindparam("changed_at", type_=DateTime(timezone=True)),
             agreed=bindparam("equal", type_=JSONB),
-            last_synchronised_at=bindparam("at", type_=DateTime(timezone=True)),
+            # By the clock that says when a reading began: a page from before this is older.
+            last_synchronised_at=func.clock_timestamp(),
         )
         .returning(model.id)
         .cte("recorded")

@@ -589,7 +589,7 @@ def _take_change(
             record.sage_page = remote.page or record.sage_page
             record.sage_updated_at = remote.updated_at
             record.agreed = dict(remote.fields)
-            record.last_synchronised_at = datetime.now(UTC)
+            record.last_synchronised_at = func.clock_timestamp()
             fields = list(plan.take)
             move(work, record, Reason.IN_STEP, {"code": "in_step", "taken": fields}, cause="sage")
             return 1

@@ -656,7 +656,7 @@ def _take_over(
         equal = again_in is None and fields_of(record) == remote.fields
         record.agreed = dict(remote.fields)
         if equal:
-            record.last_synchronised_at = datetime.now(UTC)
+            record.last_synchronised_at = func.clock_timestamp()
         elif sent:
             record.agreed = {name: value for name, value in remote.fields.items() if name not in dropped}
         if record.sync_reason != Reason.RUNNING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -38,7 +38,7 @@ from webapp.companies.models import CUSTOMER, Company
 from webapp.connection.models import Connection
 from webapp.db import UnitOfWork
 from webapp.status import Reason, Status
-from webapp.sync.models import Moment, Synced, SyncEvent, WriteIntent
+from webapp.sync.models import Synced, SyncEvent, WriteIntent
 from webapp.sync.transitions import Moved, move, queue
 from workers.engine.kinds import Kind, fields_of, new_record, take_link
 from workers.engine.match import match
@@ -301,7 +301,7 @@ def _add_all(
         }
         for remote, company_id in new
     ]
-    values = {"rows": rows, "connection": connection.id, "now": datetime.now(UTC)}
+    values = {"rows": rows, "connection": connection.id}
     first = work.session.execute(_add_all_of(kind), values).scalar_one()
     # Nobody watches a record that is new, so one of them moves the counters for all.
     one = Moved(kind.name, kind.model.module, first, connection.id)
@@ -326,7 +326,7 @@ def _add_all_of(kind: Kind) -> Select[int]:
         "sync_reason": literal(str(Reason.IN_STEP)),
         "sync_detail": status,
         "sync_version": literal(1),
-        "last_synchronised_at": bindparam("now", type_=Moment),
+        "last_synchronised_at": func.clock_timestamp(),
     }
     added = (
         insert(kind.model).from_select(list(columns), select(*columns.values())).returning(kind.model.id).cte("added")
@@ -352,7 +352,7 @@ def _add(work: UnitOfWork, kind: Kind, remote: RemoteRecord, connection: Connect
     if fields_of(record) != remote.fields:
         queue(work, record, connection, cause="sage")
         return
-    record.last_synchronised_at = datetime.now(UTC)
+    record.last_synchronised_at = func.clock_timestamp()
     move(work, record, Reason.IN_STEP, {"code": "in_step"}, cause="sage")
 
 
