@@ -35,7 +35,7 @@ from webapp.modules import COMPANIES, Module
 from webapp.services import services
 from webapp.status import STATUS_OF, Reason, variant
 from webapp.sync.conflicts import lost_values, open_conflicts
-from webapp.sync.details import FIELD_NAMES, brief, day, field_name
+from webapp.sync.details import FIELD_NAMES, brief, day, field_name, sentence
 from webapp.sync.duplicates import COMPARED, candidates
 from webapp.sync.history import event_sentence
 from webapp.sync.models import Synced
@@ -242,6 +242,14 @@ def form_page(
         **own,
     )
     return page, 422 if errors else 409 if both else 200
+
+
+def what_follows(record: Synced, at_once: str, done: str = "") -> str:
+    """What is said after somebody had a record sent: `at_once` where that happens, else what is `done` and what it waits for."""
+    if record.sync_reason == Reason.QUEUED:
+        return at_once
+    reader = current_reader()
+    return f"{done} {sentence(record.kind, record.sync_detail, reader.zone, reader.now)}".lstrip()
 
 
 def is_only_redrawn() -> bool:

@@ -15,6 +15,8 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069"
     "\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
 )
+# What can be printed and shows nothing: the fillers of Hangul, a pattern of Braille without dots, variation selectors.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f \u180b\u180c\u180d\ufe00\ufe0e\ufe0f")
 # How people write a day, beside ISO 8601.
 _DAYS = ("%d/%m/%Y", "%d.%m.%Y", "%d %b %Y", "%d %B %Y")
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
@@ -35,6 +37,8 @@ def clean_line(text: str) -> str:
     text = " ".join(text.split())
     if not (text.isascii() and text.isprintable()):
         text = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
+        if not any(letter.isprintable() and letter not in _BLANK for letter in text):
+            return ""
     return "" if text in _NOTHING else text
 
 

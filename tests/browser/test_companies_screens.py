@@ -826,7 +826,7 @@ def test_every_action_works_without_scripts(plain: Page, product: Product) -> No
     plain.locator("[data-role=save]").click()
     expect(plain.locator("[data-value=city]").first).to_have_text("Leeds")
     plain.locator("[data-role=resync]").click()
-    expect(plain.locator(".notice")).to_contain_text("A prospect stays out of Sage.")
+    expect(plain.locator(".notice")).to_contain_text("This company is a prospect.")
     plain.locator("[data-role=people-menu] summary").click()
     plain.get_by_role("button", name="Dark").click()
     expect(plain.locator("html")).to_have_attribute("data-theme", "dark")

@@ -24,7 +24,8 @@ from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.forms import FIELDS
 from webapp.companies.models import Company
-from webapp.connection.models import CONNECTED, Connection
+from webapp.connection.circuit import change_state
+from webapp.connection.models import CONNECTED, PAUSED, Connection
 from webapp.queue import Jobs
 from webapp.services import Services
 from webapp.status import FILTER_TEXT, Reason
@@ -55,6 +56,11 @@ def put(services: Services, company: Company, reason: Reason, detail: dict[str, 
 def stored(services: Services, company_id: int) -> Company:
     with Session(services.database.engine) as session:
         return session.get_one(Company, company_id)
+
+
+def notice(client: FlaskClient, address: str) -> str:
+    """What a page says above itself of what was done."""
+    return "".join(re.findall(r'class="notice notice-\w+"[^>]*>([^<]*)<', client.get(address).text))
 
 
 def count(services: Services) -> int:
@@ -602,8 +608,33 @@ def test_resync_of_a_prospect_says_why_nothing_happens(
     made = add(services, connection, name="Maybe", type="prospect")
     answer = post(browser_of_admin, f"/companies/{made.id}/resync")
     assert answer.status_code == 303
-    assert "A prospect stays out of Sage." in browser_of_admin.get(answer.location).text
+    assert "This company is a prospect. Change it to customer to send it to Sage." in notice(
+        browser_of_admin, answer.location
+    )
     assert stored(services, made.id).sync_reason == "excluded"
+
+
+def test_what_is_asked_for_in_a_pause_is_told_to_wait(
+    browser_of_admin: FlaskClient, services: Services, company: Company, connection: Connection
+) -> None:
+    with services.database.unit_of_work() as work:
+        change_state(work, work.session.get_one(Connection, connection.id), PAUSED)
+    answer = post(browser_of_admin, f"/companies/{company.id}/resync")
+    told = notice(browser_of_admin, answer.location)
+    assert "Synchronisation with Sage is paused. It is sent as soon as an admin resumes it." in told
+    # It has no time of its own at which it is tried.
+    page = browser_of_admin.get(answer.location).text
+    assert 'data-time="next_at" data-format="exact" data-never="None planned">None planned<' in page
+
+
+@pytest.mark.parametrize("action", ["restore", "unlink"])
+def test_whoever_comes_second_to_a_deleted_company_is_told(
+    browser_of_admin: FlaskClient, services: Services, company: Company, action: str
+) -> None:
+    put(services, company, Reason.IN_STEP, {"code": "in_step"})
+    answer = post(browser_of_admin, f"/companies/{company.id}/{action}")
+    assert "There is nothing to choose any more." in notice(browser_of_admin, answer.location)
+    assert stored(services, company.id).sync_reason == "in_step"
 
 
 # ---- Forms ----------------------------------------------------------------------------------------------------------

@@ -295,6 +295,22 @@ def test_what_admins_do_is_written_down_and_shown_to_admins(
     assert "connection-audit" not in sam.get("/connection").text
 
 
+def test_who_acts_on_an_old_page_of_a_connection_is_told_that_nothing_was_done(
+    admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
+) -> None:
+    consent(worker, sandbox, connection_id)
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    post(admin, f"/connection/{connection_id}/disconnect")
+    admin.get("/connection")
+    worker.redis.flushdb()
+    for action in ("fetch", "compare", "pause", "resume"):
+        post(admin, f"/connection/{connection_id}/{action}")
+        page = admin.get("/connection").text
+        assert "the connection has changed meanwhile. It is in the state: Disconnected." in page, action
+    assert worker.redis.llen("rq:queue:pull") == 0
+    assert "Synclight has been disconnected from Sage since" in admin.get("/companies").text
+
+
 def test_everything_is_compared_when_an_admin_asks(
     admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
 ) -> None:

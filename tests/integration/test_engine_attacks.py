@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 from tests.integration.test_engine import GERMAN, Crash, Engine
 from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
-from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
+from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, UNREACHABLE, Connection
 from webapp.db import Changes, UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason
@@ -218,19 +218,31 @@ def test_a_value_too_long_for_an_index_stops_neither_the_pull_nor_the_others(eng
 # The circuit.
 
 
+@pytest.mark.parametrize("ended", [PAUSED, CONNECTING])
 @pytest.mark.parametrize("error", [Unreachable("gone"), AuthoriseAgain("revoked")])
-def test_a_pause_outlives_a_fault_of_the_connection(engine: Engine, error: Exception) -> None:
+def test_a_pause_or_an_end_outlives_a_fault_of_the_connection(engine: Engine, error: Exception, ended: str) -> None:
     engine.add()
 
-    def paused_and_gone() -> None:
-        set_state(engine, PAUSED)
+    def ended_and_gone() -> None:
+        set_state(engine, ended)
         engine.sage._down = error  # type: ignore[assignment]
         raise error
 
-    engine.sage.during_next("customers.create", paused_and_gone)
+    engine.sage.during_next("customers.create", ended_and_gone)
     engine.push()
-    assert engine.connection().state == PAUSED
+    assert engine.connection().state == ended
     assert engine.company(1).sync_reason == Reason.WAITING_FOR_SAGE
+
+
+@pytest.mark.parametrize("ended", [PAUSED, CONNECTING])
+def test_a_pause_or_an_end_outlives_the_reading_that_was_under_way(engine: Engine, ended: str) -> None:
+    company_id = engine.add()
+    engine.sage.during_next("customers.changed", lambda: set_state(engine, ended))
+    engine.pull()
+    engine.push()
+    assert engine.connection().state == ended
+    assert engine.company(company_id).sync_detail["state"] == ended
+    assert "customers.create" not in engine.sage.calls
 
 
 def test_a_drain_stops_at_a_pause(engine: Engine) -> None:

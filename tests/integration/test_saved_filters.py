@@ -80,6 +80,14 @@ def test_a_taken_name_is_replaced_only_on_request(browser_of_sam: FlaskClient, s
     assert saved(services, sam)["companies"] == {"Mine": "q=ember"}
 
 
+def test_a_new_name_that_is_taken_is_still_there_to_be_mended(browser_of_sam: FlaskClient) -> None:
+    save(browser_of_sam, "Mine")
+    save(browser_of_sam, "Other", "q=ember")
+    answer = post(browser_of_sam, "/companies/filters/rename", {"filter": "Other", "name": "MINE"})
+    assert answer.status_code == 422
+    assert 'name="name" value="MINE"' in answer.text
+
+
 def test_it_is_renamed_deleted_and_had_back(browser_of_sam: FlaskClient, services: Services, sam: User) -> None:
     save(browser_of_sam, "Mine")
     post(browser_of_sam, "/companies/filters/rename", {"filter": "Mine", "name": "Ours"})

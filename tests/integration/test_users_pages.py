@@ -87,6 +87,7 @@ def test_an_admin_adds_a_person_who_can_sign_in(
     [
         ({"name": "  "}, "Enter a name."),
         ({"name": "x" * 101}, "Shorten the name to 100 letters."),
+        ({"name": "\u200b"}, "Enter a name."),
         ({"email": ""}, "Enter an e-mail address."),
         ({"email": "noor"}, "Enter an e-mail address such as name@example.com."),
         ({"email": "noor@a@example.com"}, "Enter an e-mail address such as name@example.com."),

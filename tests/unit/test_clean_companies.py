@@ -59,7 +59,7 @@ def test_a_name_is_all_that_a_company_needs() -> None:
     assert cleaned.values == dict.fromkeys(LIMITS, "") | {"name": "Alder Ltd", "type": "customer"}
 
 
-@pytest.mark.parametrize("nothing", ["", "  ", "NULL", "-", "N/A", "\u200b", "\x00", r"\N"])
+@pytest.mark.parametrize("nothing", ["", "  ", "NULL", "-", "N/A", "\u200b", "\u200d", "\u3164\ufe0f", "\x00", r"\N"])
 def test_without_a_name_it_says_so(nothing: str) -> None:
     assert clean_company({"name": nothing}).errors == {"name": "Every company needs a name: give it one."}
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from webapp.connection.models import CONNECTED, Connection
+from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
 from webapp.db import UnitOfWork
 from webapp.status import Reason, Status
 from webapp.sync.models import Synced
 from webapp.sync.records import SYNCED
 from webapp.sync.transitions import move_all, waiting_for_sage
+
+# A person ends a pause, and a person's consent begins a connection anew.
+_UNTIL_A_PERSON_ENDS_IT = (CONNECTING, PAUSED)
+
+
+def note_state(work: UnitOfWork, connection: Connection, state: str) -> None:
+    """`change_state` to how a worker has found a connection; one that an admin has paused or ended meanwhile stays so."""
+    change_state(work, connection, connection.state if connection.state in _UNTIL_A_PERSON_ENDS_IT else state)
 
 
 def change_state(work: UnitOfWork, connection: Connection, state: str) -> None:

@@ -114,10 +114,19 @@ def summary(cycle_seconds: int) -> str:
     )
 
 
-def banner(state: str, since: datetime, cycle_seconds: int, zone: tzinfo, now: datetime, business: str = "") -> str:
+def banner(
+    state: str,
+    since: datetime,
+    cycle_seconds: int,
+    zone: tzinfo,
+    now: datetime,
+    business: str = "",
+    *,
+    ended: bool = False,
+) -> str:
     """What all pages say while a connection does not work; the empty text while it works or was never made.
 
-    `business` is the company in Sage that is meant, where there are several.
+    `business` is the company in Sage that is meant, where there are several. `ended` is whether an admin disconnected it.
     """
     values = {"since": clock(since, zone, now), "often": every(cycle_seconds), "company": business}
     match state:
@@ -155,6 +164,18 @@ def banner(state: str, since: datetime, cycle_seconds: int, zone: tzinfo, now: d
             return _(
                 "Synchronisation with Sage has been paused since %(since)s. "
                 "What you save is kept and sent when an admin resumes it.",
+                **values,
+            )
+        case "connecting" if ended and business:
+            return _(
+                "Synclight has been disconnected from Sage for %(company)s since %(since)s. "
+                "What you save is kept and sent when an admin connects it again.",
+                **values,
+            )
+        case "connecting" if ended:
+            return _(
+                "Synclight has been disconnected from Sage since %(since)s. "
+                "What you save is kept and sent when an admin connects it again.",
                 **values,
             )
         case _:

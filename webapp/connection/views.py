@@ -23,10 +23,10 @@ from webapp.connection.changes import (
 )
 from webapp.connection.circuit import change_state
 from webapp.connection.directions import CHOICES, FIELDS, read_directions
-from webapp.connection.models import CONNECTED, PAUSED, QUOTES, Connection
+from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, QUOTES, Connection
 from webapp.connection.products import PRODUCTS
 from webapp.connection.queries import compared_at, counts_of, drift_of, last_audit_events, last_runs, list_connections
-from webapp.connection.sentences import AUDITED, PROBLEMS, drift_sentence, run_sentence
+from webapp.connection.sentences import AUDITED, PROBLEMS, drift_sentence, run_sentence, state_text
 from webapp.db import UnitOfWork
 from webapp.languages import gettext as _
 from webapp.modules import MODULES
@@ -128,6 +128,8 @@ def pause(connection_id: int) -> ResponseReturnValue:
             _note(work, "connection_paused", connection)
             change_state(work, connection, PAUSED)
             flash(_("Synchronisation is paused. What people save is kept and sent when you resume it."), "ok")
+        else:
+            _say_changed(connection)
     return _back(connection_id)
 
 
@@ -144,6 +146,8 @@ def resume(connection_id: int) -> ResponseReturnValue:
             work.commit()
             services().jobs.pull(connection.id, signed_in_user().id)
             flash(_("Synchronisation goes on: what waited is sent now."), "ok")
+        else:
+            _say_changed(connection)
     return _back(connection_id)
 
 
@@ -152,8 +156,12 @@ def resume(connection_id: int) -> ResponseReturnValue:
 def fetch(connection_id: int) -> ResponseReturnValue:
     """Fetch what changed in Sage now, without waiting for the next run."""
     with services().database.unit_of_work() as work:
-        services().jobs.pull(_connection(work.session, connection_id).id, signed_in_user().id)
-    flash(_("Changes are fetched from Sage now."), "ok")
+        connection = _connection(work.session, connection_id)
+        if connection.state in (CONNECTING, PAUSED):
+            _say_changed(connection)
+        else:
+            services().jobs.pull(connection.id, signed_in_user().id)
+            flash(_("Changes are fetched from Sage now."), "ok")
     return _back(connection_id)
 
 
@@ -171,6 +179,8 @@ def compare(connection_id: int) -> ResponseReturnValue:
             flash(
                 _("Everything is compared with Sage now. What is out of step is put right, or left to a person."), "ok"
             )
+        else:
+            _say_changed(connection)
     return _back(connection_id)
 
 
@@ -285,6 +295,14 @@ def callback() -> ResponseReturnValue:
 def _audit_trail(db: Session, connection: Connection) -> list[tuple[str, str | None, datetime]]:
     """What admins did: each as a sentence, with a name and a time."""
     return [(_(AUDITED[event.action]), name, event.at) for event, name in last_audit_events(db, connection)]
+
+
+def _say_changed(connection: Connection) -> None:
+    """Tell an admin whose page was drawn before why nothing was done."""
+    state = state_text(connection.state, 1, 1, connection.business_name)
+    flash(
+        _("Nothing was done: the connection has changed meanwhile. It is in the state: %(state)s.", state=state), "info"
+    )
 
 
 def _note(work: UnitOfWork, action: str, connection: Connection, **data: Any) -> None:

@@ -59,7 +59,7 @@ def rename(module: Module) -> ResponseReturnValue:
     try:
         _change(lambda saved: renamed(saved, module, name, request.form.get("name", "")))
     except Refused as refused:
-        return _page(module, problem=str(refused)), 422
+        return _page(module, problem=str(refused), renaming=name, new_name=request.form.get("name", "")), 422
     except KeyError:
         abort(404)
     return redirect(url_for("filters.page", module=module), 303)

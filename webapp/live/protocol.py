@@ -97,7 +97,8 @@ def _shown_record(kind: str, state: State, zone: tzinfo, now: datetime) -> dict[
         "brief": brief(state["detail"], zone, now),
         "at": state["at"],
         "attempt_at": state["attempt_at"],
-        "next_at": state["next_at"],
+        # What waits for others, or for the connection, has no time of its own.
+        "next_at": state["next_at"] if reason is Reason.RETRYING else None,
         "sage_number": state["sage_number"],
         "values": shown_values(kind, state),
         # As a field for a day holds them.
@@ -144,6 +145,12 @@ def _shown_connection(state: State, zone: tzinfo, now: datetime) -> dict[str, An
         "among": among,
         "summary": summary(cycle),
         "banner": banner(
-            state["state"], since.astimezone(UTC), cycle, zone, now, state["business"] if among > 1 else ""
+            state["state"],
+            since.astimezone(UTC),
+            cycle,
+            zone,
+            now,
+            state["business"] if among > 1 else "",
+            ended=bool(state["business"]),
         ),
     }

@@ -54,6 +54,7 @@ from webapp.screens import (
     live_row,
     record_screen,
     saved_sentence,
+    what_follows,
 )
 from webapp.services import services
 from webapp.status import Reason, Status
@@ -231,7 +232,8 @@ def confirm(record_id: int) -> ResponseReturnValue:
             flash(_("Somebody changed this order meanwhile. Look at it, then press once more."), "info")
         elif confirm_order(work, order, main_connection(work.session), user_id=signed_in_user().id):
             work.commit()
-            flash(_("It is sent to Sage now. This page shows the result by itself."), "ok")
+            at_once = _("It is sent to Sage now. This page shows the result by itself.")
+            flash(what_follows(order, at_once), "ok")
         elif order.phase == CONFIRMED:
             flash(_("It was sent before. This page shows how far it has come."), "info")
         else:

@@ -174,10 +174,10 @@ _OF_KIND: dict[str, dict[str, str]] = {
         "order": N_("Sage takes no order for this company: it is no customer there, or its data were removed."),
     },
     "unlinked": {
-        "company": N_("This company is no longer linked to Sage. Resync it to link it again."),
-        "contact": N_("This contact is no longer linked to Sage. Resync it to link it again."),
-        "product": N_("This product is no longer linked to Sage. Resync it to link it again."),
-        "order": N_("This order is no longer linked to Sage. Resync it to link it again."),
+        "company": N_("This company is no longer linked to Sage. An admin can resync it to link it again."),
+        "contact": N_("This contact is no longer linked to Sage. An admin can resync it to link it again."),
+        "product": N_("This product is no longer linked to Sage. An admin can resync it to link it again."),
+        "order": N_("This order is no longer linked to Sage. An admin can resync it to link it again."),
     },
     "never_sent": {
         "company": N_("This company is not in Sage: no company in Sage is connected yet. Ask an admin to connect one."),
@@ -352,7 +352,7 @@ def _waiting(detail: dict[str, Any], zone: tzinfo, now: datetime) -> str:
     since = clock(datetime.fromisoformat(detail["since"]), zone, now)
     match detail["state"]:
         case "connecting":
-            return _("Sage is not connected yet. It is sent as soon as an admin has connected Sage.")
+            return _("Sage is not connected. It is sent as soon as an admin has connected Sage.")
         case "paused":
             return _("Synchronisation with Sage is paused. It is sent as soon as an admin resumes it.")
         case "authorise_again":

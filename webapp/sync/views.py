@@ -13,10 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.connection.queries import main_connection
-from webapp.languages import N_
 from webapp.languages import gettext as _
 from webapp.modules import Module
-from webapp.screens import is_as_shown
+from webapp.screens import is_as_shown, what_follows
 from webapp.services import services
 from webapp.status import Reason
 from webapp.sync.conflicts import Side, choose, lost_values, open_conflicts
@@ -29,13 +28,6 @@ from webapp.users.access import admin_required, login_required, signed_in_user
 
 blueprint = Blueprint("sync", __name__, url_prefix="/<module:module>/<id:record_id>")
 
-# What is said where a resync sends nothing, by the reason that says why.
-_NOT_SENT = {
-    Reason.EXCLUDED: N_("A prospect stays out of Sage. Change it to customer to send it there."),
-    Reason.NEVER_SENT: N_("No Sage company is connected yet, so there is nothing to compare with."),
-    Reason.WAITING_FOR_PARENT: N_("Its company has to reach Sage first. It follows by itself then."),
-}
-
 
 @blueprint.post("/resync")
 @admin_required
@@ -44,17 +36,9 @@ def resync_record(module: Module, record_id: int) -> ResponseReturnValue:
     with services().database.unit_of_work() as work:
         record = _locked(work.session, module, record_id)
         resync(work, [record.key], signed_in_user().id)
-        if record.sync_detail["code"] in _STILL_HERE:
-            flash(_("It has not been sent to Sage yet. Press Synchronise with Sage to send it."), "info")
-        elif not_sent := _NOT_SENT.get(Reason(record.sync_reason)):
-            flash(_(not_sent), "info")
-        else:
-            flash(_("It is compared with Sage now. This page shows the result by itself."), "ok")
+        at_once = _("It is compared with Sage now. This page shows the result by itself.")
+        flash(what_follows(record, at_once), _category(record))
     return _back(module, record_id)
-
-
-# An order that nobody had sent.
-_STILL_HERE = ("validated", "no_lines", "no_price", "discount_too_high")
 
 
 @blueprint.post("/choose")
@@ -80,7 +64,8 @@ def choose_values(module: Module, record_id: int) -> ResponseReturnValue:
                 choose(work, record, cast("dict[str, Side]", choices), user_id)
                 have_sent(work, record, main_connection(work.session), cause="choice", user_id=user_id)
                 work.commit()
-                flash(_("Your choice is saved and goes to Sage now."), "ok")
+                at_once = _("Your choice is saved and goes to Sage now.")
+                flash(what_follows(record, at_once, _("Your choice is saved.")), _category(record))
             except IntegrityError:
                 # The code is the only value that two companies or products cannot share, and the number that two orders cannot.
                 flash(
@@ -105,7 +90,8 @@ def take_back(module: Module, record_id: int) -> ResponseReturnValue:
         try:
             have_sent(work, record, main_connection(work.session), cause="edit", user_id=user_id)
             work.commit()
-            flash(_("The value is back, and goes to Sage."), "ok")
+            at_once = _("The value is back, and goes to Sage.")
+            flash(what_follows(record, at_once, _("The value is back.")), _category(record))
         except IntegrityError:
             flash(_("Another one here has this value by now. Change that one first."), "error")
     return _back(module, record_id)
@@ -141,7 +127,7 @@ def make_one_of_two(module: Module, record_id: int) -> ResponseReturnValue:
 def restore_in_sage(module: Module, record_id: int) -> ResponseReturnValue:
     """Make a record that was deleted in Sage there anew."""
     with services().database.unit_of_work() as work:
-        record = _locked(work.session, module, record_id)
+        record = _deleted_in_sage(work.session, module, record_id)
         restore(work, record, main_connection(work.session), signed_in_user().id)
         work.commit()
     return _back(module, record_id)
@@ -152,9 +138,22 @@ def restore_in_sage(module: Module, record_id: int) -> ResponseReturnValue:
 def unlink_here(module: Module, record_id: int) -> ResponseReturnValue:
     """Keep a record that was deleted in Sage here only."""
     with services().database.unit_of_work() as work:
-        unlink(work, _locked(work.session, module, record_id), signed_in_user().id)
+        unlink(work, _deleted_in_sage(work.session, module, record_id), signed_in_user().id)
         work.commit()
     return _back(module, record_id)
+
+
+def _category(record: Synced) -> str:
+    """How what follows is told: as done, or as something to know."""
+    return "ok" if record.sync_reason == Reason.QUEUED else "info"
+
+
+def _deleted_in_sage(session: Session, module: Module, record_id: int) -> Synced:
+    """The record, of which somebody may have decided already what the page still asked."""
+    record = _locked(session, module, record_id)
+    if record.sync_reason != Reason.DELETED_IN_SAGE:
+        flash(_("There is nothing to choose any more."), "info")
+    return record
 
 
 def _locked(session: Session, module: Module, record_id: int) -> Synced:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from webapp.languages import LANGUAGES, N_
 from webapp.languages import gettext as _
+from webapp.text import clean_line
 from webapp.users.models import ADMIN, SALES
 
 ROLES = {SALES: N_("Sales"), ADMIN: N_("Admin")}
@@ -82,7 +83,7 @@ def own_path(raw: str) -> str | None:
 
 
 def _check_name(checked: Checked, raw: Mapping[str, str]) -> None:
-    name = checked.values["name"] = " ".join(raw.get("name", "").split())
+    name = checked.values["name"] = clean_line(raw.get("name", ""))
     if not name:
         checked.errors["name"] = _("Enter a name.")
     elif len(name) > _LONGEST_NAME:

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from webapp.companies.models import Company
-from webapp.connection.circuit import change_state
+from webapp.connection.circuit import note_state
 from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
@@ -238,8 +238,8 @@ def _pull(services: Services, connection_id: int, connect: Connect, user_id: int
             connection.last_synchronised_at = datetime.now(UTC)
             work.touch(connection)
             work.pushes.add(connection_id)
-            # Still under the lock of the connection's row, so that a pause that somebody asks for now is kept.
-            change_state(work, connection, PAUSED if connection.state == PAUSED else CONNECTED)
+            # Still under the lock of the connection's row, so that a pause or an end that somebody asks for now is kept.
+            note_state(work, connection, CONNECTED)
         work.commit()
 
 

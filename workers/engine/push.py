@@ -30,9 +30,9 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql.dml import ReturningInsert
 
 from webapp.companies.models import Company
-from webapp.connection.circuit import change_state
+from webapp.connection.circuit import note_state
 from webapp.connection.directions import TO_SAGE
-from webapp.connection.models import AUTHORISE_AGAIN, PAUSED, UNREACHABLE, Connection
+from webapp.connection.models import AUTHORISE_AGAIN, UNREACHABLE, Connection
 from webapp.db import Prepared, UnitOfWork
 from webapp.services import Services
 from webapp.status import Reason
@@ -188,12 +188,12 @@ def _makes_way(drain: Drain) -> bool:
 
 
 def connection_failed(services: Services, connection_id: int, error: SageError) -> None:
-    """Show a fault of the connection, once; records wait. A pause is the wish of a person and stays."""
+    """Show a fault of the connection, once; records wait. A pause or an end is the wish of a person and stays."""
     state = AUTHORISE_AGAIN if isinstance(error, AuthoriseAgain) else UNREACHABLE
     log.warning("connection_failed", connection=connection_id, state=state, **_for_log(error))
     with services.database.unit_of_work() as work:
         connection = work.session.get_one(Connection, connection_id, with_for_update=True)
-        change_state(work, connection, PAUSED if connection.state == PAUSED else state)
+        note_state(work, connection, state)
 
 
 def _has_something_due(services: Services, connection_id: int) -> bool:
