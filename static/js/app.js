@@ -266,7 +266,8 @@
       if (key.startsWith("draft:") && !(except && key.startsWith(except))) localStorage.removeItem(key);
     }
   }
-  dropDrafts(`draft:${document.body.dataset.user}:`);
+  // A page without the frame is nobody's: it may be the one that says that there is no network.
+  if (document.body.dataset.user) dropDrafts(`draft:${document.body.dataset.user}:`);
   const tabs = new BroadcastChannel("synclight");
   tabs.onmessage = () => dropDrafts();
   document.addEventListener("submit", (event) => {

@@ -578,9 +578,14 @@ def test_without_a_network_a_page_says_so_and_nothing_of_a_record_was_kept(brows
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     page.goto(product.page_of("Company 013"))
     until(page, "navigator.serviceWorker.controller !== null")
+    page.goto(f"{product.page_of('Company 014')}/edit")
+    page.fill("[name=city]", "Typed in a tunnel")
+    until(page, "localStorage.length === 1")
     context.set_offline(True)
+    page.on("dialog", lambda dialog: dialog.accept())
     page.goto(product.page_of("Company 014"))
     expect(page.get_by_role("heading", name="Synclight cannot be reached")).to_be_visible()
+    assert len(drafts(page)) == 1, "the page promises that it is kept"
     assert page.locator(".bare-card").evaluate("card => getComputedStyle(card).display") == "block", "it has its style"
     assert faults(page) == {}
     page.get_by_role("link", name="Try again").click()
