@@ -491,9 +491,17 @@ def test_no_page_writes_styles_or_scripts_into_itself(browser_of_admin: FlaskCli
         f"/companies/{company.id}",
         f"/companies/{company.id}/edit",
         "/companies/new",
+        "/contacts",
+        "/contacts/new",
+        "/products",
+        "/products/new",
         "/connection",
+        "/users",
+        "/me",
     ):
-        page = browser_of_admin.get(path).text
+        answer = browser_of_admin.get(path)
+        assert answer.status_code == 200, path
+        page = answer.text
         assert not re.search(r"\sstyle=|\son\w+=|hx-on|<style|javascript:|js:", page), path
         assert not re.search(r"<script(?![^>]* src=)", page), path
         assert not re.search(r'(?:src|href)="(?:https?:)?//', page), f"{path} asks another host"

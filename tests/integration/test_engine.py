@@ -677,6 +677,9 @@ def test_a_lost_lease_cannot_be_renewed(engine: Engine) -> None:
     lease.ends -= 10
     with pytest.raises(LeaseLostError):
         lease.renew()
+    # Nor does its end let a third process in beside the second one.
+    lease.release()
+    assert Lease.take(engine.services.database, engine.connection_id) is None
 
 
 def test_a_change_in_sage_arrives(engine: Engine) -> None:
@@ -860,6 +863,9 @@ def test_resync_of_what_is_not_there(engine: Engine) -> None:
 def test_a_job_makes_way_after_a_while(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_module, "LONGEST", timedelta(0))
     ids = [engine.add(code=f"K{number}") for number in range(3)]
+    # As when the job that the edits asked for has begun.
+    engine.services.redis.delete("rq:queue:push")
+    engine.services.jobs.push_begins(engine.connection_id)
     engine.push()
     assert [engine.company(one).sync_reason for one in ids] == ["in_step", "queued", "queued"]
     assert engine.services.redis.llen("rq:queue:push") == 1

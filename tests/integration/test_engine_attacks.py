@@ -29,7 +29,7 @@ from workers.engine import push as push_module
 from workers.engine import strangers
 from workers.engine.claim import take_in_hand
 from workers.engine.due import first_due
-from workers.engine.lease import Lease
+from workers.engine.lease import Lease, LeaseLostError
 from workers.engine.match import match
 from workers.engine.outcome import RETRY_SECONDS
 from workers.engine.pull import pull
@@ -853,11 +853,124 @@ def test_the_late_answer_of_a_worker_that_was_overtaken_undoes_nothing(engine: E
 
 def test_a_change_from_right_before_the_watermark_arrives(engine: Engine) -> None:
     engine.sage.customers.add(name="Newest", code="N")
+    gone = engine.sage.customers.add(name="Gone", code="G")
     engine.pull()
     later(engine, -120)
     engine.sage.customers.add(name="Shown late", code="L")
+    engine.sage.customers.delete(gone.id)
     engine.pull()
-    assert [company.code for company in companies(engine)] == ["N", "L"]
+    assert [(company.code, company.sync_reason) for company in companies(engine)] == [
+        ("N", "in_step"),
+        ("G", "deleted_in_sage"),
+        ("L", "in_step"),
+    ]
+
+
+def test_a_page_with_the_state_before_our_write_and_the_time_of_it_undoes_nothing(engine: Engine) -> None:
+    noon = datetime.now(UTC)
+    engine.sage.clock = lambda: noon
+    company_id, sage_id = linked(engine)
+    before = engine.sage.customers.by_id[sage_id]
+    engine.edit(company_id, city="Potsdam")
+    engine.push()
+    written = engine.sage.customers.by_id[sage_id]
+    assert written.updated_at == before.updated_at
+    # A part of Sage lags behind, and times are whole seconds: nothing tells which of the two is the older one.
+    engine.sage.customers.by_id[sage_id] = before
+    engine.pull()
+    engine.sage.customers.by_id[sage_id] = written
+    assert engine.company(company_id).city == "Potsdam"
+    engine.push()
+    assert engine.sage.customers.by_id[sage_id].fields["city"] == "Potsdam"
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_a_crash_after_the_create_of_what_was_edited_meanwhile_makes_no_second_customer(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company_id = engine.add(code="")
+
+    def die(*_: object) -> None:
+        raise Crash
+
+    engine.sage.during_next("customers.create", lambda: engine.edit(company_id, phone="030 1"))
+    with monkeypatch.context() as dies:
+        # What is recorded first asks for the state that was sent; then nobody is left to record the other one.
+        dies.setattr(push_module, "_take_over", die)
+        with pytest.raises(Crash):
+            engine.push()
+    engine.let_time_pass()
+    engine.push()
+    assert len(engine.sage.customers.by_id) == 1
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_what_somebody_in_sage_puts_back_to_an_old_unanswered_update_of_ours_is_a_change_of_sage(
+    engine: Engine,
+) -> None:
+    company_id, sage_id = linked(engine)
+    for city, answered in (("Potsdam", False), ("Bremen", True)):
+        engine.edit(company_id, city=city)
+        if not answered:
+            engine.sage.will_lose_the_answer("customers.update", applied=True)
+        engine.push()
+    later(engine)
+    engine.sage.customers.edit(sage_id, city="Potsdam")
+    engine.edit(company_id, city="Essen")
+    engine.push()
+    assert engine.company(company_id).sync_reason == Reason.CONFLICT
+    assert engine.sage.customers.by_id[sage_id].fields["city"] == "Potsdam"
+
+
+def test_what_is_edited_while_sage_refuses_it_is_sent(engine: Engine) -> None:
+    company_id = engine.add()
+    engine.sage.at = lambda point: engine.edit(company_id, city="Potsdam") if refused.pop(point, None) else None
+    refused = {"customers.create before": True}
+    engine.sage.will_fail_next("customers.create", Rejected({"code": "refused"}, {"status": "422"}))
+    engine.push()
+    assert "rejected" not in engine.reasons(company_id)
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+    (customer,) = engine.sage.customers.by_id.values()
+    assert customer.fields["city"] == "Potsdam"
+
+
+def test_what_is_edited_between_the_last_look_and_the_end_of_a_job_is_sent_by_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company_id, sage_id = linked(engine)
+    engine.edit(company_id, city="Potsdam")
+    real = Lease.release
+
+    def edited_meanwhile(lease: Lease, rest: float = 0.0) -> None:
+        monkeypatch.setattr(Lease, "release", real)
+        engine.edit(company_id, city="Bremen")
+        real(lease, rest)
+
+    monkeypatch.setattr(Lease, "release", edited_meanwhile)
+    # The job that this edit asks for finds that another one has the lease, and leaves it at that.
+    engine.push()
+    assert engine.sage.customers.by_id[sage_id].fields["city"] == "Bremen"
+    assert engine.company(company_id).sync_reason == Reason.IN_STEP
+
+
+def test_what_is_in_step_is_told_though_the_job_ends_with_a_fault(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = engine.add()
+    engine.add(code="K2")
+    told: list[tuple[str, str]] = []
+
+    def look(changes: Changes) -> None:
+        told.extend((key, engine.company(first).sync_reason) for key in changes.touched if key == f"company:{first}")
+
+    def lost(lease: Lease) -> None:
+        if told:
+            raise LeaseLostError
+
+    monkeypatch.setattr(Lease, "renew", lost)
+    engine.services.database.after_commit = look
+    engine.push()
+    assert told[-1] == (f"company:{first}", "in_step")
 
 
 def test_a_company_that_is_edited_while_its_page_is_taken(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -720,6 +720,8 @@ def test_no_page_writes_styles_or_scripts_into_itself(
     browser_of_admin: FlaskClient, order: Order, products: dict[str, int]
 ) -> None:
     for path in ("/orders", f"/orders/{order.id}", f"/orders/{order.id}/edit", "/orders/new"):
-        page = browser_of_admin.get(path).text
+        answer = browser_of_admin.get(path)
+        assert answer.status_code == 200, path
+        page = answer.text
         assert not re.search(r"\sstyle=|\son\w+=|hx-on|<style|javascript:|js:", page), path
         assert not re.search(r"<script(?![^>]* src=)", page), path

@@ -276,6 +276,7 @@ class TestRenewing:
                 sage.check()
         after = stored(worker, connection_id)
 
+        assert refreshes(logs) == 1, "what is done with tokens is logged"
         told = json.dumps(logs)
         for tokens in (grant.tokens, after):
             assert tokens.access_token not in told
