@@ -37,10 +37,12 @@ def create_app(settings: Settings) -> Flask:
     from webapp.products.views import blueprint as products
     from webapp.services import Services
     from webapp.sync.views import blueprint as sync
+    from webapp.templating import Environment
     from webapp.users import access
     from webapp.users.views import blueprint as users
 
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=None)
+    app.jinja_environment = Environment
     app.extensions["synclight"] = Services.open(
         settings, application_name="synclight-web", pool_size=10, server_settings=PLANNED
     )
@@ -50,11 +52,12 @@ def create_app(settings: Settings) -> Flask:
     )
     Compress(app)
     errors.init_app(app)
+    # Its addresses stand in what the frame gives to all templates.
+    assets.init_app(app, ROOT / "static")
     # Before all that may refuse a request: the page that says so is in the reader's language.
     frame.init_app(app)
     security.init_app(app, settings)
     access.init_app(app)
-    assets.init_app(app, ROOT / "static")
     for blueprint in (
         companies,
         contacts,

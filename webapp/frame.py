@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, redirect, request, session, url_for
 from flask_login import current_user
-from jinja2.runtime import Macro
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response
 
@@ -18,6 +16,7 @@ from webapp.modules import MODULES
 from webapp.numbers import price_text
 from webapp.status import FILTER_TEXT, VARIANTS, Reason, mark_of, variant
 from webapp.sync.details import field_label, field_value
+from webapp.templating import said_once
 from webapp.zone import current_reader
 
 THEMES = ("light", "dark", "system")
@@ -54,12 +53,14 @@ def init_app(app: Flask) -> None:
         filter_text=FILTER_TEXT,
         modules=MODULES,
         theme=chosen_theme,
-        in_each_language=_in_each_language(),
     )
     app.add_template_filter(_age, "age")
     app.add_template_filter(_exact, "exact")
     app.add_template_filter(_until, "until")
     app.add_template_filter(_iso, "iso")
+    # These stand in every template, and an import of them takes each page longer than what they say.
+    for file in ("_macros/marks.html", "_macros/texts.html"):
+        app.jinja_env.globals.update(said_once(app.jinja_env, file))
 
 
 def chosen_language(of_person: str = "") -> str:
@@ -100,22 +101,6 @@ def _tell_language(response: Response) -> Response:
         response.vary.update(("Accept-Language", "Cookie"))
         response.content_language.add(language())
     return response
-
-
-def _in_each_language() -> Callable[[Macro], Markup]:
-    """For macros that say the same on each page: what they say is made once for each language.
-
-    They have no arguments, and look at nothing of a request but its language.
-    """
-    said: dict[tuple[str, str], Markup] = {}
-
-    def say(macro: Macro) -> Markup:
-        key = (macro.name, language())
-        if key not in said:
-            said[key] = Markup(macro())  # noqa: S704
-        return said[key]
-
-    return say
 
 
 # Values are escaped; the messages are ours, and may hold markup.
