@@ -22,6 +22,7 @@ from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, UNREACHABLE, Co
 from webapp.connection.queries import drift_of
 from webapp.contacts.changes import create_contact, edit_contact
 from webapp.contacts.models import Contact
+from webapp.db import Changes
 from webapp.orders.amounts import LineValues, read_lines
 from webapp.orders.changes import confirm_order, create_order, edit_order
 from webapp.orders.models import Order
@@ -499,21 +500,28 @@ def test_a_passing_fault_is_pending_until_its_tries_are_used_up(engine: Engine) 
         assert (company.sync_status, company.sync_reason) == ("pending", "retrying")
         assert (company.sync_detail["attempt"], company.sync_detail["of"]) == (attempt, tries)
         assert company.next_attempt_at is not None
-        assert company.next_attempt_at > datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS[attempt - 1] - 5)
+        assert company.last_attempt_at is not None
+        assert company.next_attempt_at >= company.last_attempt_at + timedelta(seconds=RETRY_SECONDS[attempt - 1])
         engine.let_time_pass()
     engine.push()
     company = engine.company(company_id)
     assert (company.sync_status, company.sync_reason) == ("review", "gave_up")
     assert company.sync_detail["raw"] == {"status": "503"}
+    # Somebody who saves it asks anew, and has all tries again.
+    engine.sage.will_fail_next("customers.create", Transient("503", {"status": "503"}))
+    engine.edit(company_id, city="Potsdam")
+    engine.push()
+    assert engine.company(company_id).sync_detail["attempt"] == 1
 
 
 def test_sage_asks_for_a_longer_wait(engine: Engine) -> None:
     company_id = engine.add()
     engine.sage.will_fail_next("customers.create", Transient("429", after=300))
     engine.push()
-    due = engine.company(company_id).next_attempt_at
-    assert due is not None
-    assert due > datetime.now(UTC) + timedelta(seconds=290)
+    company = engine.company(company_id)
+    assert company.next_attempt_at is not None
+    assert company.last_attempt_at is not None
+    assert company.next_attempt_at >= company.last_attempt_at + timedelta(seconds=300)
 
 
 def test_sage_away_is_shown_once_and_never_red(engine: Engine) -> None:
@@ -753,11 +761,13 @@ def test_a_customer_that_both_sides_have_is_linked_not_doubled(engine: Engine) -
 def test_a_doubtful_match_is_for_a_person_and_sends_nothing(engine: Engine) -> None:
     engine.sql("DELETE FROM sync_cursor")
     twins = [engine.add(code=""), engine.add(code="")]
+    prospect = engine.add(code="", type="prospect")
     engine.sage.customers.add(**{**GERMAN, "code": ""})
     engine.pull()
     engine.push()
     for company_id in twins:
         assert engine.company(company_id).sync_reason == Reason.POSSIBLE_DUPLICATE
+    assert engine.company(prospect).sync_reason == Reason.EXCLUDED
     assert len(engine.sage.customers.by_id) == 1
 
 
@@ -792,6 +802,12 @@ def test_unlinked_stays_out_until_a_person_asks(engine: Engine) -> None:
     engine.push()
     assert engine.company(company_id).sync_reason == Reason.UNLINKED
     assert engine.sage.customers.by_id == {}
+    # One that looks like it in Sage is no such person.
+    engine.sage.customers.add(**GERMAN)
+    engine.pull()
+    engine.push()
+    company = engine.company(company_id)
+    assert (company.sync_reason, company.sage_id) == ("unlinked", None)
 
 
 def test_deleted_and_made_anew_in_sage_is_linked_again(engine: Engine) -> None:
@@ -848,9 +864,14 @@ def test_resync_of_a_module_takes_every_customer_and_no_prospect(
     customers = [engine.add(code=f"K{number}") for number in range(5)]
     prospect = engine.add(code="P", type="prospect")
     engine.push()
+    told: list[Changes] = []
+    engine.services.database.after_commit = lambda changes: told.append(Changes(changes.touched, changes.pushes))
     with engine.services.database.unit_of_work() as work:
         assert resync(work, ["module:companies"], None) == 5
     assert {engine.company(one).sync_reason for one in customers} == {"queued"}
+    # Browsers are told of each of them, and the workers of their connection.
+    assert {key for changes in told for key in changes.touched} >= {f"company:{one}" for one in customers}
+    assert {one for changes in told for one in changes.pushes} == {engine.connection_id}
     assert engine.company(prospect).sync_reason == Reason.EXCLUDED
 
 
