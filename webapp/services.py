@@ -9,6 +9,7 @@ from typing import cast
 from flask import current_app
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from webapp.config import Settings
@@ -43,8 +44,9 @@ class Services:
             settings.redis_url,
             socket_connect_timeout=2,
             socket_timeout=5,
-            # One quick second try covers a connection that a restart of Redis cut; more would hold up a page.
-            retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.05), 1),
+            # One quick second try covers a connection that a restart of Redis cut; more would hold up a page. A Redis
+            # that takes questions and gives no answers is asked once.
+            retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.05), 1, supported_errors=(RedisConnectionError,)),
         )
         database = Database(
             settings.database_url,
@@ -56,7 +58,9 @@ class Services:
         publisher = Publisher(redis, database.engine)
 
         def after_commit(changes: Changes) -> None:
-            publisher.publish(changes)
+            if not publisher.publish(changes):
+                # Whoever saved waits for it once: the sweep finds what is due, and sockets check their rights themselves.
+                return
             for connection_id in changes.pushes:
                 jobs.push(connection_id)
             for user_id in changes.signed_out:

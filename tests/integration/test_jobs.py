@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,6 +80,22 @@ def test_a_push_that_was_never_enqueued_is_found(
     assert waiting(services) == [f"workers.jobs.push {connection_id}"]
     start_due()
     assert len(waiting(services)) == 1, "a doubled sweep does no harm"
+
+
+def test_a_commit_waits_once_for_a_redis_that_does_not_answer(settings: Settings, connection_id: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        away = Services.open(settings.model_copy(update={"redis_url_setting": f"redis://127.0.0.1:{port}"}))
+        away.redis.connection_pool.connection_kwargs["socket_timeout"] = 0.1
+        with away.database.unit_of_work() as work:
+            connection = work.session.get_one(Connection, connection_id)
+            create_company(work, {"name": "Alder"}, connection, user_id=None, cause="edit")
+            work.commit()
+        away.database.engine.dispose()
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 @pytest.mark.parametrize("state", [UNREACHABLE, PAUSED])

@@ -31,21 +31,24 @@ class Publisher:
         # Single statements need no transaction, whose beginning and end would take a round trip each.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def publish(self, changes: Changes) -> None:
+    def publish(self, changes: Changes) -> bool:
         """Send the present states of what was touched, and of the counters that moved with it, if they are watched.
 
         The states are read anew from the database: they may be newer than this commit, never older. Never raises
         because Redis or the database is away: a browser that misses a message finds the difference at its next check.
+        False where Redis did not answer.
         """
         try:
             watched = watched_of(self._redis, keys_moved_by(changes.touched.values()))
             if not watched:
-                return
+                return True
             with Session(self._engine) as session:
                 states = read_states(session, watched)
             self._redis.publish(CHANNEL, json.dumps({"v": 1, "things": list(states.values())}))
         except (RedisError, SQLAlchemyError) as error:
             log.warning("not_published", things=len(changes.touched), error=type(error).__name__)
+            return not isinstance(error, RedisError)
+        return True
 
     def close_user(self, user_id: int) -> None:
         """Have every web process close the open sockets of a person who must sign in again or has lost the right.
