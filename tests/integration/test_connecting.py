@@ -378,6 +378,7 @@ def test_a_second_company_in_sage_beside_the_first(
     module = admin.get("/companies").text
     assert 'data-role="connection" data-key="connection:0"' in module
     assert module.count('class="connection-line"') == 2
+    assert "<dt>Connected to</dt><dd><b>Sage Accounting</b></dd>" in module
     assert 'name="connection_id"' in admin.get("/companies/new").text
     made = post(
         admin, "/companies/new", {"name": "Southern", "type": "customer", "connection_id": str(second_id)}

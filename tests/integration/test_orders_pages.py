@@ -690,6 +690,11 @@ def test_what_sage_has_can_only_be_edited_where_it_stays_here(
     after = stored(services, order.id)
     assert (after.internal_notes, after.owner_id, after.sync_reason) == ("Pays late", sam.id, "in_step")
     assert (after.phase, len(after.lines), after.total) == ("confirmed", 1, order.total)
+    put(services, order, Reason.DELETED_IN_SAGE, "q1")
+    for page in (path, f"/orders/{order.id}"):
+        told = browser_of_sam.get(page).text
+        assert "This order was deleted in Sage. Until an admin restores it there or unlinks it here" in told
+        assert "Sage has this order" not in told
 
 
 def test_who_was_editing_when_it_went_to_sage_loses_no_word(

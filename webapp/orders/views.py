@@ -81,6 +81,9 @@ _CLOSED_WHILE = {
         "Sage may have this order: its lines, dates, number and notes are changed there. "
         "Here you can edit what stays here."
     ),
+    Reason.DELETED_IN_SAGE: N_(
+        "This order was deleted in Sage. Until an admin restores it there or unlinks it here, you can edit what stays here."
+    ),
 }
 _CLOSED = N_(
     "Sage has this order: its lines, dates, number and notes are changed there. Here you can edit what stays here."
