@@ -654,6 +654,41 @@ MUTATIONS = (
         "",
         "tests/unit/test_live_gateway.py::test_a_change_that_is_too_late_for_the_answer_comes_in_a_frame",
     ),
+    Mutation(
+        "reading takes the calls that are kept for what people wait for",
+        "workers/sage/budget.py",
+        "if self._reads_only and not self.has_room():",
+        "if False:",
+        "tests/integration/test_budget.py::test_reading_leaves_room_for_the_writers",
+    ),
+    Mutation(
+        "more calls run at once than Sage allows",
+        "workers/sage/budget.py",
+        ">= tonumber(ARGV[row])",
+        "> tonumber(ARGV[row])",
+        "tests/integration/test_budget.py::test_no_more_calls_run_at_once_than_are_allowed",
+    ),
+    Mutation(
+        "a resync of many is told to nobody",
+        "webapp/sync/transitions.py",
+        "        work.touched[thing.key] = thing\n        if",
+        "        if",
+        f"{ENGINE}test_resync_of_a_module_takes_every_customer_and_no_prospect",
+    ),
+    Mutation(
+        "who saves what was given up has no more tries",
+        "webapp/sync/transitions.py",
+        "    record.attempts = 0\n",
+        "",
+        f"{ENGINE}test_a_passing_fault_is_pending_until_its_tries_are_used_up",
+    ),
+    Mutation(
+        "what a person took out of synchronisation comes back with a customer that looks like it",
+        "workers/engine/strangers.py",
+        "    if record.sync_reason == Reason.UNLINKED:\n",
+        "    if False:\n",
+        f"{ENGINE}test_unlinked_stays_out_until_a_person_asks",
+    ),
 )
 
 
