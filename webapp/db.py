@@ -95,7 +95,7 @@ class UnitOfWork(Changes):
 
 
 class Prepared:
-    """A statement of which the SQL is made once, for Database.read_one and commit_one.
+    """A statement of which the SQL is made once, for Database.read_one, read_all and commit_one.
 
     What SQLAlchemy does each time that it runs a statement takes longer than the statement. It has the places of its
     values numbered as PostgreSQL wants it: the driver would look for names in the whole text at each run, and keeps what
@@ -215,16 +215,21 @@ class Database:
                 self._tell()
 
     def read_one(self, statement: Prepared, values: Mapping[str, Any]) -> Any | None:
+        """As `read_all`, for the first row alone; None where there is none."""
+        rows = self.read_all(statement, values)
+        return rows[0] if rows else None
+
+    def read_all(self, statement: Prepared, values: Mapping[str, Any]) -> list[Any]:
         """Run one statement that is a transaction of its own, which saves the server two answers.
 
-        Returns its row, a named tuple. It goes straight to the driver, and raises what SQLAlchemy raises.
+        Returns its rows, named tuples. It goes straight to the driver, and raises what SQLAlchemy raises.
         """
         cursor = self._kept.cursor
         if cursor is None:
             with self.kept_connection():
-                return self.read_one(statement, values)
+                return self.read_all(statement, values)
         try:
-            return cursor.execute(statement.sql, statement.with_values(values)).fetchone()
+            return cursor.execute(statement.sql, statement.with_values(values)).fetchall()
         except psycopg.Error as error:
             without_values(error)
             raise DBAPIError.instance(statement.sql, None, error, psycopg.Error, hide_parameters=True) from error

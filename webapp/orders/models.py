@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
@@ -109,17 +109,18 @@ class Order(Synced, Base):
         ),
     )
 
-    def shared(self, name: str) -> str:
+    @classmethod
+    def text_of(cls, name: str, value: Any) -> str:
         """See Synced. Dates are ISO 8601, amounts have two places, `lines` is the text of webapp.orders.amounts."""
         match name:
             case "lines":
-                return lines_text(self.lines)
+                return lines_text(value)
             case "ordered_on" | "valid_until":
-                return str(getattr(self, name).isoformat())
+                return str(value.isoformat())
             case "shipping":
-                return f"{self.shipping:.2f}"
+                return f"{value:.2f}"
             case _:
-                return super().shared(name)
+                return super().text_of(name, value)
 
     def take(self, name: str, value: str) -> None:
         """See Synced. A line that keeps its description keeps its product. Raises ValueError for a text of no such form."""

@@ -105,7 +105,7 @@ class Synced:
 
     @classmethod
     def text_of(cls, name: str, value: Any) -> str:
-        """The value of the column of a field that is kept in step, as such a text."""
+        """The value of a field that is kept in step, as it stands in its column, as such a text."""
         text: str = value
         return text
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -35,13 +36,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 from webapp.companies.models import Company
 from webapp.connection.models import Connection
 from webapp.db import Prepared
+from webapp.orders.amounts import lines_text
+from webapp.orders.models import Order, OrderLine
+from webapp.products.models import Product
 from webapp.services import Services
 from webapp.status import STATUS_OF, Reason
 from webapp.sync.models import Json, SyncEvent, WriteIntent
-from webapp.sync.sending import child_standing
+from webapp.sync.sending import GONE, child_standing
 from webapp.sync.transitions import Moved, move
 from workers.engine.due import First, has_its_company, is_due
-from workers.engine.kinds import KINDS, Kind, fields_in_full, fields_of
+from workers.engine.kinds import KINDS, ORDERS, Kind
 from workers.engine.lease import Lease
 from workers.sage.connector import RemoteRecord, tidied
 
@@ -56,7 +60,7 @@ class Claimed:
     """A record as it was when it was claimed, and the create that was begun for it and never answered, if any.
 
     Of a contact or an order also its company, and the id of that company's customer. `in_full` are those of its fields
-    that are sent with more than is compared (kinds.fields_in_full).
+    that are sent with more than is compared: the lines of an order name their products.
     """
 
     kind: Kind
@@ -96,13 +100,12 @@ def take_in_hand(services: Services, first: First, lease: Lease) -> Claimed | No
     row = database.commit_one(_CLAIMING[kind], given, lambda _: moved)
     if row is None:
         return None
-    in_full: Mapping[str, str] = {}
-    if kind.in_columns:
-        fields = tidied({name: kind.model.text_of(name, getattr(row, name)) for name in kind.names}, kind.names)
-    else:
-        with database.reading() as session:
-            record = session.get_one(kind.model, first.id, options=kind.loads)
-            fields, in_full = fields_of(record), fields_in_full(session, record)
+    held = {name: getattr(row, name) for name in _in_columns(kind)}
+    in_full = {}
+    if kind is ORDERS:
+        held["lines"] = lines = database.read_all(_LINES, {"record": first.id})
+        in_full = tidied({"lines": lines_text(lines, [line.product for line in lines])}, ["lines"])
+    fields = tidied({name: kind.model.text_of(name, value) for name, value in held.items()}, kind.names)
     return Claimed(
         kind=kind,
         id=first.id,
@@ -188,7 +191,7 @@ def _claiming(kind: Kind) -> Select[Any]:
         .returning(
             *(model.id, model.claim, model.sync_version, model.attempts, model.agreed),
             *(model.sage_id, model.sage_updated_at, company_id.label("company_id"), due.c.before),
-            *(getattr(model, name) for name in kind.names if kind.in_columns),
+            *(getattr(model, name) for name in _in_columns(kind)),
         )
         .cte("taken")
     )
@@ -255,6 +258,33 @@ def _recording(kind: Kind) -> Select[Any]:
     return select(recorded.c.id).add_cte(ended, noted)
 
 
+def _in_columns(kind: Kind) -> list[str]:
+    """Those of its fields that are columns: all but the lines of an order."""
+    return [name for name in kind.names if name != "lines"]
+
+
+def _lines() -> Select[str, Decimal, Decimal, Decimal, Decimal, str]:
+    """Given `record`, an order: its lines, each with the id of its product in Sage, empty for one that names none.
+
+    Whether a line takes a product that is no longer sold is not documented, so such a one is not named.
+    """
+    line = OrderLine
+    there = and_(
+        Product.id == line.product_id,
+        Product.connection_id == Order.connection_id,
+        *(Product.sync_reason != gone for gone in GONE),
+        Product.discontinued.is_(False),
+    )
+    product = func.coalesce(Product.sage_id, "").label("product")
+    return (
+        select(line.description, line.quantity, line.unit_price, line.discount, line.tax_rate, product)
+        .join(Order, Order.id == line.order_id)
+        .outerjoin(Product, there)
+        .where(line.order_id == _RECORD)
+        .order_by(line.position)
+    )
+
+
 def _status(reason: Reason, detail: Json) -> dict[str, Any]:
     return {"sync_status": STATUS_OF[reason], "sync_reason": reason, "sync_detail": literal(detail, JSONB)}
 
@@ -274,3 +304,4 @@ def _event(
 # Made when this is imported, so that each job that is forked finds them.
 _CLAIMING = {kind: Prepared(_claiming(kind)) for kind in KINDS}
 _RECORDING = {kind: Prepared(_recording(kind)) for kind in KINDS}
+_LINES = Prepared(_lines())

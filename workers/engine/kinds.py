@@ -18,11 +18,9 @@ from sqlalchemy.orm.interfaces import ORMOption
 from webapp.companies.models import CUSTOMER, Company
 from webapp.connection.models import Connection
 from webapp.contacts.models import Contact
-from webapp.orders.amounts import lines_text
 from webapp.orders.models import CONFIRMED, Order
 from webapp.products.models import Product
 from webapp.sync.models import Json, Synced
-from webapp.sync.sending import GONE
 from workers.engine.match import Keys, customer_keys, order_keys, person_keys, plain, product_keys
 from workers.sage.connector import (
     CUSTOMER_FIELDS,
@@ -187,28 +185,6 @@ def fields_of(record: Synced) -> dict[str, str]:
     """The part of a record that is kept in step, in the neutral shape. An order must have its lines loaded."""
     names = _OF_NAME[record.kind].names
     return tidied({name: record.shared(name) for name in names}, names)
-
-
-def fields_in_full(session: Session, record: Synced) -> dict[str, str]:
-    """The fields that are sent with more than is compared, as they are sent: the lines of an order name their products.
-
-    A line names the product that Sage has for it. Whether it takes one that is no longer sold is not documented, so
-    such a one is not named. An order must have its lines loaded.
-    """
-    ids = {line.product_id for line in record.lines if line.product_id} if isinstance(record, Order) else set()
-    if not ids or not isinstance(record, Order):
-        return {}
-    found = session.execute(
-        select(Product.id, Product.sage_id).where(
-            Product.id.in_(ids),
-            Product.connection_id == record.connection_id,
-            Product.sage_id.is_not(None),
-            Product.sync_reason.not_in(GONE),
-            Product.discontinued.is_(False),
-        )
-    )
-    sage_ids = {product_id: str(sage_id) for product_id, sage_id in found}
-    return {"lines": lines_text(record.lines, [sage_ids.get(line.product_id or 0, "") for line in record.lines])}
 
 
 def take_fields(session: Session, record: Synced, remote: RemoteRecord, names: Iterable[str]) -> None:
