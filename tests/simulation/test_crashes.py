@@ -29,7 +29,7 @@ COMMITS = sorted(
     if isinstance(function, ast.FunctionDef)
     # A pull that is put off because no worker is free has not begun anything.
     and function.name != "_postpone"
-    and re.search(r"work\.commit\(\)|\.commit_one\(|change_state\(work", ast.unparse(function))
+    and re.search(r"work\.commit\(\)|\.commit_one\(|note_state\(work", ast.unparse(function))
 )
 # A product goes the way of a company, so that of products none is on the journey, and they are only looked for.
 CALLS = [
