@@ -689,6 +689,13 @@ MUTATIONS = (
         "    if False:\n",
         f"{ENGINE}test_unlinked_stays_out_until_a_person_asks",
     ),
+    Mutation(
+        "what is asked for while a job is at work waits for the sweep, or for a minute",
+        "workers/jobs.py",
+        "    services().jobs.push_begins(connection_id)\n    drain(services(), connection_id, connect, hands=_HANDS)\n",
+        "    drain(services(), connection_id, connect, hands=_HANDS)\n    services().jobs.push_begins(connection_id)\n",
+        "tests/integration/test_jobs.py::test_what_is_asked_for_while_a_job_is_at_work_gets_a_job_of_its_own",
+    ),
 )
 
 

@@ -140,6 +140,22 @@ def test_a_job_makes_way_for_what_waits_and_where_its_worker_is_to_stop(
     assert services.jobs.should_make_way()
 
 
+@pytest.mark.parametrize(("queue", "work"), [("push", "drain"), ("pull", "pull_connection")])
+def test_what_is_asked_for_while_a_job_is_at_work_gets_a_job_of_its_own(
+    services: Services, monkeypatch: pytest.MonkeyPatch, queue: str, work: str
+) -> None:
+    ask = getattr(services.jobs, queue)
+    monkeypatch.setattr(jobs, "services", lambda: services)
+    monkeypatch.setattr(jobs, work, lambda *_, **__: ask(1))
+    ask(1)
+    # A worker takes it.
+    services.redis.delete(f"rq:queue:{queue}")
+    ask(1)
+    assert waiting(services) == [], "one that was taken just now has not begun yet, and will see what is due"
+    getattr(jobs, queue)(1)
+    assert waiting(services) == [f"workers.jobs.{queue} 1"]
+
+
 def test_a_cycle_that_is_due_is_started(services: Services, start_due: Callable[[], None], connection_id: int) -> None:
     start_due()
     assert waiting(services) == []
