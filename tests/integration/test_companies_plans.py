@@ -364,6 +364,10 @@ def test_each_way_of_a_search_finds_the_same_in_the_same_order(session: Session,
                 few = session.execute(pages._all_if_few(listing, at, sought, COMPANIES * 2)).all()
                 assert [row.id for row in few if row.id is not None] == behind, address
                 assert few[0].matching == len(wanted)
+        for along in [table, *([listing.texts] if query.sort != "last_synchronised_at" else [])]:
+            for at, begins in places:
+                walked = session.execute(pages._walk(listing, at, along, 2 * COMPANIES, may_give_up=False)).all()
+                assert [row.id for row in walked] == wanted[begins : begins + PAGE + 1], address
         met += len(wanted)
     assert met > 10 * PAGE
 
@@ -418,11 +422,31 @@ def test_a_walk_that_begins_far_from_all_that_match_is_soon_given_up(
 ) -> None:
     """All companies that are called Umber stand together, behind most others."""
     query = read_query(MultiDict(parse_qsl("q=umber&sort=name")), {}, {})
-    for steps in (8_000, 16_000):
-        assert session.execute(pages._walk(LISTING, query, steps, may_give_up=True)).all() == []
-        assert read(plans.pop(), "company") <= steps / 8
     behind = query.changed(cursor=Cursor("umber", 1))
-    assert len(session.execute(pages._walk(LISTING, behind, 8_000, may_give_up=True)).all()) == PAGE + 1
+    for along, steps in product((LISTING.table, LISTING.texts), (8_000, 16_000)):
+        assert session.execute(pages._walk(LISTING, query, along, steps, may_give_up=True)).all() == []
+        assert 0 < read(plans.pop(), along.name) <= steps / 8
+        assert len(session.execute(pages._walk(LISTING, behind, along, steps, may_give_up=True)).all()) == PAGE + 1
+        plans.clear()
+
+
+@pytest.mark.parametrize("module", ["companies", "contacts", "orders"])
+def test_a_walk_along_the_texts_reads_nothing_but_the_index_of_its_order(
+    session: Session, plans: list[dict[str, Any]], module: str
+) -> None:
+    """What all filters and words ask for stands in it; the records are read for what the page shows."""
+    listing, read_one, filters, words = SEARCHED[module]
+    for one, word, sort in product(filters, words, listing.keys):
+        query = read_one(MultiDict(parse_qsl(f"{one}&q={word}&sort={sort}")))
+        if sort == "last_synchronised_at" or pages._limits_that_move(query, listing, listing.table):
+            continue
+        session.execute(pages._walk(listing, query, listing.texts, 1_000, may_give_up=False)).all()
+        met = {node["Index Name"]: node for node in nodes(plans.pop()) if "Index Name" in node}
+        (index,) = {name for name in met if "_text_by_" in name}
+        assert met[index]["Node Type"] == "Index Only Scan"
+        assert met[index]["Heap Fetches"] == 0
+        # The texts themselves, and the records of a page.
+        assert set(met) <= {index, f"pk_{listing.table.name}_text", f"pk_{listing.table.name}", "ix_company_country"}
 
 
 def read(plan: dict[str, Any], table: str = "sales_order") -> int:

@@ -37,6 +37,25 @@ def test_finding_all_is_weighed_by_what_is_read(expected: Expected, leaves_words
 
 
 @pytest.mark.parametrize(
+    ("expected", "along", "step"),
+    [
+        # An order that the status moves: the texts do not have it.
+        (Expected(5_000, 1_000_000), 1_000_000, 1),
+        (Expected(5_000, 1_000_000, passed=1_000_000), 1_000_000, 0.2),
+        # Of one text in ten that is passed the record is looked at, too; of nearly all it is too much.
+        (Expected(5_000, 1_000_000, passed=1_000_000, passing=100_000), 1_000_000, 0.55),
+        (Expected(5_000, 1_000_000, passed=1_000_000, passing=900_000), 1_000_000, 1),
+        # Only the records have an index that begins where a filter does.
+        (Expected(5_000, 100_000, passed=1_000_000), 100_000, 1),
+        (Expected(5_000, 300_000, passed=1_000_000), 1_000_000, 0.2),
+        (Expected(0, 0, passed=0), 0, 1),
+    ],
+)
+def test_a_walk_goes_along_the_texts_where_that_is_shorter(expected: Expected, along: int, step: float) -> None:
+    assert (expected.walked_along, round(expected.step, 3)) == (along, step)
+
+
+@pytest.mark.parametrize(
     ("shares", "spared"),
     [
         # Every order has it, and one in thirty has the other.
