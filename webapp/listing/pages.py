@@ -264,7 +264,7 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
 # What reading costs, in records that are read along an order, as measured with a million records in memory: to read the
 # place that an index has of a row and to compare it with those of other indexes, to read the text there or the record, and
 # to look up the record of a text. Along an order of the texts, to pass by one of them, and to look up the record of one.
-_PLACE, _TEXT, _RECORD, _LOOKED_UP = 0.05, 0.7, 2, 2.5
+_PLACE, _TEXT, _RECORD, _LOOKED_UP = 0.08, 0.7, 2, 2.5
 _PASSED, _LOOKED_UP_IN_PASSING = 0.2, 3.5
 
 
