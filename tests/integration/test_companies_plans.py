@@ -185,8 +185,9 @@ def plans(session: Session) -> Iterator[list[dict[str, Any]]]:
     found: list[dict[str, Any]] = []
     connection = session.connection()
 
-    def explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.lstrip().upper().startswith(("SELECT", "WITH")):
+    def explain(_connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, _many: bool) -> None:
+        is_run = not context.execution_options.get(pages._EXPLAINED)
+        if is_run and statement.lstrip().upper().startswith(("SELECT", "WITH")):
             with cursor.connection.cursor() as beside:
                 beside.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
                 (plan,) = beside.fetchone()

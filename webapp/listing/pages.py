@@ -19,6 +19,7 @@ from sqlalchemy import (
     CompoundSelect,
     Date,
     DateTime,
+    Engine,
     FromClause,
     Numeric,
     Row,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     and_,
     cast,
     column,
+    event,
     func,
     literal,
     literal_column,
@@ -334,8 +336,22 @@ class Expected:
         return inf if found is None else found.rows * of_each + found.places * _PLACE
 
 
+# A statement with this option is explained in place of being run. So its SQL is kept as any other's, which takes longer to
+# make than the planner needs.
+_EXPLAINED = "synclight_explained"
+
+
+@event.listens_for(Engine, "before_cursor_execute", retval=True)
+def _explain(
+    _connection: Any, _cursor: Any, statement: str, parameters: Any, context: Any, _many: bool
+) -> tuple[str, Any]:
+    if context is not None and context.execution_options.get(_EXPLAINED):
+        statement = f"EXPLAIN (FORMAT JSON) {statement}"
+    return statement, parameters
+
+
 def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> Expected:
-    connection, table, texts = session.connection(), listing.table, listing.texts
+    table, texts = listing.table, listing.texts
     others, moving = _limits_but_words(query, listing, table), _limits_that_move(query, listing, table)
     has_order = _key_of_texts(listing, query) is not None
     filters = [*listing.filters(query, texts), *listing.apart(query, texts)]
@@ -349,12 +365,9 @@ def _expected(session: Session, listing: Listing[Query, Shows], query: Query) ->
         asked["others"] = (table, others)
     if query.words or (has_order and moving):
         asked["texts"] = (texts, [*has_words(query.words, texts), *filters])
-    counts = [
-        select(func.count()).select_from(of).where(*limits).scalar_subquery().label(name)
-        for name, (of, limits) in asked.items()
-    ]
-    statement = select(*counts).compile(connection, compile_kwargs={"render_postcompile": True})
-    ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", statement.params).scalars()
+    counts = [select(func.count()).select_from(of).where(*limits).scalar_subquery() for of, limits in asked.values()]
+    # One column, as the answer has.
+    (plan,) = session.execute(select(func.row(*counts)), execution_options={_EXPLAINED: True}).scalar_one()
     # Each count is a plan of its own, on top of the one whose rows it counts, and of those that this one needs first.
     counted = [
         below for count in plan["Plan"]["Plans"] for below in count["Plans"] if below["Parent Relationship"] == "Outer"
