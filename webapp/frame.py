@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, redirect, request, session, url_for
@@ -105,7 +106,14 @@ def _tell_language(response: Response) -> Response:
 
 # Values are escaped; the messages are ours, and may hold markup.
 def _gettext(message: str, /, **values: object) -> Markup:
+    if not values:
+        return _said(language(), message)
     return Markup(languages.gettext(message, **{name: escape(value) for name, value in values.items()}))  # noqa: S704
+
+
+@cache  # The templates have some hundred messages, and a page fifty of them.
+def _said(_language: str, message: str) -> Markup:
+    return Markup(languages.gettext(message))  # noqa: S704
 
 
 def _ngettext(singular: str, plural: str, num: int, /, **values: object) -> Markup:

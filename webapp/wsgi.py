@@ -14,6 +14,9 @@ configure("web")
 app = create_app(Settings.load())
 # Before the processes part, so that each of them need not tie the models together.
 configure_mappers()
+# Nor need each compile the templates, for which the first reader of every page would wait.
+for template in app.jinja_env.list_templates():
+    app.jinja_env.get_template(template)
 # What is loaded here is shared by all web processes for as long as nobody writes to it, and the collector does.
 gc.collect()
 gc.freeze()

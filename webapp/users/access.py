@@ -115,8 +115,7 @@ def _holder(database: Database, held: Mapping[str, Any]) -> User | None:
     """The person whose session `held` is, if it still holds. Its signature was checked, and with it the idle time."""
     if "id" not in held or time.time() - held["began"] > LONGEST.total_seconds():
         return None
-    with database.reading() as db:
-        return find_signed_in(db, int(held["_user_id"]), held["epoch"], held["id"])
+    return find_signed_in(database, int(held["_user_id"]), held["epoch"], held["id"])
 
 
 def _keep_session() -> None:

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
+from webapp.db import Database, Prepared
 from webapp.users.models import EndedSession, User
 
-# Put together once, because every request and every message of a socket asks it.
-_SIGNED_IN = select(User).where(
-    User.id == bindparam("user_id"),
-    User.active,
-    User.session_epoch == bindparam("epoch"),
-    ~exists().where(EndedSession.id == bindparam("session_id")),
+# Prepared, because every request and every message of a socket asks it.
+_SIGNED_IN = Prepared(
+    select(User.__table__).where(
+        User.id == bindparam("user_id"),
+        User.active,
+        User.session_epoch == bindparam("epoch"),
+        ~exists().where(EndedSession.id == bindparam("session_id")),
+    )
 )
 
 
@@ -23,9 +26,13 @@ def find_by_email(session: Session, email: str) -> User | None:
     return session.scalar(select(User).where(func.lower(User.email) == email.strip().lower()))
 
 
-def find_signed_in(session: Session, user_id: int, epoch: int, session_id: str) -> User | None:
-    """The person of a session, None where it has ended or the person is disabled. One query by primary keys."""
-    return session.scalar(_SIGNED_IN, {"user_id": user_id, "epoch": epoch, "session_id": session_id})
+def find_signed_in(database: Database, user_id: int, epoch: int, session_id: str) -> User | None:
+    """The person of a session, None where it has ended or the person is disabled. One query by primary keys.
+
+    It is a copy to be read: what changes a person reads them in its own transaction.
+    """
+    row = database.read_one(_SIGNED_IN, {"user_id": user_id, "epoch": epoch, "session_id": session_id})
+    return None if row is None else User(**row._asdict())
 
 
 def list_people(session: Session) -> Sequence[User]:
