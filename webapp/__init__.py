@@ -37,12 +37,10 @@ def create_app(settings: Settings) -> Flask:
     from webapp.products.views import blueprint as products
     from webapp.services import Services
     from webapp.sync.views import blueprint as sync
-    from webapp.templating import Environment
     from webapp.users import access
     from webapp.users.views import blueprint as users
 
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=None)
-    app.jinja_environment = Environment
     app.extensions["synclight"] = Services.open(
         settings, application_name="synclight-web", pool_size=10, server_settings=PLANNED
     )

@@ -1,54 +1,19 @@
-"""How templates are run. It leaves each page as Jinja would make it, letter for letter, and takes a third of the time off."""
+"""Macros that all templates share, and that are run once."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-import jinja2
-from flask.templating import Environment as FlaskEnvironment
-from jinja2.compiler import CodeGenerator, Frame
-from jinja2.nodes import Expr
+from jinja2 import Environment
 from jinja2.runtime import Macro
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from webapp.languages import language
 
-_ESCAPED = re.compile("[&<>'\"]")
 
-
-def escaped(value: Any) -> str:
-    """What `value` is in a page: as markupsafe's `escape` has it, but not marked as safe.
-
-    Marking is most of what `escape` does where there is nothing to escape, which is nearly everywhere: a list puts out
-    1,400 values.
-    """
-    kind = type(value)
-    if kind is Markup or (kind is str and _ESCAPED.search(value) is None):
-        return value  # type: ignore[no-any-return]
-    return escape(value)
-
-
-class _CodeGenerator(CodeGenerator):
-    """Has templates put out their values by `escaped`. What they put together themselves, Jinja marks as safe as a whole."""
-
-    def _output_child_pre(self, node: Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
-        if frame.eval_ctx.volatile or not frame.eval_ctx.autoescape or finalize.src is not None:
-            super()._output_child_pre(node, frame, finalize)
-        else:
-            self.write("environment.escaped(")
-
-
-class Environment(FlaskEnvironment):
-    """Flask's environment of templates, with `escaped` in place of `escape`."""
-
-    code_generator_class = _CodeGenerator
-    escaped = staticmethod(escaped)
-
-
-def said_once(environment: jinja2.Environment, file: str) -> Iterator[tuple[str, Callable[..., Markup]]]:
+def said_once(environment: Environment, file: str) -> Iterator[tuple[str, Callable[..., Markup]]]:
     """The macros of a file of templates, by their names.
 
     They look at nothing of a request but its language. So what one says is made once for each language and for each set
