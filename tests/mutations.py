@@ -463,6 +463,13 @@ MUTATIONS = (
         "webapp/live/gateway.py",
         "if version != things[key]])",
         "if version == things[key]])",
+        "tests/integration/test_live.py::test_a_watch_is_answered_with_what_differs",
+    ),
+    Mutation(
+        "a web process that was started anew hears of no change",
+        "webapp/live/gateway.py",
+        "            gevent.spawn(self._for_ever, self._listen)\n",
+        "",
         "tests/integration/test_live.py::test_a_client_of_a_killed_web_process_is_right_again_by_itself",
     ),
     Mutation(
@@ -477,6 +484,13 @@ MUTATIONS = (
         "workers/engine/push.py",
         "except OutcomeUnknown:\n            raise\n",
         'except OutcomeUnknown:\n            _finish_intent(services, claimed, intent_id, "refused")\n            raise\n',
+        f"{ENGINE}test_a_create_without_an_answer_makes_one_customer",
+    ),
+    Mutation(
+        "a write that met a Sage that is broken is shown as refused",
+        "workers/sage/http.py",
+        "Meaning(100, 999, Transient, OutcomeUnknown, OutcomeUnknown),",
+        "Meaning(100, 999, Transient, Refused, Refused),",
         "tests/integration/test_faults_while_editing.py::test_each_fault_in_turn_while_people_edit",
     ),
     Mutation(

@@ -93,10 +93,19 @@ class WebProcesses:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
-    def kill_all(self) -> None:
-        """Kill (SIGKILL) both; gunicorn starts others."""
-        for worker in self._workers():
-            worker.kill()
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """Both are killed (SIGKILL) when it is entered, and gunicorn starts others when it is left and not before."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            workers = self._workers()
+            for worker in workers:
+                worker.kill()
+            until_true(lambda: all(worker.status() == psutil.STATUS_ZOMBIE for worker in workers))
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop them in order (SIGTERM). Raises subprocess.TimeoutExpired where that takes longer than 20 s."""

@@ -302,8 +302,8 @@ def test_what_happened_while_the_web_was_away_is_on_the_page_when_it_is_back(
                 .observe(document.body, { attributeFilter: ["data-live"] });
         }"""
     )
-    web.kill_all()
-    missed = change(companies[0])
+    with web.killed():
+        missed = change(companies[0])
     expect(row(signed_in, companies[0])).to_have_attribute("data-version", str(missed))
     be_live(signed_in)
     links: list[Any] = signed_in.evaluate("window.links")

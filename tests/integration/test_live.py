@@ -403,8 +403,8 @@ def test_a_client_of_a_killed_web_process_is_right_again_by_itself(
     company = companies[0]
     with LiveClient(web.url, cookie) as socket:
         socket.watch({company.key: company.version})
-        web.kill_all()
-        missed = change(company)
+        with web.killed():
+            missed = change(company)
         socket.wait_for_version(company.key, missed)
         assert socket.connected == 2
         socket.wait_for_version(company.key, change(company, Reason.QUEUED))

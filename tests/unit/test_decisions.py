@@ -171,7 +171,8 @@ def test_a_passing_fault_says_when_it_is_tried_again(attempts: int, chance: floa
 
 def test_when_the_tries_are_used_up_a_person_looks() -> None:
     tries = len(RETRY_SECONDS)
-    assert verdict(Transient("503"), tries, NOW, 0).reason is Reason.GAVE_UP
+    found = verdict(Transient("503"), tries, NOW, 0)
+    assert (found.reason, found.detail) == (Reason.GAVE_UP, {"code": "gave_up", "attempts": tries + 1})
     assert verdict(OutcomeUnknown("no answer"), tries, NOW, 0).reason is Reason.OUTCOME_UNKNOWN
 
 
