@@ -47,7 +47,7 @@ def test_a_name_is_one_whatever_its_case_and_can_be_replaced() -> None:
     assert filters_of(with_filter(saved, CONTACTS, "Red ones", "q=a"), CONTACTS) == {"Red ones": "q=a"}
 
 
-@pytest.mark.parametrize("name", ["", "   ", "x" * 61])
+@pytest.mark.parametrize("name", ["", "   ", "\u200b", "x" * 61])
 def test_a_name_has_some_letters_and_not_too_many(name: str) -> None:
     with pytest.raises(Refused):
         with_filter({}, COMPANIES, name, "q=a")

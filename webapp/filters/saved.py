@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from webapp.languages import gettext as _
 from webapp.modules import Module
-from webapp.text import one_line
+from webapp.text import clean_line
 
 Saved = Mapping[str, Mapping[str, str]]
 
@@ -86,7 +86,7 @@ def without(saved: Saved, module: Module, name: str) -> Saved:
 
 
 def _checked(name: str) -> str:
-    name = one_line(name)
+    name = clean_line(name)
     if not name:
         raise Refused(_("Give the filter a name, then save."))
     if len(name) > LONGEST_NAME:

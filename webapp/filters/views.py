@@ -15,6 +15,7 @@ from webapp.filters.saved import NameTaken, Refused, Saved, filters_of, read_que
 from webapp.languages import gettext as _
 from webapp.modules import Module
 from webapp.services import services
+from webapp.text import clean_line
 from webapp.users.access import login_required, signed_in_user
 from webapp.users.models import User
 
@@ -47,7 +48,7 @@ def save(module: Module) -> ResponseReturnValue:
             problem=str(refused),
             typed={"name": name, "query": request.form.get("query", ""), "can_replace": isinstance(refused, NameTaken)},
         ), 422
-    flash(_("Saved as “%(name)s”.", name=name.strip()), "ok")
+    flash(_("Saved as “%(name)s”.", name=clean_line(name)), "ok")
     return redirect(f"/{module.name}?{query}", 303)
 
 
