@@ -24,8 +24,8 @@ from webapp.contacts.models import Contact
 from webapp.filters.saved import filters_of
 from webapp.forms import Difference, Field, Form, Groups, by_name
 from webapp.highlighted.models import highlighted_fields
+from webapp.languages import LANGUAGES, listed, speak
 from webapp.languages import gettext as _
-from webapp.languages import listed
 from webapp.listing.counts import count_texts
 from webapp.listing.pages import Page
 from webapp.listing.query import ListQuery, status_choices
@@ -255,6 +255,16 @@ def what_follows(record: Synced, at_once: str, done: str = "") -> str:
 def is_only_redrawn() -> bool:
     """Whether a form was sent to be drawn anew as it was typed, and not to be saved."""
     return "again" in request.form
+
+
+def speak_as_typed() -> None:
+    """Read a form, and answer it, in the language in which it was drawn: 1.234 is another number in another language.
+
+    Its person may have chosen another one meanwhile, in another tab or by signing in again.
+    """
+    drawn_in = request.form.get("drawn_in", "")
+    if drawn_in in LANGUAGES:
+        speak(drawn_in)
 
 
 def is_as_shown(record: Synced) -> bool:

@@ -114,7 +114,7 @@
     localStorage.removeItem(keyOf(form));
   }
 
-  const isField = ([name]) => !/^(was-|take-|once$)/.test(name);
+  const isField = ([name]) => !/^(was-|take-|(once|drawn_in)$)/.test(name);
   const fieldsOf = (list) => JSON.stringify(list.filter(isField));
 
   function offer(form) {

@@ -378,6 +378,7 @@ def test_lines_and_totals_are_shown_to_the_cent(
     assert 'data-value="total">2,018.36<' in lines
     form = browser_of_sam.get(f"/orders/{made.id}/edit", headers={"Accept-Language": "de"}).text
     assert [f'value="{typed}"' in form for typed in ("1,5", "1234,50", "10,25", "32,38")] == [True] * 4
+    assert 'name="drawn_in" value="de"' in form
 
 
 def test_confirming_sends_it_once(browser_of_sam: FlaskClient, services: Services, order: Order) -> None:
@@ -641,6 +642,17 @@ def test_an_edit_is_stored_and_validated_anew(browser_of_sam: FlaskClient, servi
     assert (after.notes, after.phase, after.sync_detail["code"]) == ("New", "validating", "no_price")
     assert len(send(browser_of_sam, path, **opened(browser_of_sam, path)).headers["Location"]) > 1
     assert stored(services, order.id).lines == [], "all lines were removed"
+
+
+def test_amounts_are_read_in_the_language_in_which_their_form_was_drawn(
+    browser_of_sam: FlaskClient, services: Services, order: Order
+) -> None:
+    path = f"/orders/{order.id}/edit"
+    form = opened(browser_of_sam, path) | {"drawn_in": "de", "shipping": "1.000,50"}
+    assert "Summe" in send(browser_of_sam, path, line("Wein", "1", "1.234"), **form | {"again": "1"}).text
+    assert send(browser_of_sam, path, line("Wein", "1", "1.234"), **form).status_code == 303
+    after = stored(services, order.id)
+    assert (after.lines[0].unit_price, after.shipping) == (1234, Decimal("1000.50"))
 
 
 def test_what_others_saved_meanwhile_is_kept(browser_of_sam: FlaskClient, services: Services, order: Order) -> None:

@@ -443,6 +443,10 @@ def test_a_product_is_edited_beside_others(browser_of_sam: FlaskClient, services
     (stored,) = products(services)
     assert (stored.name, stored.unit_price, stored.discontinued) == ("Tea", 20, True)
     assert stored.sync_reason == Reason.QUEUED
+    # A form is read in the language in which it was drawn.
+    german = form_of(stored, unit_price="1.250") | {"drawn_in": "de"}
+    assert post(browser_of_sam, f"/products/{chai.id}/edit", german).status_code == 303
+    assert products(services)[0].unit_price == 1250
     assert browser_of_sam.get("/products/999").status_code == 404
 
 

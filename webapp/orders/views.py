@@ -54,6 +54,7 @@ from webapp.screens import (
     live_row,
     record_screen,
     saved_sentence,
+    speak_as_typed,
     what_follows,
 )
 from webapp.services import services
@@ -336,6 +337,7 @@ def _is_only_redrawn() -> bool:
 
 
 def _read_form(session: Session, stored: Mapping[str, str], *, is_closed: bool) -> forms.OrderForm:
+    speak_as_typed()
     typed = forms.read_typed_lines(request.form)
     companies = company_names(session, [stored["company_id"] or request.form.get("company_id", "")])
     return forms.read_order_form(

@@ -34,6 +34,7 @@ from webapp.screens import (
     live_row,
     record_screen,
     saved_sentence,
+    speak_as_typed,
 )
 from webapp.services import services
 from webapp.sync.details import AVAILABILITY
@@ -170,6 +171,7 @@ def edit(record_id: int) -> ResponseReturnValue:
 
 
 def _read_form(session: Session, stored: Mapping[str, str], *, stays: bool = False) -> Form:
+    speak_as_typed()
     connections = [one.id for one in list_connections(session)]
     return forms.read_form(request.form, stored, connections, stays=stays)
 
