@@ -359,6 +359,7 @@ class TestRefusals:
             ("contact.main_address.country_id", "is required", {"code": "missing", "field": "country"}),
             ("reference", "has already been taken", {"code": "code_taken", "field": "code", "value": "ALFKI"}),
             ("contact.reference", "must be unique", {"code": "code_taken", "field": "code", "value": "ALFKI"}),
+            ("name", "has already been taken", {"code": "refused", "field": "name"}),
             ("reference", "is odd", {"code": "refused", "field": "code"}),
             ("postal_code", "is too long (maximum is 10)", {"code": "too_long", "field": "postal_code", "limit": 10}),
             ("main_contact_person.email", "is invalid", {"code": "refused", "field": "email"}),
