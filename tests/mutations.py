@@ -516,16 +516,16 @@ MUTATIONS = (
     ),
     Mutation(
         "a line names a product that Sage no longer has",
-        "workers/engine/kinds.py",
-        "            Product.sync_reason.not_in(GONE),\n",
+        "workers/engine/claim.py",
+        "        *(Product.sync_reason != gone for gone in GONE),\n",
         "",
         f"{PRODUCTS}test_a_product_that_went_in_sage_holds_up_no_order",
     ),
     Mutation(
         "a line names a product of another company in Sage",
-        "workers/engine/kinds.py",
-        "            Product.connection_id == record.connection_id,\n            Product.sage_id.is_not(None),\n",
-        "            Product.sage_id.is_not(None),\n",
+        "workers/engine/claim.py",
+        "        Product.connection_id == Order.connection_id,\n",
+        "",
         f"{PRODUCTS}test_lines_name_the_products_that_sage_has_and_an_order_waits_for_none",
     ),
     Mutation(
