@@ -473,8 +473,8 @@ def test_the_number_of_queries_is_the_same_for_any_number_of_rows(
     # The planner is asked as well where there are filters, and its statistics where a long word is looked for by its index.
     assert sent("/companies?status=pending&status=review&q=comp&sort=-city") == one + 1
     assert sent("/companies?status=pending&status=review&q=company&sort=-city") <= one + 2
-    # The person, the choices of the filters, the list, the counters and the connections.
-    assert one == 5
+    # The choices of the filters, the list, the counters and the connections. The driver itself asks for the person.
+    assert one == 4
 
 
 def test_names_from_outside_are_text(browser_of_sam: FlaskClient, services: Services) -> None:
