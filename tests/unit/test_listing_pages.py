@@ -49,6 +49,8 @@ def test_finding_all_is_weighed_by_what_is_read(expected: Expected, leaves_words
         (Expected(5_000, 100_000, passed=1_000_000), 100_000, 1),
         (Expected(5_000, 300_000, passed=1_000_000), 1_000_000, 0.2),
         (Expected(0, 0, passed=0), 0, 1),
+        # The records have no index of the order.
+        (Expected(5_000, None, passed=1_000_000, passing=900_000), 1_000_000, 3.35),
     ],
 )
 def test_a_walk_goes_along_the_texts_where_that_is_shorter(expected: Expected, along: int, step: float) -> None:

@@ -106,12 +106,12 @@ class Listing(Generic[Query, Shows]):
 
     `row` is the dataclass of a row, whose fields are columns of `table`. `keys` are the keys of the orders, word for
     word as the indexes have them; none is ever NULL. `by_status` are the orders in which each status has an index of its
-    own. `filters` makes the conditions of the module's own filters on the columns of what it is given, and `moving` those
-    on what changes with the status; `filtered` are the columns that they ask for, but for those that each module has.
-    `beginnings` makes conditions that have an index of what it is given, the table or its texts, together with the order of
-    the query, so that a walk begins where the filter does: one for each value that was chosen, of which each record that
-    matches fulfils exactly one; none where no such index is. `apart` makes conditions that follow from all these and for
-    which the texts have an index.
+    own; where the texts have such an order, the table has no other index of it. `filters` makes the conditions of the
+    module's own filters on the columns of what it is given, and `moving` those on what changes with the status; `filtered`
+    are the columns that they ask for, but for those that each module has. `beginnings` makes conditions that have an index
+    of what it is given, the table or its texts, together with the order of the query, so that a walk begins where the
+    filter does: one for each value that was chosen, of which each record that matches fulfils exactly one; none where no
+    such index is. `apart` makes conditions that follow from all these and for which the texts have an index.
 
     A further filter is a condition in `filters`, and its column is in the indexes of the texts' orders. It is fast wherever
     many records have it; where few may have it, it needs an index of its own.
@@ -284,12 +284,13 @@ class Expected:
 
     `by_records` is what the indexes of the records lead to, None where only words are asked for; `by_texts` what those
     of the texts do, None where no words are. `looked_up` says whether the record of each text is looked at, too.
-    `passed` is how many texts there are to walk along, None where they do not have the order; `passing` for how many of
-    them the record is looked at, because something is asked for that moves with the status.
+    `walked` is None where the records have no index of the order. `passed` is how many texts there are to walk along, None
+    where they do not have it; `passing` for how many of them the record is looked at, because something is asked for that
+    moves with the status.
     """
 
     matching: int
-    walked: int
+    walked: int | None
     by_records: Found | None = None
     by_texts: Found | None = None
     looked_up: bool = False
@@ -299,14 +300,14 @@ class Expected:
     @property
     def passes_texts(self) -> bool:
         """Whether it is shorter to walk along the texts than along the records."""
-        if self.passed is None:
-            return False
+        if self.passed is None or self.walked is None:
+            return self.walked is None
         return self.passed * _PASSED + self.passing * _LOOKED_UP_IN_PASSING < self.walked
 
     @property
     def walked_along(self) -> int:
         """How many there are to walk along, of those that are walked along."""
-        return self.passed if self.passed is not None and self.passes_texts else self.walked
+        return (self.passed if self.passes_texts else self.walked) or 0
 
     @property
     def step(self) -> float:
@@ -357,8 +358,10 @@ def _expected(session: Session, listing: Listing[Query, Shows], query: Query) ->
     filters = [*listing.filters(query, texts), *listing.apart(query, texts)]
     asked: dict[str, tuple[FromClause, Conditions]] = {
         "matching": (table, [*others, *has_words(query.words, table)]),
-        "walked": (table, _from_beginnings(listing, query, table)),
     }
+    has_index = not has_order or query.sort not in listing.by_status or bool(_beginnings(listing, query, table))
+    if has_index:
+        asked["walked"] = (table, _from_beginnings(listing, query, table))
     if has_order:
         asked["passed"] = (texts, _from_beginnings(listing, query, texts))
     if query.words:
@@ -375,7 +378,7 @@ def _expected(session: Session, listing: Listing[Query, Shows], query: Query) ->
     plans = dict(zip(asked, counted, strict=True))
     return Expected(
         plans["matching"]["Plan Rows"],
-        plans["walked"]["Plan Rows"],
+        plans["walked"]["Plan Rows"] if has_index else None,
         _found(plans.get("others", plans["matching"])) if others or not query.words else None,
         _found(plans["texts"]) if query.words else None,
         looked_up=bool(moving) or not has_order,
@@ -485,7 +488,10 @@ def _piece(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
 
     Several statuses have a piece of an index each, and the first of all these rows are the page.
     """
-    table, key = listing.table, listing.keys[query.sort]
+    table, texts, key = listing.table, listing.texts, listing.keys[query.sort]
+    if not _chosen(query) and (own := _key_of_texts(listing, query)) is not None:
+        every = select(texts.c.id, own.label("sort_key")).where(*_behind(query, own, texts.c.id))
+        return _shown_of(listing, query, _in_order(every, query))
     pieces = [
         select(*listing.shown, key.label("sort_key"))
         .where(*status, *_behind_cursor(listing, query))
