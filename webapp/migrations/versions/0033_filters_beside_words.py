@@ -30,6 +30,9 @@ def upgrade() -> None:
             f"USING gin ({', '.join(columns)}, search_text gin_trgm_ops)"
         )
     op.drop_index("ix_company_text_country", "company_text")
+    # To the few of a company, an index of the records leads.
+    for table in ("contact", "sales_order"):
+        op.drop_index(f"ix_{table}_text_company_id", f"{table}_text")
     # A walk goes along the texts there, and each status has an index of its own.
     for table, order in (("company", "name"), ("contact", "name"), ("product", "name"), ("sales_order", "ordered_on")):
         op.drop_index(f"ix_{table}_by_{order}", table)
