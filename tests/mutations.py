@@ -710,6 +710,13 @@ MUTATIONS = (
         "    drain(services(), connection_id, connect, hands=_HANDS)\n    services().jobs.push_begins(connection_id)\n",
         "tests/integration/test_jobs.py::test_what_is_asked_for_while_a_job_is_at_work_gets_a_job_of_its_own",
     ),
+    Mutation(
+        "a write is sent though its record was edited or linked since it was taken in hand",
+        "workers/engine/push.py",
+        'model.claim == bindparam("claim"), model.sync_reason == Reason.RUNNING',
+        'model.claim == bindparam("claim")',
+        f"{ATTACKS}test_a_pull_that_links_a_record_while_it_is_about_to_be_created_makes_no_second_customer",
+    ),
 )
 
 
