@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 import psutil
@@ -14,20 +13,17 @@ from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from redis import Redis, RedisError
-from rq import Queue, Worker
+from rq import Queue
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from webapp.connection.models import STATES
 from webapp.overview import read_overview
-from webapp.queue import PULL_QUEUE, PUSH_QUEUE
+from webapp.queue import PULL_QUEUE, PUSH_QUEUE, WORKER_SILENCE
 from webapp.services import services
 
 blueprint = Blueprint("health", __name__)
-
-# A worker gives a sign of life every 10 s at least (workers.process); one that missed two of them is gone.
-WORKER_SILENCE = timedelta(seconds=30)
 
 
 @blueprint.get("/healthz")
@@ -46,7 +42,7 @@ def ready() -> ResponseReturnValue:
     except SQLAlchemyError:
         reasons["database"] = "It cannot be reached, or is not migrated."
     try:
-        if not _living_workers(services().redis):
+        if not services().jobs.living_workers():
             reasons["worker"] = f"None has given a sign of life for {WORKER_SILENCE.seconds} s."
     except RedisError:
         reasons["redis"] = "It cannot be reached."
@@ -65,13 +61,6 @@ def metrics() -> ResponseReturnValue:
     registry = CollectorRegistry()
     registry.register(_Figures())
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-
-
-def _living_workers(redis: Redis) -> int:
-    """How many workers gave a sign of life lately. Raises RedisError."""
-    now = datetime.now(UTC)
-    heard = [worker.last_heartbeat for worker in Worker.all(connection=redis)]
-    return sum(at is not None and now - at < WORKER_SILENCE for at in heard)
 
 
 def _may_read_metrics() -> bool:
@@ -130,7 +119,7 @@ class _Figures:
         for name in (PUSH_QUEUE, PULL_QUEUE):
             waiting.add_metric([name], Queue(name, connection=redis).count)
         yield waiting
-        alive = _living_workers(redis)
+        alive = services().jobs.living_workers()
         yield GaugeMetricFamily("synclight_workers", "Workers that gave a sign of life lately.", value=alive)
 
 

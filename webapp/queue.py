@@ -6,6 +6,7 @@ A job that cannot be enqueued because Redis is away is not lost: the sweep finds
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from redis import Redis, RedisError
@@ -18,6 +19,9 @@ log = structlog.get_logger()
 # Sage there are always fewer than workers (readers_at_most).
 PUSH_QUEUE = "push"
 PULL_QUEUE = "pull"
+
+# A worker gives a sign of life every 10 s at least (workers.process); one that missed two of them is gone.
+WORKER_SILENCE = timedelta(seconds=30)
 
 # Seconds after which a job is taken for hung. Reading a large Sage for the first time takes an hour, and would begin
 # anew if it were ended; each call to Sage in it has an end of its own.
@@ -67,6 +71,12 @@ class Jobs:
     def readers_at_most(self) -> int:
         """How many pulls may run at a time, so that one worker is free for pushes. Raises RedisError."""
         return max(Worker.count(connection=self._redis, queue=self._pull) - 1, 1)
+
+    def living_workers(self) -> int:
+        """How many workers gave a sign of life lately. Raises RedisError."""
+        now = datetime.now(UTC)
+        heard = [worker.last_heartbeat for worker in Worker.all(connection=self._redis)]
+        return sum(at is not None and now - at < WORKER_SILENCE for at in heard)
 
     def authorise(self, connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:
         """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once."""

@@ -17,6 +17,7 @@ from rq.utils import utcformat
 from tests.integration.test_cli import add_company
 from webapp import create_app
 from webapp.config import Settings
+from webapp.connection.models import Connection
 from webapp.queue import PUSH_QUEUE
 from webapp.services import Services
 
@@ -58,6 +59,15 @@ def test_not_ready_when_the_workers_fell_silent(client: FlaskClient, worker: Wor
     assert client.get("/readyz").status_code == 503
     redis.hset(worker.key, "last_heartbeat", utcformat(datetime.now(UTC) - timedelta(seconds=25)))
     assert client.get("/readyz").status_code == 200
+
+
+def test_people_see_it_too_when_the_workers_fell_silent(
+    browser_of_sam: FlaskClient, connection: Connection, worker: Worker, redis: Redis
+) -> None:
+    told = "no worker of Synclight has given a sign of life"
+    assert told not in browser_of_sam.get("/connection").text
+    redis.hset(worker.key, "last_heartbeat", utcformat(datetime.now(UTC) - timedelta(seconds=31)))
+    assert told in browser_of_sam.get("/connection").text
 
 
 @pytest.fixture
