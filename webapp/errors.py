@@ -147,7 +147,8 @@ def _framed(template: str, frame: str, status: int, **values: object) -> Respons
     """A page in its frame, or for htmx what takes the place of #page, whatever else it had asked for."""
     if "HX-Request" not in request.headers:
         return make_response(render_template(template, frame=frame, **values), status)
-    response = make_response(render_template(template, frame="errors/part.html", **values), status)
+    # It leaves the frame out, and with it what would have to be asked for.
+    response = make_response(render_template(template, frame="layout.html", **values), status)
     response.headers.update({"HX-Retarget": "#page", "HX-Reselect": "#page", "HX-Reswap": "outerHTML"})
     if request.method not in ("GET", "HEAD"):
         # The address of a POST is no place to come back to.

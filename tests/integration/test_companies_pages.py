@@ -882,6 +882,20 @@ def test_the_page_without_a_connection_says_so(browser_of_admin: FlaskClient) ->
     assert browser_of_admin.get("/connection/1").status_code == 404
 
 
+def test_htmx_is_answered_without_the_frame_that_is_there(browser_of_sam: FlaskClient, company: Company) -> None:
+    for path in ("/companies", f"/companies/{company.id}", f"/companies/{company.id}/edit", "/me"):
+        whole, part = (
+            browser_of_sam.get(path).text,
+            browser_of_sam.get(path, headers={"HX-Request": "true"}).text.strip(),
+        )
+        found = re.fullmatch(r'(<title>.+</title>)\s*(<main id="page".+</main>)', part, re.DOTALL)
+        assert found, path
+        title, main = found.groups()
+        assert title in whole
+        assert re.findall("<h1.*?</h1>", main) == re.findall("<h1.*?</h1>", whole)
+        assert not {"<header", "<html", "<script", "<template"} & {*re.findall("<[a-z]+", part)}
+
+
 # ---- The theme ------------------------------------------------------------------------------------------------------
 
 
