@@ -243,7 +243,6 @@ def open_sockets(urls: list[str], cookie: str | None) -> Iterator[Callable[[], G
         def end() -> Got:
             assert process.stdin is not None
             assert process.stdout is not None
-            time.sleep(1)  # The last frames are on their way.
             process.stdin.close()
             return Got(**json.loads(process.stdout.readline()))
 

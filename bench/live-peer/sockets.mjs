@@ -2,6 +2,7 @@
 // Reads one JSON line of what to do: {urls, cookie, sockets, things}. Prints "watching", and when its input ends, one
 // line {frames, seen: {"company:7 12": [nanoseconds of CLOCK_MONOTONIC, ...]}}.
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import WebSocket from "ws";
 
 const STATE = /"key":"([^"]+)","version":(\d+)/g;
@@ -51,6 +52,12 @@ lines.once("line", async (line) => {
   }
   console.log("watching");
 });
-lines.once("close", () => {
+lines.once("close", async () => {
+  // The last frames are on their way, and on a busy machine for longer than a second.
+  let before;
+  do {
+    before = frames;
+    await setTimeout(1_000);
+  } while (frames > before);
   process.stdout.write(`${JSON.stringify({ frames, seen: Object.fromEntries(seen) })}\n`, () => process.exit(0));
 });
