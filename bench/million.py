@@ -7,8 +7,8 @@ change the status of records meanwhile, by what the workers do it with: one row,
 the browsers, each change in a transaction of its own. PostgreSQL has the settings that a server of this size is given.
 
 Beside it in the same run: the same pages with OFFSET for the place and COUNT(*) for how many there are and for the
-counters, on the same indexes and those of the orders that only our texts have; the same pages at a hundredth of the size;
-and each page 10,000 beside its page 1 (the middle of the list, where it has fewer pages).
+counters, on the same indexes; the same pages at a hundredth of the size; and each page 10,000 beside its page 1 (the
+middle of the list, where it has fewer pages).
 
 BENCH_COMPANIES is the number of companies, 1,000,000 unless the environment says otherwise.
 """
@@ -278,21 +278,18 @@ def _measured(large: Filled, small: Filled) -> Iterator[dict[str, Any]]:
     many: dict[tuple[str, str], Times] = {}
     few: dict[tuple[str, str], Times] = {}
     peers: dict[tuple[str, str], Times] = {}
-    with _usual_indexes(large):
-        places = {module.name: (large.places(module), small.places(module)) for module in MODULES}
+    places = {module.name: (large.places(module), small.places(module)) for module in MODULES}
     with large.sync() as changes:
         # What is not yet in memory is read by the first.
         for module in MODULES:
             _time(large, module, places[module.name][0], 1, {})
         for module in MODULES:
             _time(large, module, places[module.name][0], ROUNDS, many)
-    with ExitStack() as usual:
-        usual.enter_context(_usual_indexes(large))
-        usual.enter_context(large.sync())
-        usual.enter_context(planned_the_usual_way(large.app.extensions["synclight"].database.engine))
-        for module in MODULES:
-            usual.enter_context(_usual_way(module))
-            _time(large, module, [asked for asked in places[module.name][0] if asked.by_peer], 1, peers)
+        with ExitStack() as usual:
+            usual.enter_context(planned_the_usual_way(large.app.extensions["synclight"].database.engine))
+            for module in MODULES:
+                usual.enter_context(_usual_way(module))
+                _time(large, module, [asked for asked in places[module.name][0] if asked.by_peer], 1, peers)
     with small.sync():
         for module in MODULES:
             _time(small, module, places[module.name][1], 1, {})
@@ -448,21 +445,6 @@ def _time(filled: Filled, module: Module, places: list[Asked], rounds: int, into
         for address, there in ((asked.first, times.first), (asked.deep, times.deep)):
             if address is not None:
                 there += [filled.get(address) for _ in range(rounds)]
-
-
-@contextmanager
-def _usual_indexes(filled: Filled) -> Iterator[None]:
-    """While it is open, the tables have the indexes of orders that only our texts have."""
-    keys = {"company": "name_key", "contact": "name_key", "sales_order": "ordered_on"}
-    engine = filled.app.extensions["synclight"].database.engine
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SET statement_timeout TO 0"))
-        for table, key in keys.items():
-            connection.execute(text(f"CREATE INDEX usual_{table} ON {table} ({key}, id)"))
-        yield
-        for table in keys:
-            connection.execute(text(f"DROP INDEX usual_{table}"))
-        connection.invalidate()
 
 
 @contextmanager

@@ -1,19 +1,16 @@
-"""The texts that searches and walks read follow the records, whoever changes these: migrations 0027 and 0032."""
+"""The texts that searches read follow the records, whoever changes these: migration 0027."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Any
 
-from sqlalchemy import delete, func, inspect, select, text, update
+from sqlalchemy import delete, func, inspect, text, update
 from sqlalchemy.orm import Session
 
 from webapp.companies.models import PROSPECT, Company
 from webapp.contacts.models import Contact
-from webapp.listing import pages
-from webapp.orders.forms import OrderQuery
 from webapp.orders.models import VALIDATED, Order
-from webapp.orders.queries import LISTING
 from webapp.products.models import Product
 from webapp.services import Services
 from webapp.status import Reason, Status
@@ -26,37 +23,9 @@ def assert_the_same(session: Session) -> None:
     for kind in KINDS:
         table = kind.__tablename__
         columns = [one["name"] for one in inspect(session.connection()).get_columns(f"{table}_text")]
-        assert {"id", "search_text", "short_text"} < set(columns)
-        columns.remove("short_text")
+        assert {"id", "search_text"} < set(columns)
         there, here = (f"SELECT {', '.join(columns)} FROM {one}" for one in (table, f"{table}_text"))
         assert session.execute(text(f"({there} EXCEPT {here}) UNION ALL ({here} EXCEPT {there})")).all() == []
-
-
-def test_a_walk_finds_words_that_no_entry_of_its_index_has_room_for(services: Services) -> None:
-    with Session(services.database.engine) as session:
-        company = Company(name="Alfreds")
-        session.add(company)
-        session.flush()
-        day, far = date(2026, 1, 2), "By train. " * 900
-        for notes in ("By ship", far, f"{far} Quickly!", "", f"{far} quickly, after a call"):
-            session.add(Order(company_id=company.id, ordered_on=day, valid_until=day, notes=notes))
-        session.commit()
-        short = session.scalars(text("SELECT short_text IS NOT NULL FROM sales_order_text ORDER BY id")).all()
-        assert short == [True, False, False, True, False]
-        ids = session.scalars(select(Order.id).order_by(Order.id)).all()
-        for words, found in (
-            ("quickly", [2, 4]),
-            ("quickly call", [4]),
-            ("quickly ship", []),
-            ("alfreds", [*range(5)]),
-        ):
-            for sort in ("number", "company", "ordered_on", "total"):
-                query = OrderQuery(search=words, sort=sort)
-                for gives_up in (False, True):
-                    walk = pages._walk(LISTING, query, LISTING.texts, 80, may_give_up=gives_up)
-                    met = sorted(row.id for row in session.execute(walk))
-                    # Of one that gives up, the first ten hold enough or nothing.
-                    assert met == ([ids[n] for n in found] if not gives_up or len(found) >= 3 else [])
 
 
 def places(session: Session) -> list[Any]:

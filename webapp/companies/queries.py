@@ -50,16 +50,14 @@ def _filters(query: CompanyQuery, of: FromClause) -> list[ColumnElement[bool]]:
     return [*limits, *_apart(query, of)]
 
 
-def _beginnings(query: CompanyQuery, of: FromClause) -> list[Conditions]:
-    city, is_record = _apart(query, of), of is _COMPANY
-    if query.sort == "city" and is_record and query.country:
-        return [[of.c.country == country, *city] for country in query.country]
-    if query.sort == "city" and city:
-        return [city]
+def _beginnings(query: CompanyQuery) -> list[Conditions]:
+    city = _apart(query, _COMPANY)
+    if query.sort == "city" and (query.country or city):
+        return [[_COMPANY.c.country == country, *city] for country in query.country] or [city]
     if query.sort == "country":
-        return [_in_place_of(country, of) for country in query.country]
-    if query.type == (PROSPECT,) and is_record and query.sort in ("name", "last_synchronised_at"):
-        return [[of.c.type == PROSPECT]]
+        return [_in_place_of(country) for country in query.country]
+    if query.type == (PROSPECT,) and query.sort in ("name", "last_synchronised_at"):
+        return [[_COMPANY.c.type == PROSPECT]]
     return []
 
 
@@ -67,18 +65,18 @@ def _apart(query: CompanyQuery, of: FromClause) -> Conditions:
     return [of.c.city_key == func.fold(query.city)] if query.city else []
 
 
-def _in_place_of(country: str, of: FromClause) -> Conditions:
+def _in_place_of(country: str) -> Conditions:
     """The condition for the companies of a country by its place in the order of countries."""
     # By their cities, because the first of them is the first entry of an index.
     one = select(_COMPANY.c.country_rank).where(_COMPANY.c.country == country).order_by(_COMPANY.c.city_key)
     # One of a list of one: the planner knows how many have a place, and does not take them for out of order.
-    return [of.c.country_rank == any_(array([one.limit(1).correlate(None).scalar_subquery()]))]
+    return [_COMPANY.c.country_rank == any_(array([one.limit(1).correlate(None).scalar_subquery()]))]
 
 
 LISTING = Listing(
     table=_COMPANY,
     row=ListRow,
-    # As the indexes of migrations 0002 and 0032 have them.
+    # As the indexes of migration 0002 have them.
     keys={
         "name": _COMPANY.c.name_key,
         "city": _COMPANY.c.city_key,
@@ -88,7 +86,7 @@ LISTING = Listing(
     # One index for each order would cost every change of a status more.
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
-    filtered=("owner_id", "type", "country", "city_key"),
+    looked_at=("city_key",),
     beginnings=_beginnings,
     apart=_apart,
 )

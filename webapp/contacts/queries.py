@@ -36,15 +36,14 @@ def _filters(query: ContactQuery, of: FromClause) -> list[ColumnElement[bool]]:
     return [of.c.company_id.in_([int(one) for one in query.company])] if query.company else []
 
 
-def _beginnings(query: ContactQuery, of: FromClause) -> list[Conditions]:
-    has_index = of is _CONTACT and query.sort == "name"
-    return [[of.c.company_id == int(one)] for one in query.company] if has_index else []
+def _beginnings(query: ContactQuery) -> list[Conditions]:
+    return [[_CONTACT.c.company_id == int(one)] for one in query.company] if query.sort == "name" else []
 
 
 LISTING = Listing(
     table=_CONTACT,
     row=ListRow,
-    # As the indexes of migrations 0004 and 0032 have them.
+    # As the indexes of migration 0004 have them.
     keys={
         "name": _CONTACT.c.name_key,
         "company": _CONTACT.c.company_key,
@@ -52,7 +51,6 @@ LISTING = Listing(
     },
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
-    filtered=("company_id",),
     beginnings=_beginnings,
 )
 

@@ -90,7 +90,7 @@ Query = TypeVar("Query", bound=ListQuery)
 Conditions = list[ColumnElement[bool]]
 
 
-def no_beginnings(query: ListQuery, of: FromClause) -> list[Conditions]:
+def no_beginnings(query: ListQuery) -> list[Conditions]:
     """For a list of which no filter has an index together with an order."""
     return []
 
@@ -106,15 +106,14 @@ class Listing(Generic[Query, Shows]):
 
     `row` is the dataclass of a row, whose fields are columns of `table`. `keys` are the keys of the orders, word for
     word as the indexes have them; none is ever NULL. `by_status` are the orders in which each status has an index of its
-    own; where the texts have such an order, the table has no other index of it. `filters` makes the conditions of the
-    module's own filters on the columns of what it is given, and `moving` those on what changes with the status; `filtered`
-    are the columns that they ask for, but for those that each module has. `beginnings` makes conditions that have an index
-    of what it is given, the table or its texts, together with the order of the query, so that a walk begins where the
+    own. `filters` makes the conditions of the module's own filters on the columns of what it is given, and `moving` those
+    on what changes with the status; `looked_at` are the columns that they ask for beside those that a row shows.
+    `beginnings` makes conditions that have an index together with the order of the query, so that a walk begins where the
     filter does: one for each value that was chosen, of which each record that matches fulfils exactly one; none where no
     such index is. `apart` makes conditions that follow from all these and for which the texts have an index.
 
-    A further filter is a condition in `filters`, and its column is in the indexes of the texts' orders. It is fast wherever
-    many records have it; where few may have it, it needs an index of its own.
+    A further filter is a condition in `filters`. It is fast wherever many records have it; where few may have it, it
+    needs an index of its own.
     """
 
     table: Table
@@ -122,8 +121,8 @@ class Listing(Generic[Query, Shows]):
     keys: Mapping[str, ColumnElement[Any]]
     by_status: frozenset[str]
     filters: Callable[[Query, FromClause], list[ColumnElement[bool]]]
-    filtered: tuple[str, ...]
-    beginnings: Callable[[Query, FromClause], list[Conditions]] = no_beginnings
+    looked_at: tuple[str, ...] = ()
+    beginnings: Callable[[Query], list[Conditions]] = no_beginnings
     moving: Callable[[Query, FromClause], Conditions] = no_conditions
     apart: Callable[[Query, FromClause], Conditions] = no_conditions
 
@@ -136,27 +135,17 @@ class Listing(Generic[Query, Shows]):
     def examined(self) -> list[ColumnElement[Any]]:
         """The columns that a row shows, and those that the filters look at."""
         names = [field.name for field in fields(self.row)]  # type: ignore[arg-type]
-        names += ["sync_status", "search_text", "connection_id", *self.filtered]
+        names += ["sync_status", "search_text", "connection_id", *self.looked_at]
         return [self.table.c[name] for name in dict.fromkeys(names)]
 
     @cached_property
     def texts(self) -> TableClause:
-        """What a search and a walk read, as migrations 0027 and 0032 have it: of the records what stays as a status changes.
+        """What a search reads, as migration 0027 has it: of the records what stays as a status changes.
 
         Beside the id and the search text these are the keys of the orders, but for that by the last synchronisation, and
-        the columns that `filters` and `apart` ask for. The index of an order holds all of these and `short_text`, which is
-        the search text where an entry of an index has room for it, else NULL.
+        the columns that `filters` and `apart` ask for.
         """
-        columns = (column(one.name, one.type) for one in self.table.columns)
-        return named_table(f"{self.table.name}_text", *columns, column("short_text", Text))
-
-    @cached_property
-    def passed(self) -> list[ColumnElement[Any]]:
-        """What a walk along the texts sees of each: the id, what filters ask for, and the search text."""
-        texts, rest = self.texts, self.texts.alias("rest")
-        whole = select(rest.c.search_text).where(rest.c.id == texts.c.id).correlate(texts).scalar_subquery()
-        filtered = (texts.c[name] for name in self.filtered)
-        return [texts.c.id, *filtered, func.coalesce(texts.c.short_text, whole).label("search_text")]
+        return named_table(f"{self.table.name}_text", *(column(one.name, one.type) for one in self.table.columns))
 
     @cached_property
     def hits(self) -> TableClause:
@@ -170,16 +159,6 @@ class Listing(Generic[Query, Shows]):
     def nearest(self) -> TableClause:
         """The first of them, in a part by that name."""
         return self._part("nearest")
-
-    @cached_property
-    def passed_by(self) -> TableClause:
-        """The texts that a walk along them passes by, in a part by that name: `passed`, and the key of the order."""
-        return named_table("passed_by", *(column(one.name, one.type) for one in self.passed), column("sort_key"))
-
-    @cached_property
-    def passed_first(self) -> TableClause:
-        """The first of them, in a part by that name."""
-        return named_table("passed_first", *(column(one.name, one.type) for one in self.passed), column("sort_key"))
 
     def _part(self, name: str) -> TableClause:
         return named_table(name, *(column(one.name, one.type) for one in self.examined), column("sort_key"))
@@ -239,35 +218,31 @@ def _find(session: Session, listing: Listing[Query, Shows], query: Query) -> tup
     if query.counts_by_status and (not _chosen(query) or query.sort in listing.by_status):
         return session.execute(_piece(listing, query)).all(), None
     expected = _expected(session, listing, query)
-    along = listing.texts if expected.passes_texts else listing.table
-    step, walked = expected.step, expected.walked_along
-    even, walk = isqrt(PAGE * walked), PAGE * walked // max(expected.matching, 1)
+    even, walk = isqrt(PAGE * expected.walked), PAGE * expected.walked // max(expected.matching, 1)
     if expected.matching < 4 * PAGE:
         # Of so few pages each may be the last one, which is not full: that is only known at the end of the walk.
         walk *= 4
-    if expected.read <= walk * step:
+    if expected.read <= walk:
         found = session.execute(_all_if_few(listing, query, _sought(session, listing, query, expected), 2 * even)).all()
         matching = found[0].matching
         if matching <= 2 * even:
             # Where nothing is behind the cursor, there is a row all the same, for the number.
             return [row for row in found if row.id is not None], matching
-    reach = isqrt(int(PAGE * walked / step))
-    steps = max(reach, 2 * walk)
+    steps = min(max(even, 4 * walk), 2 * max(even, walk))
     # Where very many match, any walk is shorter than finding them all.
-    found = session.execute(_walk(listing, query, along, steps, may_give_up=expected.read <= 8 * even)).all()
+    found = session.execute(_walk(listing, query, steps, may_give_up=expected.read <= 8 * even)).all()
     if len(found) > PAGE:
         return found, None
-    if query.cursor is not None and _count_behind(session, listing, query, along, steps) < steps:
+    if query.cursor is not None and _count_behind(session, listing, query, steps) < steps:
         # On the last page the walk has come to the end of the order, if it was not given up.
-        return found or session.execute(_walk(listing, query, along, steps, may_give_up=False)).all(), None
+        return found or session.execute(_walk(listing, query, steps, may_give_up=False)).all(), None
     return session.execute(_all_sorted(listing, query, _sought(session, listing, query, expected))).all(), None
 
 
-# What reading costs, in records that are read along an order, as measured with a million records in memory: to read the
-# place that an index has of a row and to compare it with those of other indexes, to read the text there or the record, and
-# to look up the record of a text. Along an order of the texts, to pass by one of them, and to look up the record of one.
-_PLACE, _TEXT, _RECORD, _LOOKED_UP = 0.08, 0.7, 2, 2.5
-_PASSED, _LOOKED_UP_IN_PASSING = 0.2, 3.5
+# What finding by indexes costs, in rows that are read along an order, as measured with a million records in memory: to read
+# the place that an index has of a row and to compare it with those of other indexes, to read the text there or the record,
+# and to look up the record of a text.
+_PLACE, _TEXT, _RECORD, _LOOKED_UP = 0.05, 0.7, 2, 2.5
 
 
 @dataclass(frozen=True)
@@ -284,37 +259,13 @@ class Expected:
 
     `by_records` is what the indexes of the records lead to, None where only words are asked for; `by_texts` what those
     of the texts do, None where no words are. `looked_up` says whether the record of each text is looked at, too.
-    `walked` is None where the records have no index of the order. `passed` is how many texts there are to walk along, None
-    where they do not have it; `passing` for how many of them the record is looked at, because something is asked for that
-    moves with the status.
     """
 
     matching: int
-    walked: int | None
+    walked: int
     by_records: Found | None = None
     by_texts: Found | None = None
     looked_up: bool = False
-    passed: int | None = None
-    passing: int = 0
-
-    @property
-    def passes_texts(self) -> bool:
-        """Whether it is shorter to walk along the texts than along the records."""
-        if self.passed is None or self.walked is None:
-            return self.walked is None
-        return self.passed * _PASSED + self.passing * _LOOKED_UP_IN_PASSING < self.walked
-
-    @property
-    def walked_along(self) -> int:
-        """How many there are to walk along, of those that are walked along."""
-        return (self.passed if self.passes_texts else self.walked) or 0
-
-    @property
-    def step(self) -> float:
-        """What it costs to walk by one of them."""
-        if not self.passes_texts:
-            return 1
-        return _PASSED + _LOOKED_UP_IN_PASSING * self.passing / max(self.walked_along, 1)
 
     @property
     def leaves_words(self) -> bool:
@@ -353,21 +304,14 @@ def _explain(
 
 def _expected(session: Session, listing: Listing[Query, Shows], query: Query) -> Expected:
     table, texts = listing.table, listing.texts
-    others, moving = _limits_but_words(query, listing, table), _limits_that_move(query, listing, table)
-    has_order = _key_of_texts(listing, query) is not None
-    filters = [*listing.filters(query, texts), *listing.apart(query, texts)]
+    others, beginnings = _limits_but_words(query, listing, table), _beginnings(listing, query)
     asked: dict[str, tuple[FromClause, Conditions]] = {
         "matching": (table, [*others, *has_words(query.words, table)]),
+        "walked": (table, [or_(*(and_(*one) for one in beginnings))] if beginnings else []),
     }
-    has_index = not has_order or query.sort not in listing.by_status or bool(_beginnings(listing, query, table))
-    if has_index:
-        asked["walked"] = (table, _from_beginnings(listing, query, table))
-    if has_order:
-        asked["passed"] = (texts, _from_beginnings(listing, query, texts))
     if query.words:
-        asked["others"] = (table, others)
-    if query.words or (has_order and moving):
-        asked["texts"] = (texts, [*has_words(query.words, texts), *filters])
+        by_texts = [*has_words(query.words, texts), *listing.filters(query, texts), *listing.apart(query, texts)]
+        asked |= {"others": (table, others), "texts": (texts, by_texts)}
     counts = [select(func.count()).select_from(of).where(*limits).scalar_subquery() for of, limits in asked.values()]
     # One column, as the answer has.
     (plan,) = session.execute(select(func.row(*counts)), execution_options={_EXPLAINED: True}).scalar_one()
@@ -378,19 +322,11 @@ def _expected(session: Session, listing: Listing[Query, Shows], query: Query) ->
     plans = dict(zip(asked, counted, strict=True))
     return Expected(
         plans["matching"]["Plan Rows"],
-        plans["walked"]["Plan Rows"] if has_index else None,
+        plans["walked"]["Plan Rows"],
         _found(plans.get("others", plans["matching"])) if others or not query.words else None,
         _found(plans["texts"]) if query.words else None,
-        looked_up=bool(moving) or not has_order,
-        passed=plans["passed"]["Plan Rows"] if has_order else None,
-        passing=plans["texts"]["Plan Rows"] if has_order and moving else 0,
+        looked_up=bool(_limits_that_move(query, listing, table)) or _key_of_texts(listing, query) is None,
     )
-
-
-def _from_beginnings(listing: Listing[Query, Shows], query: Query, of: FromClause) -> Conditions:
-    """The condition for all that a walk along the table or its texts may meet; none where these are all there are."""
-    beginnings = _beginnings(listing, query, of)
-    return [or_(*(and_(*one) for one in beginnings))] if beginnings else []
 
 
 def _found(plan: Mapping[str, Any]) -> Found:
@@ -488,10 +424,7 @@ def _piece(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
 
     Several statuses have a piece of an index each, and the first of all these rows are the page.
     """
-    table, texts, key = listing.table, listing.texts, listing.keys[query.sort]
-    if not _chosen(query) and (own := _key_of_texts(listing, query)) is not None:
-        every = select(texts.c.id, own.label("sort_key")).where(*_behind(query, own, texts.c.id))
-        return _shown_of(listing, query, _in_order(every, query))
+    table, key = listing.table, listing.keys[query.sort]
     pieces = [
         select(*listing.shown, key.label("sort_key"))
         .where(*status, *_behind_cursor(listing, query))
@@ -502,58 +435,33 @@ def _piece(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
     return _first(listing, query).add_cte((pieces[0] if len(pieces) == 1 else union_all(*pieces)).cte("hits"))
 
 
-def _walk(
-    listing: Listing[Query, Shows], query: Query, along: FromClause, steps: int, *, may_give_up: bool
-) -> Select[Any]:
+def _walk(listing: Listing[Query, Shows], query: Query, steps: int, *, may_give_up: bool) -> Select[Any]:
     """The statement for what matches among the next `steps` records of the order, up to one more than a page.
 
-    `along` is the table, or the texts where these have the order. A walk that may give up finds nothing where its first
-    eighth holds less than half of what it should if the page is to be full at its end: those that match stand together
-    elsewhere, as the companies whose names begin with the word of a search do.
+    One that may give up finds nothing where its first eighth holds less than half of what it should if the page is to be
+    full at its end: those that match stand together elsewhere, as the companies whose names begin with the word of a
+    search do.
     """
-    if along is listing.texts:
-        return _walk_by_texts(listing, query, steps, may_give_up=may_give_up)
     walk = _first(listing, query).where(*_limits(listing, query, listing.hits))
-    walk = walk.add_cte(_near(listing, query, along, steps, listing.examined).cte("hits"))
+    walk = walk.add_cte(_near(listing, query, steps, listing.examined).cte("hits"))
     if not may_give_up:
         return walk
     table = listing.nearest
     met = select(func.count()).select_from(table).where(*_limits(listing, query, table)).scalar_subquery()
-    nearest = _near(listing, query, along, steps // 8, listing.examined)
-    return walk.where(met >= PAGE // 16).add_cte(nearest.cte("nearest"))
-
-
-def _walk_by_texts(listing: Listing[Query, Shows], query: Query, steps: int, *, may_give_up: bool) -> Select[Any]:
-    def met(passed: TableClause) -> tuple[FromClause, Conditions]:
-        limits = [*listing.filters(query, passed), *listing.apart(query, passed), *has_words(query.words, passed)]
-        moving = _limits_that_move(query, listing, listing.table)
-        return passed.join(_record(listing, passed.c.id, moving), true()) if moving else passed, limits
-
-    texts, passed = listing.texts, listing.passed_by
-    of, limits = met(passed)
-    page = _in_order(select(passed.c.id, passed.c.sort_key).select_from(of).where(*limits), query)
-    if may_give_up:
-        of, limits = met(listing.passed_first)
-        few = select(func.count()).select_from(of).where(*limits).scalar_subquery()
-        page = page.where(few >= PAGE // 16)
-        page = page.add_cte(_near(listing, query, texts, steps // 8, listing.passed).cte("passed_first"))
-    page = page.add_cte(_near(listing, query, texts, steps, listing.passed).cte("passed_by"))
-    return _shown_of(listing, query, page)
+    return walk.where(met >= PAGE // 16).add_cte(_near(listing, query, steps // 8, listing.examined).cte("nearest"))
 
 
 def _near(
-    listing: Listing[Query, Shows], query: Query, of: FromClause, steps: int, shown: Sequence[ColumnElement[Any]]
+    listing: Listing[Query, Shows], query: Query, steps: int, shown: Sequence[ColumnElement[Any]]
 ) -> Select[Any] | CompoundSelect[Any]:
-    """The next `steps` of the order in the table or its texts: of all, or of those at which the walk begins."""
+    """The next `steps` records of the order: of all, or of those at which the walk begins."""
     key = listing.keys[query.sort]
-    if of is listing.texts:
-        key = of.c[key.name]
     pieces = [
         select(*shown, key.label("sort_key"))
-        .where(*beginning, *_behind(query, key, of.c.id))
-        .order_by(*_order(key, of.c.id, query))
+        .where(*beginning, *_behind_cursor(listing, query))
+        .order_by(*_order(key, listing.table.c.id, query))
         .limit(steps)
-        for beginning in _beginnings(listing, query, of) or [[]]
+        for beginning in _beginnings(listing, query) or [[]]
     ]
     if len(pieces) == 1:
         return pieces[0]
@@ -561,22 +469,19 @@ def _near(
     return union_all(*pieces).order_by(*_order(column("sort_key"), column("id"), query)).limit(steps)
 
 
-def _count_behind(session: Session, listing: Listing[Query, Shows], query: Query, along: FromClause, most: int) -> int:
+def _count_behind(session: Session, listing: Listing[Query, Shows], query: Query, most: int) -> int:
     """How many records are left behind the cursor to walk along, counted up to `most`; mostly, the index alone tells."""
-    left = _near(listing, query, along, most, [along.c.id]).subquery("behind")
+    left = _near(listing, query, most, [listing.table.c.id]).subquery("behind")
     return session.scalar(select(func.count()).select_from(left)) or 0
 
 
-def _beginnings(listing: Listing[Query, Shows], query: Query, of: FromClause) -> list[Conditions]:
+def _beginnings(listing: Listing[Query, Shows], query: Query) -> list[Conditions]:
     """Conditions that have an index together with the order, so that the walk begins where the filters do."""
-    beginnings: list[Conditions] = []
-    if of is listing.table:
-        statuses = _chosen(query)
-        days = _synchronised_between(query, of) if query.sort == "last_synchronised_at" else []
-        if statuses and query.sort in listing.by_status:
-            return [[of.c.sync_status == status, *days] for status in statuses]
-        beginnings = [days] if days else []
-    beginnings = beginnings or listing.beginnings(query, of)
+    statuses = _chosen(query)
+    days = _synchronised_between(query, listing.table) if query.sort == "last_synchronised_at" else []
+    if statuses and query.sort in listing.by_status:
+        return [[listing.table.c.sync_status == status, *days] for status in statuses]
+    beginnings = [days] if days else listing.beginnings(query)
     return beginnings if len(beginnings) <= _MOST_BEGINNINGS else []
 
 
@@ -603,28 +508,23 @@ def _all_if_few(
 
 def _all_sorted(listing: Listing[Query, Shows], query: Query, sought: list[ColumnElement[bool]]) -> Select[Any]:
     """The statement for one page out of all that match, and the row after it."""
-    table, texts = listing.table, listing.texts
+    table, texts, hits = listing.table, listing.texts, listing.hits
     key, found = _key_of_texts(listing, query), sought
     if not query.words and (apart := listing.apart(query, texts)):
         found = [*apart, *listing.filters(query, texts)]
-    # The offsets keep the planner from walking along the order after all.
+    page: Select[Any]
     if not found or key is None:
+        # The offset keeps the planner from walking along the order after all.
         every = _matching(listing, query, sought).offset(0).cte("every")
-        return _shown_of(listing, query, _in_order(_behind_in(every, query), query))
-    whole = (
-        select(texts.c.id, key.label("sort_key")).where(*found, *_behind(query, key, texts.c.id)).offset(0).cte("every")
-    )
-    page = select(whole.c.id, whole.c.sort_key)
-    if others := _limits_that_move(query, listing, table):
-        # Of the records no more are read than it takes to fill the page.
-        rows = page.order_by(*_order(whole.c.sort_key, whole.c.id, query)).subquery("sorted")
-        page = select(rows.c.id, rows.c.sort_key).select_from(rows.join(_record(listing, rows.c.id, others), true()))
-    return _shown_of(listing, query, _in_order(page, query))
-
-
-def _shown_of(listing: Listing[Query, Shows], query: Query, page: Select[Any]) -> Select[Any]:
-    """The statement for what the rows of a page show, of which `page` finds the ids and keys."""
-    table, hits = listing.table, listing.hits
+        page = _in_order(_behind_in(every, query), query)
+    else:
+        whole = select(texts.c.id, key.label("sort_key")).where(*found, *_behind(query, key, texts.c.id))
+        page = _in_order(whole, query)
+        if others := _limits_that_move(query, listing, table):
+            # Of the records no more are read than it takes to fill the page.
+            rows = whole.order_by(*_order(key, texts.c.id, query)).subquery("every")
+            record = _record(listing, rows.c.id, others)
+            page = _in_order(select(rows.c.id, rows.c.sort_key).select_from(rows.join(record, true())), query)
     return (
         select(*listing.shown, _TEXT_OF_KEY)
         .select_from(hits.join(table, table.c.id == hits.c.id))

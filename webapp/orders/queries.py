@@ -92,19 +92,18 @@ def _total_between(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool
     return limits
 
 
-def _beginnings(query: OrderQuery, of: FromClause) -> list[Conditions]:
-    is_record = of is _ORDER
-    if is_record and query.phase == ("synchronised",) and query.sort in _BY_STATUS:
-        return [[_in_phase("synchronised", of)]]
+def _beginnings(query: OrderQuery) -> list[Conditions]:
+    if query.phase == ("synchronised",) and query.sort in _BY_STATUS:
+        return [[_in_phase("synchronised", _ORDER)]]
     between: Conditions = []
     if query.sort == "total":
-        between = _total_between(query, of)
+        between = _total_between(query, _ORDER)
     elif query.sort == "ordered_on":
-        if is_record and query.company:
-            return [[of.c.company_id == int(one)] for one in query.company]
-        if is_record and _only_unsent(query):
-            return [[_in_phase(phase, of)] for phase in query.phase]
-        between = _ordered_between(query, of)
+        if query.company:
+            return [[_ORDER.c.company_id == int(one)] for one in query.company]
+        if _only_unsent(query):
+            return [[_in_phase(phase, _ORDER)] for phase in query.phase]
+        between = _ordered_between(query, _ORDER)
     return [between] if between else []
 
 
@@ -122,7 +121,7 @@ _BY_STATUS = frozenset({"ordered_on", "last_synchronised_at"})
 LISTING = Listing(
     table=_ORDER,
     row=ListRow,
-    # As the indexes of migrations 0004 and 0032 have them; that of the unsent ones is of 0025.
+    # As the indexes of migration 0004 have them; that of the unsent ones is of 0025.
     keys={
         "number": _ORDER.c.number_key,
         "company": _ORDER.c.company_key,
@@ -132,7 +131,7 @@ LISTING = Listing(
     },
     by_status=_BY_STATUS,
     filters=_filters,
-    filtered=("company_id", "owner_id", "ordered_on", "total", "phase"),
+    looked_at=("phase",),
     beginnings=_beginnings,
     moving=_moving,
     apart=_apart,

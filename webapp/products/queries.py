@@ -43,15 +43,15 @@ def _filters(query: ProductQuery, of: FromClause) -> list[ColumnElement[bool]]:
     return [of.c.discontinued.is_(true() if query.discontinued == (YES,) else false())]
 
 
-def _beginnings(query: ProductQuery, of: FromClause) -> list[Conditions]:
-    limits = _filters(query, of) if of is _PRODUCT and query.sort == "name" else []
+def _beginnings(query: ProductQuery) -> list[Conditions]:
+    limits = _filters(query, _PRODUCT) if query.sort == "name" else []
     return [limits] if limits else []
 
 
 LISTING = Listing(
     table=_PRODUCT,
     row=ListRow,
-    # As the indexes of migrations 0024 and 0032 have them.
+    # As the indexes of migration 0024 have them.
     keys={
         "name": _PRODUCT.c.name_key,
         "code": _PRODUCT.c.code_key,
@@ -60,7 +60,6 @@ LISTING = Listing(
     },
     by_status=frozenset({"name", "last_synchronised_at"}),
     filters=_filters,
-    filtered=("discontinued",),
     beginnings=_beginnings,
 )
 
