@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
+
 from workers.sandbox import reference
 from workers.sandbox.books import Books, Clock, Shown
 from workers.sandbox.businesses import BUSINESSES, BY_ID, LEAD, USER_ID, Business
@@ -33,6 +35,7 @@ from workers.sandbox.store import Filter, Record, Store, new_id
 from workers.sandbox.switches import Switches
 
 PREFIX = "/v3.1/"
+# For what orjson, which takes a fifth of the time, does not.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 LONGEST_BODY = 1_000_000
 """Bytes that a body may have."""
@@ -327,5 +330,9 @@ def _headers() -> dict[str, str]:
 
 
 def _json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    # A refusal names the field as the client did, which may hold half of a surrogate pair.
-    return Answer(status, _ENCODER.encode(value).encode(errors="replace"), {**_headers(), **(headers or {})})
+    try:
+        body = orjson.dumps(value)
+    except TypeError:
+        # A refusal names the field as the client did, which may hold half of a surrogate pair.
+        body = _ENCODER.encode(value).encode(errors="replace")
+    return Answer(status, body, {**_headers(), **(headers or {})})
