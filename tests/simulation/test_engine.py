@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.story import Story, Told, empty
 from webapp.services import Services
 
-START, SEEDS = int(os.environ.get("START", "1")), int(os.environ.get("SEEDS", "440"))
+START, SEEDS = int(os.environ.get("START", "1")), int(os.environ.get("SEEDS", "340"))
 # So many stories are told by one test: to begin and to end a test takes longer than to tell a story.
 BATCH = 20
 
