@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from flask import Response, jsonify, render_template, request, url_for
+from flask import Response, flash, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from sqlalchemy.orm import Session
@@ -244,12 +244,13 @@ def form_page(
     return page, 422 if errors else 409 if both else 200
 
 
-def what_follows(record: Synced, at_once: str, done: str = "") -> str:
-    """What is said after somebody had a record sent: `at_once` where that happens, else what is `done` and what it waits for."""
+def say_what_follows(record: Synced, at_once: str, done: str = "") -> None:
+    """Tell who had a record sent what happens: `at_once` where that does, else what is `done` and what it waits for."""
     if record.sync_reason == Reason.QUEUED:
-        return at_once
+        flash(at_once, "ok")
+        return
     reader = current_reader()
-    return f"{done} {sentence(record.kind, record.sync_detail, reader.zone, reader.now)}".lstrip()
+    flash(f"{done} {sentence(record.kind, record.sync_detail, reader.zone, reader.now)}".lstrip(), "info")
 
 
 def is_only_redrawn() -> bool:

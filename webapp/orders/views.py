@@ -54,8 +54,8 @@ from webapp.screens import (
     live_row,
     record_screen,
     saved_sentence,
+    say_what_follows,
     speak_as_typed,
-    what_follows,
 )
 from webapp.services import services
 from webapp.status import Reason, Status
@@ -237,7 +237,7 @@ def confirm(record_id: int) -> ResponseReturnValue:
         elif confirm_order(work, order, main_connection(work.session), user_id=signed_in_user().id):
             work.commit()
             at_once = _("It is sent to Sage now. This page shows the result by itself.")
-            flash(what_follows(order, at_once), "ok")
+            say_what_follows(order, at_once)
         elif order.phase == CONFIRMED:
             flash(_("It was sent before. This page shows how far it has come."), "info")
         else:

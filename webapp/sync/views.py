@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from webapp.connection.queries import main_connection
 from webapp.languages import gettext as _
 from webapp.modules import Module
-from webapp.screens import is_as_shown, what_follows
+from webapp.screens import is_as_shown, say_what_follows
 from webapp.services import services
 from webapp.status import Reason
 from webapp.sync.conflicts import Side, choose, lost_values, open_conflicts
@@ -37,7 +37,7 @@ def resync_record(module: Module, record_id: int) -> ResponseReturnValue:
         record = _locked(work.session, module, record_id)
         resync(work, [record.key], signed_in_user().id)
         at_once = _("It is compared with Sage now. This page shows the result by itself.")
-        flash(what_follows(record, at_once), _category(record))
+        say_what_follows(record, at_once)
     return _back(module, record_id)
 
 
@@ -65,7 +65,7 @@ def choose_values(module: Module, record_id: int) -> ResponseReturnValue:
                 have_sent(work, record, main_connection(work.session), cause="choice", user_id=user_id)
                 work.commit()
                 at_once = _("Your choice is saved and goes to Sage now.")
-                flash(what_follows(record, at_once, _("Your choice is saved.")), _category(record))
+                say_what_follows(record, at_once, _("Your choice is saved."))
             except IntegrityError:
                 # The code is the only value that two companies or products cannot share, and the number that two orders cannot.
                 flash(
@@ -91,7 +91,7 @@ def take_back(module: Module, record_id: int) -> ResponseReturnValue:
             have_sent(work, record, main_connection(work.session), cause="edit", user_id=user_id)
             work.commit()
             at_once = _("The value is back, and goes to Sage.")
-            flash(what_follows(record, at_once, _("The value is back.")), _category(record))
+            say_what_follows(record, at_once, _("The value is back."))
         except IntegrityError:
             flash(_("Another one here has this value by now. Change that one first."), "error")
     return _back(module, record_id)
@@ -141,11 +141,6 @@ def unlink_here(module: Module, record_id: int) -> ResponseReturnValue:
         unlink(work, _deleted_in_sage(work.session, module, record_id), signed_in_user().id)
         work.commit()
     return _back(module, record_id)
-
-
-def _category(record: Synced) -> str:
-    """How what follows is told: as done, or as something to know."""
-    return "ok" if record.sync_reason == Reason.QUEUED else "info"
 
 
 def _deleted_in_sage(session: Session, module: Module, record_id: int) -> Synced:
