@@ -8,7 +8,6 @@ after the other, and notes nothing. SYNCLIGHT_BENCH_CONTACTS and SYNCLIGHT_BENCH
 
 from __future__ import annotations
 
-import gc
 import json
 import multiprocessing
 import os
@@ -51,6 +50,7 @@ from workers.engine.due import is_anything_due
 from workers.engine.kinds import KINDS
 from workers.engine.pull import pull
 from workers.engine.push import drain
+from workers.interpreter import settle
 from workers.sage import open as sage
 from workers.sage import tokens
 from workers.sage.accounting import customers, documents, persons
@@ -91,12 +91,12 @@ def reading() -> list[dict[str, Any]]:
         few, many = folder / "few", folder / "many"
         fill(few, CONTACTS // 10)
         fill(many, CONTACTS)
-        small, _ = _pulled(few, folder / "servers-of-few", CONTACTS // 10, alone=True)
-        whole, others = _pulled(many, folder / "servers-of-many", CONTACTS)
+        small, _ = _pulled(few, folder / "servers-of-few", CONTACTS // 10, peers=())
+        whole, others = _pulled(many, folder / "servers-of-many", CONTACTS, peers=("bare", "dlt", "small"))
         # Before and after the others, so that neither has the better minutes of the machine.
-        again, _ = _pulled(many, folder / "servers-again", CONTACTS, alone=True)
-    seconds = (whole["seconds"] + again["seconds"]) / 2
-    rate, bare, peer = CONTACTS / seconds, CONTACTS / others["bare"], CONTACTS / others["dlt"]
+        again, other = _pulled(many, folder / "servers-again", CONTACTS, peers=("bare",))
+    rate = 2 * CONTACTS / (whole["seconds"] + again["seconds"])
+    bare, peer = 2 * CONTACTS / (others["bare"] + other["bare"]), CONTACTS / others["dlt"]
     rows = f"of {CONTACTS:,} customers, records/s; peer:"
     return [
         row(f"full read {rows} dlt from the same sandbox", rate, peer, 3),
@@ -109,9 +109,9 @@ def reading() -> list[dict[str, Any]]:
 
 
 def _pulled(
-    var: Path, folder: Path, contacts: int, *, alone: bool = False
+    var: Path, folder: Path, contacts: int, *, peers: tuple[str, ...]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """What the pull of a sandbox took, and, if it is not measured alone, what others take for the same."""
+    """What the pull of a sandbox took, and what each of these others gives for the same sandbox: see `measured`."""
     port = free_port()
     with SandboxProcess().start(port, var) as sandbox, own_servers(folder, sandbox_port=port) as services:
         sandbox.settings(next_link="absolute")
@@ -120,15 +120,13 @@ def _pulled(
         with services.database.unit_of_work() as work:
             stored = work.session.scalars(select(Company.sync_reason)).all()
             assert stored == [Reason.IN_STEP] * contacts, "not all customers were taken over"
-        if alone:
-            return took, {}
         token = str(sandbox.connect()["access_token"])
-        others = {
-            "bare": in_process(_download, sandbox.base_url, token),
-            "dlt": _dlt(services, sandbox, token, folder / "dlt"),
-            "small": small_reads(sandbox, token),
+        measured: dict[str, Callable[[], float]] = {
+            "bare": lambda: in_process(_download, sandbox.base_url, token),
+            "dlt": lambda: _dlt(services, sandbox, token, folder / "dlt"),
+            "small": lambda: small_reads(sandbox, token),
         }
-        return took, others
+        return took, {name: measured[name]() for name in peers}
 
 
 def fill(var: Path, contacts: int) -> None:
@@ -531,8 +529,7 @@ def _worker(settings: Any) -> Services:
     services = Services.open(settings, application_name="synclight-worker", pool_size=4)
     with services.database.engine.connect() as database:
         database.execute(text("SELECT 1"))
-    gc.collect()
-    gc.freeze()
+    settle()
     return services
 
 

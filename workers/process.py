@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import signal
 from typing import Any
 
@@ -15,14 +14,13 @@ import workers.jobs  # noqa: F401
 from webapp.config import Settings
 from webapp.logs import configure
 from webapp.services import Services
+from workers.interpreter import settle
 
 configure("worker")
 # What a job would otherwise do first, each one again: load the driver of the database, and tie the models together.
 Services.open(Settings.load())
 configure_mappers()
-# What is loaded by now is shared by all processes that are forked from this one, as long as the collector leaves it be.
-gc.collect()
-gc.freeze()
+settle()
 
 # RQ gives a sign of life 15 s before this time is over, so every 10 s; webapp.health waits for three of them.
 _WORKER_TTL = 25

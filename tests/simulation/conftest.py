@@ -15,6 +15,7 @@ from workers.engine import pull
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull of few records takes several transactions, between which things happen."""
     monkeypatch.setattr(pull, "PAGE", 3)
+    monkeypatch.setattr(pull, "WHOLE_PAGE", 3)
 
 
 @pytest.fixture(autouse=True)

@@ -256,6 +256,7 @@ class Story:
                 # A pull of few records takes several transactions, between which things happen, and notes its
                 # progress, however fast it is.
                 mock.patch.object(pull_module, "PAGE", 3),
+                mock.patch.object(pull_module, "WHOLE_PAGE", 3),
                 mock.patch.object(pull_module, "monotonic", count(0, 10).__next__),
             ):
                 yield

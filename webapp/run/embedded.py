@@ -36,7 +36,9 @@ _POSTGRES_SETTINGS = {
     "autovacuum_worker_slots": "3",
     "autovacuum_max_workers": "2",
     "max_wal_size": "512MB",
-    "wal_compression": "on",
+    # A reading of all of Sage would compress half a gigabyte of log, and wait for each megabyte to be written.
+    "wal_compression": "off",
+    "wal_buffers": "16MB",
     # Details and contexts hold the values of rows.
     "log_error_verbosity": "terse",
     "log_line_prefix": "%m [%p] %a ",

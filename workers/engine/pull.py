@@ -17,7 +17,7 @@ import structlog
 from redis import RedisError
 from redis.exceptions import LockError
 from redis.lock import Lock
-from sqlalchemy import Select, Text, any_, bindparam, func, select
+from sqlalchemy import Select, Text, any_, bindparam, func, inspect, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -26,6 +26,7 @@ from webapp.connection.circuit import note_state
 from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
 from webapp.connection.queries import main_connection
 from webapp.db import UnitOfWork
+from webapp.listing.pages import last_synchronised_key
 from webapp.services import Services
 from webapp.status import Reason, Status
 from webapp.sync.models import READ_WHOLE, Json, SyncCursor, Synced, SyncRun
@@ -61,8 +62,9 @@ BEFORE_FIRST = timedelta(days=1)
 WHOLE_EVERY, WHOLE_OFTEN = timedelta(days=1), timedelta(hours=1)
 # A pull of a connection keeps others from it for this long after its last page.
 _ALONE_SECONDS = 120
-# So many records are taken over in one transaction.
-PAGE = 1_000
+# So many records are taken over in one transaction. Where all are read it may be a larger one: most are new or as they
+# were, so that nobody waits for its locks.
+PAGE, WHOLE_PAGE = 1_000, 2_000
 # How often a pull says how far it has come.
 _PROGRESS_SECONDS = 1.0
 
@@ -281,7 +283,7 @@ def _read(
     if read_whole_at is not None and before.completed is not None:
         settled = Settled(before.completed - OVERLAP, read_whole_at, began if whole else None)
         unchanged = partial(_unchanged, services, connection_id, reading, settled)
-    for page in _together(there.changed(None if whole else reading.told, unchanged)):
+    for page in _together(there.changed(None if whole else reading.told, unchanged), WHOLE_PAGE if whole else PAGE):
         # Where nothing changed, which is so most of the time, Sage gives one page with nothing on it.
         if page:
             _take_page(services, connection_id, page, tally, reading)
@@ -304,17 +306,15 @@ def _read(
         work.commit()
 
 
-def _together(pages: Iterator[list[RemoteRecord]]) -> Iterator[list[RemoteRecord]]:
-    """Small pages as fewer large ones, because a transaction takes about as long for either.
-
-    None waits for long, and what came before a fault is given before it.
-    """
+def _together(pages: Iterator[list[RemoteRecord]], most: int) -> Iterator[list[RemoteRecord]]:
+    """Small pages as fewer large ones, of about `most` records. None waits for long, and what came before a fault is
+    given before it."""
     batch: list[RemoteRecord] = []
     began = monotonic()
     try:
         for page in pages:
             batch += page
-            if len(batch) >= PAGE or monotonic() - began > _PROGRESS_SECONDS:
+            if len(batch) >= most or monotonic() - began > _PROGRESS_SECONDS:
                 yield batch
                 batch, began = [], monotonic()
     except SageError:
@@ -354,7 +354,9 @@ def _in_step(connection_id: int, reading: Reading) -> Select[int, str | None]:
     return select(model.id, model.sage_id).where(
         model.connection_id == connection_id,
         model.sync_reason == Reason.IN_STEP,
-        model.last_synchronised_at < reading.began,
+        # In the words of an index of the lists, in which a first reading finds none.
+        model.sync_status == Status.SYNCHRONISED,
+        last_synchronised_key(inspect(model).local_table) < reading.began,
     )
 
 

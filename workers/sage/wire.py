@@ -92,6 +92,7 @@ class Wire:
         except (OSError, HttpParserError, HttpParserUpgrade) as error:
             raise NoAnswer(_words(error)) from error
         finally:
+            answer.end()
             # After anything but a whole answer nobody knows what comes next there.
             if answer.may_follow:
                 self._socket, self._used_at = connection, time.monotonic()
@@ -204,6 +205,10 @@ class _Answer:
     def feed(self, data: bytes) -> None:
         """Read on. Raises HttpParserError and HttpParserUpgrade for what is no HTTP, or is not to be understood."""
         self._parser.feed_data(data)
+
+    def end(self) -> None:
+        """Read no more. The parser and this hold each other, and with them the body until a collector comes by."""
+        del self._parser
 
     def on_message_begin(self) -> None:
         """Where more comes than was asked for, it could be taken for the next answer."""

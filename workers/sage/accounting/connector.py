@@ -12,7 +12,7 @@ from workers.sage.accounting import customers, documents, objects, persons, prod
 from workers.sage.accounting.documents import Document
 from workers.sage.accounting.lists import MOST_PER_PAGE
 from workers.sage.accounting.objects import ids_of, part_of
-from workers.sage.accounting.records import PAGES_AHEAD, Item, Records, Search, pages, path_of
+from workers.sage.accounting.records import PAGES_AHEAD, RAW_PAGES_AHEAD, Item, Records, Search, pages, path_of
 from workers.sage.connector import (
     AuthoriseAgain,
     Business,
@@ -87,7 +87,7 @@ class Customers(Records):
         query = {"exclude_system": "true"}
         if since is None:
             # Nothing else is asked on the way, so that a page can be fetched while the one before is understood.
-            for contacts in prefetch(self._items(query), PAGES_AHEAD):
+            for contacts in prefetch(self._items(query), RAW_PAGES_AHEAD):
                 yield self._understood(contacts)
             return
         changed = objects.changed_since(since)

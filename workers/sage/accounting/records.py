@@ -34,7 +34,9 @@ Read = TypeVar("Read")
 
 _MOST_FOUND = 20
 # As many as are taken over in one transaction, so that Sage works while the database does.
-PAGES_AHEAD = 5
+PAGES_AHEAD = 10
+# A page that is not understood yet takes several times as much memory.
+RAW_PAGES_AHEAD = 2
 
 Item = Mapping[str, Any]
 """An object of an answer."""
