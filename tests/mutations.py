@@ -193,10 +193,10 @@ MUTATIONS = (
     Mutation(
         "the watermark moves though the reading broke off",
         "workers/engine/pull.py",
-        "for page in _together(there.changed(None if whole else reading.told, unchanged)):",
+        "for page in _together(there.changed(None if whole else reading.told, unchanged), WHOLE_PAGE if whole else PAGE):",
         "with services.database.unit_of_work() as early:\n"
         "        _note_moment(early, connection_id, kind.cursor, began)\n        early.commit()\n"
-        "    for page in _together(there.changed(None if whole else reading.told, unchanged)):",
+        "    for page in _together(there.changed(None if whole else reading.told, unchanged), WHOLE_PAGE if whole else PAGE):",
         f"{ENGINE}test_a_pull_that_breaks_off_does_not_move_the_watermark",
     ),
     Mutation(
