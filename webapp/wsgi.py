@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-
 from sqlalchemy.orm import configure_mappers
 
 from webapp import create_app
 from webapp.config import Settings
+from webapp.interpreter import collect_seldom
 from webapp.logs import configure
 
 configure("web")
@@ -17,6 +16,4 @@ configure_mappers()
 # Nor need each compile the templates, for which the first reader of every page would wait.
 for template in app.jinja_env.list_templates():
     app.jinja_env.get_template(template)
-# What is loaded here is shared by all web processes for as long as nobody writes to it, and the collector does.
-gc.collect()
-gc.freeze()
+collect_seldom()

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, and_, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, FromClause, Table, and_, func, or_, select, text
 from sqlalchemy.orm import Session, selectinload
 
 from webapp.companies.models import Company
@@ -55,7 +55,11 @@ def _filters(query: OrderQuery, of: FromClause) -> list[ColumnElement[bool]]:
         limits.append(of.c.company_id.in_([int(one) for one in query.company]))
     if query.product:
         named = _LINE.c.product_id.in_([int(one) for one in query.product])
-        limits.append(exists().where(_LINE.c.order_id == of.c.id, named))
+        line = select(_LINE.c.id).where(_LINE.c.order_id == of.c.id, named)
+        # A walk asks so for each order that it comes by, and ends where the page is full. Put together with all lines of
+        # the products, which is shorter where all that match are looked for, it would go as far as it may.
+        is_walk = of is LISTING.hits or of is LISTING.nearest
+        limits.append(line.limit(1).scalar_subquery().is_not(None) if is_walk else line.exists())
     return [*limits, *_ordered_between(query, of), *_total_between(query, of)]
 
 
