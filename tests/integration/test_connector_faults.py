@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
@@ -615,6 +616,18 @@ def test_nothing_is_sent_once_the_time_is_over() -> None:
         with pytest.raises((NotSent, NoAnswer)):
             wire.send("POST", "/v3.1/contacts", {}, b"{}")
         assert server.requests == []
+
+
+def test_a_call_leaves_nothing_to_the_collector() -> None:
+    """What it left would be as large as a page of a list, and there until the collector comes by."""
+    with serving(answer(CONTACT)) as server, closing(Wire(server.base_url)) as wire:
+        gc.collect()
+        gc.disable()
+        try:
+            assert wire.send("GET", "/v3.1/contacts", {}).status == 200
+            assert not [one for one in gc.get_objects() if isinstance(one, wire_module._Answer)]
+        finally:
+            gc.enable()
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
