@@ -83,8 +83,12 @@ class Jobs:
         self._enqueue(self._push, "workers.jobs.authorise", connection_id, code, redirect_uri, code_verifier)
 
     def disconnect(self, connection_id: int) -> None:
-        """Have the tokens of a connection given back to Sage and forgotten."""
-        self._enqueue(self._push, "workers.jobs.disconnect", connection_id)
+        """Have the tokens of a connection that has ended given back to Sage and forgotten. One such job waits at a time."""
+        self._enqueue_once(self._push, "workers.jobs.disconnect", connection_id)
+
+    def disconnect_begins(self, connection_id: int) -> None:
+        """The waiting job has begun: who ends the connection once more from now on gets another one."""
+        self._begins("workers.jobs.disconnect", connection_id)
 
     def _enqueue_once(
         self, queue: Queue, name: str, connection_id: int, *args: object, timeout: int = _TIMEOUT

@@ -9,7 +9,7 @@ from functools import cache, partial
 from sqlalchemy import func, select
 
 from webapp.config import Settings
-from webapp.connection.models import CONNECTED, CONNECTING, PAUSED, Connection
+from webapp.connection.models import CONNECTED, CONNECTING, ENDED, PAUSED, Connection
 from webapp.services import Services
 from workers.engine.authorise import authorise as authorise_connection
 from workers.engine.authorise import disconnect as disconnect_connection
@@ -56,12 +56,13 @@ def authorise(connection_id: int, code: str, redirect_uri: str, code_verifier: s
 
 
 def disconnect(connection_id: int) -> None:
-    """Give the tokens of a connection back to Sage."""
+    """Give the tokens of a connection that has ended back to Sage."""
+    services().jobs.disconnect_begins(connection_id)
     disconnect_connection(services(), connection_id)
 
 
 def start_due() -> None:
-    """Start what is due: the cycle of each connection, and every push that was lost on the way.
+    """Start what is due: the cycle of each connection, and every push and every disconnection that was lost on the way.
 
     Runs every few seconds; a doubled run does no harm.
     """
@@ -76,3 +77,5 @@ def start_due() -> None:
             is_idle = connection.state == CONNECTED and not is_sent_to
             if is_idle and is_anything_due(work.session, connection.id, _OVERDUE):
                 services().jobs.push(connection.id)
+        for connection_id in work.session.scalars(select(Connection.id).where(ENDED, Connection.tokens.is_not(None))):
+            services().jobs.disconnect(connection_id)

@@ -15,6 +15,8 @@ import pytest
 from cryptography.fernet import Fernet
 from flask import Flask
 from flask.testing import FlaskClient
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
@@ -27,7 +29,9 @@ from webapp.connection.models import CONNECTED, CONNECTING, Connection
 from webapp.orders.amounts import LineValues
 from webapp.orders.changes import create_order
 from webapp.orders.models import Order
+from webapp.queue import PUSH_QUEUE
 from webapp.services import Services
+from workers import jobs
 from workers.engine.authorise import authorise, disconnect
 from workers.engine.pull import pull
 from workers.engine.push import drain
@@ -232,8 +236,43 @@ def test_disconnecting_works_while_sage_is_away(
     admin: FlaskClient, worker: Services, sandbox: SandboxProcess, connection_id: int
 ) -> None:
     consent(worker, sandbox, connection_id)
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    post(admin, f"/connection/{connection_id}/disconnect")
     sandbox.fault("offline")
     disconnect(worker, connection_id)
+    assert tokens(worker) is None
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_disconnection_that_comes_late_leaves_what_was_authorised_meanwhile(
+    admin: FlaskClient,
+    worker: Services,
+    sandbox: SandboxProcess,
+    connection_id: int,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: bool,
+) -> None:
+    """No worker was free for it until an admin had connected the same company again, or a first one was being chosen."""
+    consent(worker, sandbox, connection_id)
+    if chosen:
+        post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    post(admin, f"/connection/{connection_id}/disconnect")
+    before = tokens(worker)
+    consent(worker, sandbox, connection_id)
+    given = tokens(worker)
+    assert given != before
+
+    monkeypatch.setattr(jobs, "services", lambda: worker)
+    queue = Queue(PUSH_QUEUE, connection=worker.redis, serializer=JSONSerializer)
+    assert [job.func_name for job in queue.jobs].count("workers.jobs.disconnect") == 1
+    SimpleWorker([queue], connection=worker.redis, serializer=JSONSerializer).work(burst=True)
+    assert tokens(worker) == given
+    post(admin, f"/connection/{connection_id}/choose", {"business": BUSINESS})
+    with connect(worker, connection_id) as sage:
+        assert sage.check().id == BUSINESS
+    # What is ended after that is given back.
+    post(admin, f"/connection/{connection_id}/disconnect")
+    SimpleWorker([queue], connection=worker.redis, serializer=JSONSerializer).work(burst=True)
     assert tokens(worker) is None
 
 

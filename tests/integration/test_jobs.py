@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from webapp.companies.changes import create_company
 from webapp.config import Settings
+from webapp.connection.changes import end_connection
 from webapp.connection.models import CONNECTED, PAUSED, UNREACHABLE, Connection
 from webapp.queue import PULL_QUEUE, PUSH_QUEUE, Jobs
 from webapp.services import Services
@@ -96,6 +97,21 @@ def test_a_commit_waits_once_for_a_redis_that_does_not_answer(settings: Settings
         silent.accept()[0].close()
         with pytest.raises(BlockingIOError):
             silent.accept()
+
+
+def test_a_disconnection_that_was_never_enqueued_is_found(
+    services: Services, start_due: Callable[[], None], connection_id: int
+) -> None:
+    with services.database.unit_of_work() as work:
+        connection = work.session.get_one(Connection, connection_id)
+        connection.tokens = b"what Sage gave"
+        work.commit()
+        start_due()
+        assert waiting(services) == []
+        end_connection(work, connection)
+    start_due()
+    start_due()
+    assert waiting(services) == [f"workers.jobs.disconnect {connection_id}"]
 
 
 @pytest.mark.parametrize("state", [UNREACHABLE, PAUSED])

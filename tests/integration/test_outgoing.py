@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 
 from tests.scripted_server import answer, serving
 from webapp.config import Settings, SettingsError
+from webapp.connection.changes import end_connection
 from webapp.connection.models import CONNECTED, Connection
 from webapp.connection.products import PRODUCTS
 from webapp.services import Services
@@ -53,6 +54,12 @@ def connected(services: Services, api_url: str, product: str = "accounting", exp
         return made.id
 
 
+def end_and_give_back(services: Services, connection_id: int) -> None:
+    with services.database.unit_of_work() as work:
+        end_connection(work, work.session.get_one(Connection, connection_id))
+    give_back(services, connection_id)
+
+
 def test_each_product_has_a_package_and_a_page_and_only_https(services: Services) -> None:
     assert PACKAGES.keys() == PRODUCTS.keys()
     for package in PACKAGES.values():
@@ -70,7 +77,7 @@ def test_calls_go_to_the_hosts_of_the_product_and_no_proxy(services: Services, a
     with pytest.raises(Unreachable):
         exchange(services, fresh, "code", "http://127.0.0.1/callback", "x" * 43)
     with pytest.raises(Unreachable):
-        give_back(services, fresh)
+        end_and_give_back(services, fresh)
     assert set(asked) == {"oauth.accounting.sage.com"}
 
 
@@ -95,7 +102,7 @@ def test_no_other_address_is_taken_from_a_row(services: Services, asked: list[st
         pass
     for send in (
         lambda: exchange(services, stored, "code", "http://x/", "x" * 43),
-        lambda: give_back(services, stored),
+        lambda: end_and_give_back(services, stored),
     ):
         with pytest.raises(Unreachable):
             send()
@@ -129,7 +136,7 @@ def test_the_endpoint_of_tokens_follows_no_redirect(services: Services, asked: l
         here = replace(services, settings=services.settings.model_copy(update={"sage_base_url": server.base_url}))
         stored = connected(here, server.base_url, expires_at=0)
         code = ("code", "http://127.0.0.1/callback", "x" * 43)
-        send = partial(exchange, here, stored, *code) if path == "token" else partial(give_back, here, stored)
+        send = partial(exchange, here, stored, *code) if path == "token" else partial(end_and_give_back, here, stored)
         with pytest.raises(Transient):
             send()
         assert len(server.requests) == 1

@@ -78,11 +78,17 @@ def consent(worker: Services, sandbox: SandboxProcess, connection_id: int) -> Gr
     return exchange(worker, connection_id, given["code"], REDIRECT_URI, given["verifier"])
 
 
+def keep_grant(worker: Services, connection_id: int, grant: Grant) -> None:
+    with worker.database.unit_of_work() as work:
+        keep(worker, work, connection_id, grant)
+        work.commit()
+
+
 @pytest.fixture
 def connected(worker: Services, sandbox: SandboxProcess) -> int:
     """A connection with fresh tokens."""
     connection_id = connection(worker, sandbox.base_url)
-    keep(worker, connection_id, consent(worker, sandbox, connection_id))
+    keep_grant(worker, connection_id, consent(worker, sandbox, connection_id))
     return connection_id
 
 
@@ -189,7 +195,7 @@ class TestRenewing:
     ) -> None:
         sandbox.settings(access_token_seconds=25)
         connection_id = connection(worker, sandbox.base_url)
-        keep(worker, connection_id, consent(worker, sandbox, connection_id))
+        keep_grant(worker, connection_id, consent(worker, sandbox, connection_id))
         sandbox.settings(access_token_seconds=300)
 
         with capture_logs() as logs, connect(worker, connection_id) as sage:
@@ -270,7 +276,7 @@ class TestRenewing:
         connection_id = connection(worker, sandbox.base_url)
         with capture_logs() as logs:
             grant = consent(worker, sandbox, connection_id)
-            keep(worker, connection_id, grant)
+            keep_grant(worker, connection_id, grant)
             sandbox.expire_access_tokens()
             with connect(worker, connection_id) as sage:
                 sage.check()

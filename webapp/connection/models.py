@@ -85,3 +85,8 @@ class Connection(Base):
     def key(self) -> str:
         """The name of this connection as a live thing, such as `connection:1`."""
         return f"connection:{self.id}"
+
+
+# The connections that have no access to Sage, nor a consent that waits for an admin to choose a company: what tokens one of
+# them still has are to be given back.
+ENDED = (Connection.state == CONNECTING) & Connection.offered.is_(None)

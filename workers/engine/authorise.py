@@ -39,8 +39,8 @@ def authorise(services: Services, connection_id: int, code: str, redirect_uri: s
         log.warning("business_not_taken", connection=connection_id, problem=problem)
         _note_problem(services, connection_id, problem)
         return
-    keep(services, connection_id, grant)
     with services.database.unit_of_work() as work:
+        keep(services, work, connection_id, grant)
         connection = work.session.get_one(Connection, connection_id, with_for_update=True)
         connection.problem = None
         connection.offered = [{"id": business.id, "name": business.name} for business in grant.businesses]
@@ -55,7 +55,8 @@ def authorise(services: Services, connection_id: int, code: str, redirect_uri: s
 def disconnect(services: Services, connection_id: int) -> None:
     """Give the tokens of a connection that an admin has disconnected back to Sage, and forget them.
 
-    Where Sage does not answer they are forgotten all the same: they run out there by themselves.
+    Where Sage does not answer they are forgotten all the same: they run out there by themselves. One that a person has
+    authorised anew before this could run keeps what it has now.
     """
     try:
         give_back(services, connection_id)

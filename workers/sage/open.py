@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from webapp.config import Settings
 from webapp.connection.models import Connection
+from webapp.db import UnitOfWork
 from webapp.services import Services
 from workers.sage import tokens as token_store
 from workers.sage.budget import Budget, Limits
@@ -106,14 +107,17 @@ def exchange(services: Services, connection_id: int, code: str, redirect_uri: st
     return Grant(tokens, place.package.businesses(place.base_url, _Fresh(tokens)))
 
 
-def keep(services: Services, connection_id: int, grant: Grant) -> None:
-    """Store the tokens of a grant for a connection, once it is known that they are for the right business."""
+def keep(services: Services, work: UnitOfWork, connection_id: int, grant: Grant) -> None:
+    """Store the tokens of a grant for a connection, once it is known that they are for the right business.
+
+    The caller commits, together with what the connection is from then on.
+    """
     worker = WorkerSettings.load(services.settings)
-    token_store.keep(services.database, connection_id, worker.cipher, grant.tokens)
+    token_store.keep(work.session.connection(), connection_id, worker.cipher, grant.tokens)
 
 
 def give_back(services: Services, connection_id: int) -> None:
-    """Have Sage end the consent for a connection, and forget its tokens. Does nothing where there are none.
+    """Have Sage end the consent for a connection that has ended, and forget its tokens. Does nothing where there are none.
 
     Raises AuthoriseAgain, Transient or Unreachable; the tokens are forgotten all the same.
     """

@@ -23,7 +23,7 @@ from sqlalchemy import Table, select, text, update
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from webapp.connection.models import Connection
+from webapp.connection.models import ENDED, Connection
 from webapp.db import Database
 from workers.keys import Keys, id_of
 from workers.sage.connector import AuthoriseAgain, SageError, Transient, Unreachable
@@ -257,11 +257,13 @@ class StoredTokens:
         return bytes(stored), opened(bytes(stored), self._cipher)
 
 
-def keep(database: Database, connection_id: int, cipher: MultiFernet, tokens: TokenSet) -> None:
-    """Store tokens that a person's consent gave, in place of those that are there."""
-    with database.engine.begin() as connection:
-        _lock(connection, connection_id)
-        _store(connection, connection_id, sealed(tokens, cipher))
+def keep(connection: DatabaseConnection, connection_id: int, cipher: MultiFernet, tokens: TokenSet) -> None:
+    """Store tokens that a person's consent gave, in place of those that are there.
+
+    It is the first thing in the transaction that says what the connection is by this consent: `forget` sees both or none.
+    """
+    _lock(connection, connection_id)
+    _store(connection, connection_id, sealed(tokens, cipher))
 
 
 def rotate(database: Database, keys: Keys) -> tuple[int, list[int]]:
@@ -289,11 +291,16 @@ def rotate(database: Database, keys: Keys) -> tuple[int, list[int]]:
 
 
 def forget(database: Database, connection_id: int, cipher: MultiFernet) -> TokenSet | None:
-    """Take the tokens of a connection out of the database. Returns them, None where there are none that can be opened."""
+    """Take the tokens of a connection that has ended out of the database.
+
+    Returns them, None where there are none that can be opened. Those of a connection that a person has authorised anew
+    meanwhile stay: whoever asked for this meant the ones before.
+    """
     with database.engine.begin() as connection:
         _lock(connection, connection_id)
-        stored = connection.execute(select(_ROW.c.tokens).where(_ROW.c.id == connection_id)).scalar()
-        _store(connection, connection_id, None)
+        stored = connection.execute(select(_ROW.c.tokens).where(_ROW.c.id == connection_id, ENDED)).scalar()
+        if stored is not None:
+            _store(connection, connection_id, None)
     try:
         return None if stored is None else opened(bytes(stored), cipher)
     except AuthoriseAgain:
