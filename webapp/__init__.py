@@ -35,6 +35,7 @@ def create_app(settings: Settings) -> Flask:
     from webapp.offline import blueprint as offline
     from webapp.orders.views import blueprint as orders
     from webapp.products.views import blueprint as products
+    from webapp.pulse import Pulse
     from webapp.services import Services
     from webapp.sync.views import blueprint as sync
     from webapp.users import access
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["synclight"] = Services.open(
         settings, application_name="synclight-web", pool_size=10, server_settings=PLANNED
     )
+    app.extensions["pulse"] = Pulse(settings.redis_url)
     app.url_map.converters |= {"id": IdConverter, "module": ModuleConverter}
     app.config.update(
         COMPRESS_ALGORITHM=["br", "gzip"], COMPRESS_ALGORITHM_STREAMING=["br", "gzip"], COMPRESS_BR_LEVEL=5

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cache
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, redirect, request, session, url_for
+from flask import Blueprint, Flask, current_app, redirect, request, session, url_for
 from flask_login import current_user
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response
@@ -54,6 +54,7 @@ def init_app(app: Flask) -> None:
         filter_text=FILTER_TEXT,
         modules=MODULES,
         theme=chosen_theme,
+        stands_still=lambda: current_app.extensions["pulse"].stands_still(),
     )
     app.add_template_filter(_age, "age")
     app.add_template_filter(_exact, "exact")

@@ -12,6 +12,7 @@ import structlog
 from redis import Redis, RedisError
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
+from rq.utils import utcparse
 
 log = structlog.get_logger()
 
@@ -75,8 +76,18 @@ class Jobs:
     def living_workers(self) -> int:
         """How many workers gave a sign of life lately. Raises RedisError."""
         now = datetime.now(UTC)
-        heard = [worker.last_heartbeat for worker in Worker.all(connection=self._redis)]
-        return sum(at is not None and now - at < WORKER_SILENCE for at in heard)
+        return sum(now - at < WORKER_SILENCE for at in self._signs_of_life())
+
+    def last_sign_of_life(self) -> datetime | None:
+        """When a worker last gave a sign of life; None where there is none. Raises RedisError."""
+        return max(self._signs_of_life(), default=None)
+
+    def _signs_of_life(self) -> list[datetime]:
+        """The last one of each worker: two questions, however many workers there are."""
+        asked = self._redis.pipeline(transaction=False)
+        for key in Worker.all_keys(connection=self._redis):
+            asked.hget(key, "last_heartbeat")
+        return [utcparse(at.decode()) for at in asked.execute() if at]
 
     def authorise(self, connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:
         """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once."""

@@ -203,6 +203,9 @@
     body.dataset.live = !navigator.onLine || signedOut ? "offline" : socket.connected && answered ? "live" : "reconnecting";
   }
 
+  // Whether nobody is there to send to Sage and to read from it. Also told while the updates are paused: it is no record.
+  const showStill = ({ still }) => body.toggleAttribute("data-still", still === true);
+
   function receive(states) {
     for (const state of states) {
       if (body.hasAttribute("data-paused")) kept.set(state.key, state);
@@ -225,7 +228,10 @@
       answered = !answer.error;
       showLink();
       if (answer.error) checkIn(soon());
-      else receive(answer.things);
+      else {
+        showStill(answer);
+        receive(answer.things);
+      }
     });
   }
 
@@ -251,6 +257,7 @@
     check();
   });
   socket.on("changes", (message) => receive(message.things));
+  socket.on("still", showStill);
   socket.on("disconnect", (reason) => {
     answered = false;
     showLink();

@@ -11,6 +11,9 @@ from uuid import uuid4
 import pytest
 from flask.testing import FlaskClient
 from playwright.sync_api import BrowserContext, Locator, Page, WebSocketRoute, expect
+from redis import Redis
+from rq import Queue, Worker
+from rq.utils import utcformat
 from sqlalchemy import URL, delete
 
 from tests.people import add_person, sign_in
@@ -20,6 +23,7 @@ from webapp.companies.models import Company
 from webapp.config import Settings
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, UNREACHABLE, Connection
+from webapp.queue import PUSH_QUEUE
 from webapp.services import Services
 from webapp.status import Reason
 
@@ -181,9 +185,31 @@ def test_counters_and_the_connection_are_live(
     expect(waiting).to_have_text("1")
     with services.database.unit_of_work() as work:
         change_state(work, work.session.get_one(Connection, companies[0].connection_id), UNREACHABLE)
-    expect(signed_in.locator("[data-role=connection]")).to_have_text("Sage cannot be reached")
+    expect(signed_in.locator("[data-role=connection]")).to_have_text("Sage cannot be reached", use_inner_text=True)
     expect(signed_in.locator("[data-role=connection-banner]")).to_contain_text("Sage cannot be reached since")
     expect(row(signed_in, companies[0])).to_have_attribute("data-reason", "waiting_for_sage")
+    assert never_loaded_again(signed_in)
+
+
+def test_that_nobody_works_is_told_in_place_of_connected_and_gone_when_a_worker_is_back(
+    signed_in: Page, web: WebProcesses, own_redis: OwnRedis, companies: list[Company]
+) -> None:
+    with Redis.from_url(own_redis.url) as redis:
+        worker = Worker([Queue(PUSH_QUEUE, connection=redis)], connection=redis, name=uuid4().hex)
+        worker.register_birth()
+        look(signed_in, f"{web.url}/companies")
+        indicator = signed_in.locator("[data-role=connection]")
+        banner = signed_in.locator("[data-role=stands-still]")
+        expect(indicator).to_have_text("Connected", use_inner_text=True, timeout=15_000)
+        expect(banner).to_be_hidden()
+        redis.hset(worker.key, "last_heartbeat", utcformat(datetime.now(UTC) - timedelta(seconds=31)))
+        expect(indicator).to_have_text("Standing still", use_inner_text=True, timeout=15_000)
+        expect(banner).to_contain_text("no worker of Synclight has given a sign of life")
+        expect(banner).to_be_visible()
+        worker.heartbeat()
+        expect(indicator).to_have_text("Connected", use_inner_text=True, timeout=15_000)
+        expect(banner).to_be_hidden()
+        worker.register_death()
     assert never_loaded_again(signed_in)
 
 

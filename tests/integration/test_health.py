@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import pytest
 from flask import Flask
@@ -15,6 +16,7 @@ from rq import Queue, Worker
 from rq.utils import utcformat
 
 from tests.integration.test_cli import add_company
+from tests.people import add_person, sign_in
 from webapp import create_app
 from webapp.config import Settings
 from webapp.connection.models import Connection
@@ -43,6 +45,11 @@ def figures(client: FlaskClient, **headers: str) -> dict[tuple[str, ...], float]
     }
 
 
+def body_of(page: str) -> str:
+    """The tag of the body, with its attributes."""
+    return page[page.index("<body") : page.index(">", page.index("<body"))]
+
+
 def test_ready_with_all_that_it_needs(client: FlaskClient, worker: Worker) -> None:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json) == (200, {"ready": True, "reasons": {}})
@@ -62,12 +69,48 @@ def test_not_ready_when_the_workers_fell_silent(client: FlaskClient, worker: Wor
 
 
 def test_people_see_it_too_when_the_workers_fell_silent(
-    browser_of_sam: FlaskClient, connection: Connection, worker: Worker, redis: Redis
+    browser_of_sam: FlaskClient,
+    connection: Connection,
+    worker: Worker,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = "no worker of Synclight has given a sign of life"
-    assert told not in browser_of_sam.get("/connection").text
+    pages = ("/connection", "/companies", "/orders")
+    for page in pages:
+        assert "data-still" not in body_of(browser_of_sam.get(page).text)
     redis.hset(worker.key, "last_heartbeat", utcformat(datetime.now(UTC) - timedelta(seconds=31)))
-    assert told in browser_of_sam.get("/connection").text
+    monkeypatch.setattr("webapp.pulse.ASK_SECONDS", 0)
+    for page in pages:
+        shown = browser_of_sam.get(page).text
+        assert "data-still" in body_of(shown)
+        assert "no worker of Synclight has given a sign of life" in shown
+        assert "Standing still" in shown
+
+
+def test_pages_ask_for_the_workers_once_in_a_while_and_do_not_wait_for_a_silent_redis(
+    settings: Settings, services: Services, connection: Connection, worker: Worker, redis: Redis
+) -> None:
+    def told() -> int:
+        return int(redis.info("commandstats").get("cmdstat_smembers", {"calls": 0})["calls"])
+
+    sam = add_person(services)
+    client = create_app(settings).test_client()
+    sign_in(client, sam)
+    before = told()
+    for _ in range(10):
+        assert "data-still" not in body_of(client.get("/companies").text)
+    assert told() == before + 1
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        away = settings.model_copy(update={"redis_url_setting": f"redis://127.0.0.1:{silent.getsockname()[1]}"})
+        lonely = create_app(away).test_client()
+        held = client.get_cookie(client.application.config["SESSION_COOKIE_NAME"])
+        assert held is not None
+        lonely.set_cookie(held.key, held.value)
+        began = monotonic()
+        for _ in range(10):
+            assert "data-still" in body_of(lonely.get("/companies").text)
+        assert monotonic() - began < 2
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from webapp.config import Settings
 from webapp.db import Database
 from webapp.live import gateway as gateway_module
 from webapp.live.gateway import Gateway
+from webapp.pulse import Pulse
 from webapp.queue import Jobs
 from webapp.services import Services
 
@@ -33,7 +34,7 @@ class Sink:
 def test_a_change_that_is_too_late_for_the_answer_comes_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = Settings(DATABASE_URL="postgresql+psycopg://nowhere/none", REDIS_URL="unix:///nowhere/redis.sock")
     database = Database(nowhere.database_url)
-    live = Gateway(SocketIO(), Services(nowhere, database, cast(Any, None), cast(Jobs, None)))
+    live = Gateway(SocketIO(), Services(nowhere, database, cast(Any, None), cast(Jobs, None)), Pulse(nowhere.redis_url))
     sink, known_in_redis = Sink(), list[str]()
 
     def read_versions(_: object, things: dict[str, int]) -> dict[str, int]:
@@ -51,6 +52,6 @@ def test_a_change_that_is_too_late_for_the_answer_comes_in_a_frame(monkeypatch: 
     monkeypatch.setattr(live._interest, "enter", known_in_redis.extend)
     live._readers.add("sid", 1, ZoneInfo("UTC"), "en", sink)
     answer = live._watch({"v": 1, "things": {KEY: 0}})
-    assert answer == {"v": 1, "things": [{"key": KEY, "version": 1}]}
+    assert answer == {"v": 1, "things": [{"key": KEY, "version": 1}], "still": True}
     (frame,) = sink.written
     assert b'"version":2' in frame

@@ -7,7 +7,6 @@ from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from redis import RedisError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -84,7 +83,6 @@ def _page_of(db: Session, connection: Connection, among: int) -> ResponseReturnV
             for run in last_runs(db, connection)
         ],
         "audit_trail": _audit_trail(db, connection) if signed_in_user().is_admin else (),
-        "stands_still": connection.state not in (CONNECTING, PAUSED) and _stands_still(),
         "can_be_removed": signed_in_user().is_admin and can_be_removed(db, connection),
     }
     return render_template(
@@ -292,14 +290,6 @@ def callback() -> ResponseReturnValue:
         services().jobs.authorise(asked.connection_id, request.args["code"], _callback(), asked.verifier)
         flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
     return _back(asked.connection_id)
-
-
-def _stands_still() -> bool:
-    """Whether nobody is there to send and to read, though the connection works: neither a worker nor word of one."""
-    try:
-        return not services().jobs.living_workers()
-    except RedisError:
-        return True
 
 
 def _audit_trail(db: Session, connection: Connection) -> list[tuple[str, str | None, datetime]]:

@@ -33,6 +33,7 @@ from webapp.live.publish import CHANNEL
 from webapp.live.readers import Readers
 from webapp.live.states import State, read_states, read_versions
 from webapp.live.stream import CONNECTION, Stream, encode, wrap_connections
+from webapp.pulse import ASK_SECONDS, Pulse
 from webapp.services import Services
 from webapp.users.access import user_of_socket
 from webapp.zone import named_zone
@@ -73,14 +74,14 @@ def init_app(app: Flask) -> SocketIO:
         async_handlers=False,
     )
     app.wsgi_app = wrap_connections(app.wsgi_app)  # type: ignore[method-assign]
-    app.extensions["live"] = Gateway(socketio, services)
+    app.extensions["live"] = Gateway(socketio, services, app.extensions["pulse"])
     return socketio
 
 
 class Gateway:
     """The open sockets of this process, and what keeps them up to date."""
 
-    def __init__(self, socketio: SocketIO, services: Services) -> None:
+    def __init__(self, socketio: SocketIO, services: Services, pulse: Pulse) -> None:
         self._socketio = socketio
         self._engine = services.database.engine
         self._redis = Redis.from_url(
@@ -95,6 +96,7 @@ class Gateway:
         self._readers = Readers()
         self._missed = True
         self._more_is_due = Event()
+        self._pulse = pulse
         self._started = False
         socketio.on_event("connect", self._connect)
         socketio.on_event("disconnect", self._disconnect)
@@ -123,6 +125,7 @@ class Gateway:
             self._started = True
             gevent.spawn(self._for_ever, self._listen)
             gevent.spawn(self._for_ever, self._send_when_due)
+            gevent.spawn(self._for_ever, self._tell_still)
 
     def _disconnect(self, reason: object = None) -> None:
         self._readers.remove(_sid())
@@ -153,7 +156,7 @@ class Gateway:
             shown = [protocol.shown(state, zone, now) for state in states.values()]
         return protocol.message(
             shown + [protocol.gone(key, version) for key, version in things.items() if key not in versions]
-        )
+        ) | protocol.still(self._pulse.stands_still())
 
     def _enter(self, keys: Iterable[str]) -> None:
         try:
@@ -229,6 +232,15 @@ class Gateway:
             self._more_is_due.wait(None if due is None else max(0.0, due - monotonic()))
             self._more_is_due.clear()
             self._send()
+
+    def _tell_still(self) -> None:
+        """Tell all sockets when the last worker fell silent, and when one is back."""
+        told = self._pulse.stands_still()
+        while True:
+            gevent.sleep(ASK_SECONDS)
+            if (now := self._pulse.stands_still()) != told:
+                told = now
+                self._socketio.emit("still", protocol.still(now))
 
     def _close(self, sids: Iterable[str]) -> None:
         for sid in sids:

@@ -60,6 +60,11 @@ def message(things: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"v": VERSION, "things": list(things)}
 
 
+def still(stands_still: bool) -> dict[str, Any]:
+    """Whether nobody is there to send to Sage and to read from it: beside the answer to a `watch`, and on its own."""
+    return {"v": VERSION, "still": stands_still}
+
+
 def refusal(error: str) -> dict[str, Any]:
     """The answer to a `watch` that could not be served."""
     return {"v": VERSION, "error": error}
