@@ -162,6 +162,43 @@ def desk(screen: Page, product: Product) -> Page:
     return screen
 
 
+def test_many_saved_filters_with_long_names_stay_on_the_screen(phone: Page, screen: Page, product: Product) -> None:
+    long = "Customers in Germany and Austria whose orders wait: " + "W" * 8
+    for number in range(18):
+        save_filter(screen, product, f"c{number}", f"Filter {number}")
+    save_filter(screen, product, "long", long)
+    for page in (phone, screen):
+        page.goto(f"{product.url}/companies?city=new")
+        page.locator("[data-role=saved-filters] summary").click()
+        menu = page.locator("#saved-menu").bounding_box()
+        expect(page.get_by_label("Save these filters")).to_be_in_viewport(ratio=1)
+        expect(page.get_by_role("link", name="Rename or delete")).to_be_in_viewport(ratio=1)
+        link = page.get_by_role("link", name=long)
+        link.scroll_into_view_if_needed()
+        shown = link.bounding_box()
+        assert menu is not None
+        assert shown is not None
+        assert menu["x"] <= shown["x"]
+        assert shown["x"] + shown["width"] <= menu["x"] + menu["width"]
+        page.goto(f"{product.url}/companies/filters")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # What there is to do with a filter stands side by side.
+    for width in (320, 768, 1440):
+        screen.set_viewport_size({"width": width, "height": 800})
+        screen.goto(f"{product.url}/companies/filters")
+        line = screen.locator(".saved-filters li", has_text="Filter 3")
+        boxes = [line.get_by_role("button", name=name).bounding_box() for name in ("Rename", "Delete")]
+        assert [box and box["y"] for box in boxes] == [boxes[0] and boxes[0]["y"]] * 2, width
+
+
+def save_filter(page: Page, product: Product, city: str, name: str) -> None:
+    page.goto(f"{product.url}/companies?city={city}")
+    page.locator("[data-role=saved-filters] summary").click()
+    page.get_by_label("Save these filters").fill(name)
+    page.locator(".saved-new button").click()
+    expect(page.get_by_text(f"Saved as “{name}”.")).to_be_visible()
+
+
 # ---- One page, many addresses ---------------------------------------------------------------------------------------
 
 

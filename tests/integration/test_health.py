@@ -16,7 +16,7 @@ from rq import Queue, Worker
 from rq.utils import utcformat
 
 from tests.integration.test_cli import add_company
-from tests.people import add_person, sign_in
+from tests.people import add_person, post, sign_in
 from webapp import create_app
 from webapp.config import Settings
 from webapp.connection.models import Connection
@@ -83,8 +83,28 @@ def test_people_see_it_too_when_the_workers_fell_silent(
     for page in pages:
         shown = browser_of_sam.get(page).text
         assert "data-still" in body_of(shown)
-        assert "no worker of Synclight has given a sign of life" in shown
-        assert "Standing still" in shown
+        assert "no worker of Synclight gives a sign of life" in shown
+        assert ">Stopped<" in shown
+
+
+def test_what_an_admin_begins_while_nobody_works_is_said_to_wait(
+    browser_of_admin: FlaskClient, connection: Connection, worker: Worker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = "This begins as soon as a worker of Synclight runs again."
+
+    def told(action: str) -> str:
+        post(browser_of_admin, f"/connection/{connection.id}/{action}")
+        return browser_of_admin.get("/connection").text
+
+    assert "Changes are fetched from Sage now." in told("fetch")
+    redis.hset(worker.key, "last_heartbeat", utcformat(datetime.now(UTC) - timedelta(seconds=31)))
+    monkeypatch.setattr("webapp.pulse.ASK_SECONDS", 0)
+    for action in ("fetch", "compare"):
+        page = told(action)
+        assert waits in page
+        assert "from Sage now" not in page
+    assert waits not in told("pause")
+    assert waits in told("resume")
 
 
 def test_pages_ask_for_the_workers_once_in_a_while_and_do_not_wait_for_a_silent_redis(

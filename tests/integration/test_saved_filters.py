@@ -54,6 +54,15 @@ def test_a_filter_is_saved_and_stands_in_the_menu(browser_of_sam: FlaskClient, s
     assert "German" not in browser_of_sam.get("/contacts").text
 
 
+def test_filters_stand_in_the_order_of_their_names(browser_of_sam: FlaskClient) -> None:
+    for name in ("Zinc", "a longer name", "Amber", "my own"):
+        save(browser_of_sam, name, f"q={name}")
+    for path in ("/companies", "/companies/filters"):
+        page = browser_of_sam.get(path).text
+        places = [page.index(f">{name}<") for name in ("a longer name", "Amber", "my own", "Zinc")]
+        assert places == sorted(places), path
+
+
 def test_needs_attention_is_there_from_the_beginning(browser_of_sam: FlaskClient) -> None:
     for module in ("companies", "contacts", "products", "orders"):
         assert f'href="/{module}?status=review" data-role="needs-attention"' in browser_of_sam.get(f"/{module}").text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -145,7 +145,7 @@ def resume(connection_id: int) -> ResponseReturnValue:
             work.pushes.add(connection.id)
             work.commit()
             services().jobs.pull(connection.id, signed_in_user().id)
-            flash(_("Synchronisation goes on: what waited is sent now."), "ok")
+            _say_begun(_("Synchronisation goes on: what waited is sent now."))
         else:
             _say_changed(connection)
     return _back(connection_id)
@@ -161,7 +161,7 @@ def fetch(connection_id: int) -> ResponseReturnValue:
             _say_changed(connection)
         else:
             services().jobs.pull(connection.id, signed_in_user().id)
-            flash(_("Changes are fetched from Sage now."), "ok")
+            _say_begun(_("Changes are fetched from Sage now."))
     return _back(connection_id)
 
 
@@ -176,8 +176,8 @@ def compare(connection_id: int) -> ResponseReturnValue:
             _note(work, "all_compared", connection)
             work.commit()
             services().jobs.pull(connection_id, signed_in_user().id)
-            flash(
-                _("Everything is compared with Sage now. What is out of step is put right, or left to a person."), "ok"
+            _say_begun(
+                _("Everything is compared with Sage now. What is out of step is put right, or left to a person.")
             )
         else:
             _say_changed(connection)
@@ -288,7 +288,7 @@ def callback() -> ResponseReturnValue:
             _note(work, "connection_authorised", _connection(work.session, asked.connection_id))
             work.commit()
         services().jobs.authorise(asked.connection_id, request.args["code"], _callback(), asked.verifier)
-        flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
+        _say_begun(_("Sage is being connected. This page shows it by itself when it works."))
     return _back(asked.connection_id)
 
 
@@ -303,6 +303,14 @@ def _say_changed(connection: Connection) -> None:
     flash(
         _("Nothing was done: the connection has changed meanwhile. It is in the state: %(state)s.", state=state), "info"
     )
+
+
+def _say_begun(sentence: str) -> None:
+    """Tell an admin what begins now; while no worker lives, that it waits for one."""
+    if current_app.extensions["pulse"].stands_still():
+        flash(_("This begins as soon as a worker of Synclight runs again."), "info")
+    else:
+        flash(sentence, "ok")
 
 
 def _note(work: UnitOfWork, action: str, connection: Connection, **data: Any) -> None:

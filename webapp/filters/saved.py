@@ -1,6 +1,6 @@
 """What a person may save of a list's address, and under which name. Pure: text of a request goes in, sentences come out.
 
-The filters of a person are {module: {name: query}}, in the order in which they were saved. A query is the address of the
+The filters of a person are {module: {name: query}}; people see them by name, whatever the order. A query is the address of the
 list after the question mark, without the place in the list. It is kept as it is asked for: what it names and can be no
 more (an owner who has left) the list itself says when it is opened.
 """
@@ -45,8 +45,8 @@ def read_query(text: str) -> str:
 
 
 def filters_of(saved: Saved, module: Module) -> Mapping[str, str]:
-    """The queries of a module's saved filters, by name."""
-    return saved.get(module.name, {})
+    """The queries of a module's saved filters, in the order of their names."""
+    return dict(sorted(saved.get(module.name, {}).items(), key=lambda one: one[0].casefold()))
 
 
 def with_filter(saved: Saved, module: Module, name: str, query: str, *, replace: bool = False) -> Saved:
@@ -66,7 +66,7 @@ def with_filter(saved: Saved, module: Module, name: str, query: str, *, replace:
 
 
 def renamed(saved: Saved, module: Module, name: str, new_name: str) -> Saved:
-    """The filters with another name for one of them, in its place. Raises Refused; KeyError where there is none."""
+    """The filters with another name for one of them. Raises Refused; KeyError where there is none."""
     new_name = _checked(new_name)
     filters = filters_of(saved, module)
     other = _find({one: query for one, query in filters.items() if one != name}, new_name)
