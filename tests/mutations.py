@@ -347,6 +347,27 @@ MUTATIONS = (
         "tests/integration/test_tokens.py::TestTogether::test_two_processes_renew_at_the_same_instant_once",
     ),
     Mutation(
+        "a disconnection that comes late takes the tokens of a new consent",
+        "workers/sage/tokens.py",
+        "where(_ROW.c.id == connection_id, ENDED)",
+        "where(_ROW.c.id == connection_id)",
+        "tests/integration/test_connecting.py::test_a_disconnection_that_comes_late_leaves_what_was_authorised_meanwhile",
+    ),
+    Mutation(
+        "a disconnection that was lost on the way is never begun again",
+        "workers/jobs.py",
+        "            services().jobs.disconnect(connection_id)\n",
+        "            pass\n",
+        "tests/integration/test_jobs.py::test_a_disconnection_that_was_never_enqueued_is_found",
+    ),
+    Mutation(
+        "a page says that it is connected while no worker lives",
+        "webapp/pulse.py",
+        "return self._last_sign is None or datetime.now(UTC) - self._last_sign >= WORKER_SILENCE",
+        "return self._last_sign is None",
+        "tests/integration/test_health.py::test_people_see_it_too_when_the_workers_fell_silent",
+    ),
+    Mutation(
         "a Retry-After that is a date is not heard",
         "workers/sage/http.py",
         "    until = _http_date(text)\n",
