@@ -288,7 +288,7 @@ def callback() -> ResponseReturnValue:
             _note(work, "connection_authorised", _connection(work.session, asked.connection_id))
             work.commit()
         services().jobs.authorise(asked.connection_id, request.args["code"], _callback(), asked.verifier)
-        _say_begun(_("Sage is being connected. This page shows it by itself when it works."))
+        flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
     return _back(asked.connection_id)
 
 
