@@ -518,7 +518,8 @@ def connect(
         work.commit()
         connection_id = connection.id
     fresh = tokens.TokenSet(given["access_token"], given["refresh_token"], now + given["expires_in"], now + 86_400)
-    tokens.keep(services.database, connection_id, WorkerSettings.load(services.settings).cipher, fresh)
+    with services.database.engine.begin() as database:
+        tokens.keep(database, connection_id, WorkerSettings.load(services.settings).cipher, fresh)
     return connection_id
 
 
