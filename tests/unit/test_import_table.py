@@ -129,10 +129,25 @@ def test_wrong_quotation_marks_cost_their_own_lines_alone(write: Write) -> None:
     assert rows[2].fault.startswith("The quotation marks of lines 4 to 5 do not match")
 
 
-def test_a_quotation_mark_that_is_never_closed_is_said(write: Write) -> None:
-    _, rows = read(write('name,city\nAlder,Leeds\n"Birch,York\nCedar,Bath\n'))
-    assert [row.line for row in rows] == [2, 3]
-    assert rows[1].fault.startswith("The quotation marks of lines 3 to 4 do not match")
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_quotation_mark_that_is_never_closed_is_said(write: Write, end: str) -> None:
+    lines = ["name,notes", '"Alder","one', '\u2028\x0btwo","three', "four", "Birch,", "Cedar,"]
+    _, rows = read(write(end.join(lines) + end))
+    assert [row.line for row in rows] == [2]
+    assert rows[0].fault == (
+        "The quotation marks of lines 2 to 6 do not match, or a cell is longer than 131,072 characters: "
+        "the one in line 3 is still open in line 6. Close each quotation mark where its cell ends, and double those "
+        "inside a cell."
+    )
+
+
+def test_a_quotation_mark_that_is_never_closed_costs_as_many_lines_as_a_cell_holds(write: Write) -> None:
+    lines = ["name,city", "Alder,Leeds", '"Birch,York', *["Cedar,Bath"] * 30_000, "Delta,Hull"]
+    _, rows = read(write("\n".join(lines)))
+    last = 3 + csv.field_size_limit() // len("Cedar,Bath\n")
+    assert [row.line for row in rows] == [2, 3, *range(last + 1, len(lines) + 1)]
+    assert f"the one in line 3 is still open in line {last}. Close" in rows[1].fault
+    assert rows[-1].cells == ["Delta", "Hull"]
 
 
 def test_a_header_is_made_clean(write: Write) -> None:

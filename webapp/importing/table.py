@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -102,16 +102,18 @@ class Table:
     def _records(self) -> Iterator[Row]:
         """All records that are not empty, the header among them."""
         with self.path.open(encoding=_CODECS[self.encoding], newline="") as file:
+            read: list[str] = []
             # Strict, because a quotation mark in the wrong place otherwise swallows the rows after it in silence.
-            reader = csv.reader(file, delimiter=self.delimiter, strict=True)
+            reader = csv.reader(_noted(file, read), delimiter=self.delimiter, strict=True)
             while True:
                 line = reader.line_num + 1
+                read.clear()
                 try:
                     cells = next(reader)
                 except StopIteration:
                     return
                 except csv.Error:
-                    yield Row(line, [], _quotes_sentence(line, reader.line_num))
+                    yield Row(line, [], _quotes_sentence(line, read, self.delimiter))
                     continue
                 if line == 1 and cells and _DELIMITER_LINE.fullmatch(self.delimiter.join(cells)):
                     continue
@@ -192,9 +194,23 @@ def _width_sentence(found: int, width: int, delimiter: str) -> str:
     return f"It has {found} cells, and the header has {width}. A cell that {hint} needs quotation marks around it."
 
 
-def _quotes_sentence(first: int, last: int) -> str:
-    where = f"line {first}" if first == last else f"lines {first} to {last}"
+def _noted(lines: Iterable[str], read: list[str]) -> Iterator[str]:
+    """Lines as they are; `read` has those that were taken."""
+    for line in lines:
+        read.append(line)
+        yield line
+
+
+def _quotes_sentence(first: int, read: Sequence[str], delimiter: str) -> str:
+    """What is wrong with the lines `read`, of which the first has this number: a record that cannot be read."""
+    last = first + len(read) - 1
+    where, still_open = f"line {first}", ""
+    if last > first:
+        # The last line may close a quotation mark, and what the others leave open is their last cell.
+        left_open = next(csv.reader(read[:-1], delimiter=delimiter))[-1]
+        opened = last - sum(1 for _ in io.StringIO(left_open, newline=""))
+        where, still_open = f"lines {first} to {last}", f": the one in line {opened} is still open in line {last}"
     return (
-        f"The quotation marks of {where} do not match, or a cell is longer than {csv.field_size_limit():,} characters. "
-        "Close each quotation mark, and double those inside a cell."
+        f"The quotation marks of {where} do not match, or a cell is longer than {csv.field_size_limit():,} characters"
+        f"{still_open}. Close each quotation mark where its cell ends, and double those inside a cell."
     )
