@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
@@ -287,6 +288,31 @@ def test_a_dry_run_says_the_same_and_does_nothing(services: Services, run: Impor
     assert len(events(services)) == 2
     done = run(content)
     assert (counts(done), done.refused) == (counts(tried), tried.refused)
+
+
+def test_a_batch_of_a_dry_run_does_not_go_through_what_those_before_it_left(
+    services: Services, run: Import, connection: Connection
+) -> None:
+    """PostgreSQL believes that there are as many as fit into the space, and that few of them are of a connection."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND pid <> pg_backend_pid()"
+    read = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'company'"
+
+    def ask(question: str) -> Any:
+        with services.database.unit_of_work() as work:
+            return work.session.scalar(text(question), {"name": "synclight-test"})
+
+    with services.database.unit_of_work() as work:
+        # What an earlier test has had PostgreSQL find out about the table outlives its rows.
+        work.session.execute(text("DELETE FROM pg_statistic WHERE starelid = 'company'::regclass"))
+        work.session.commit()
+    read_before = ask(read)
+    rows = 10_000
+    content = "".join(f"{number},Company {number}\n" for number in range(rows))
+    assert counts(run(f"code,name\n{content}", dry_run=True)) == (rows, 0, 0, 0)
+    # A connection tells the statistics all that it has read when it ends.
+    services.database.engine.dispose()
+    wait_until(lambda: ask(others) == 0)
+    assert ask(read) - read_before < rows / 10, "no row means a company that is there"
 
 
 def test_counters_move_and_the_worker_is_asked(services: Services, run: Import, connection: Connection) -> None:

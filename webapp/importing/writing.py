@@ -94,8 +94,12 @@ def point_to_only(
 
 
 def belongs(model: type[Synced], connection: Connection | None) -> ColumnElement[bool]:
-    """Which records an import may mean: those of its connection, or where there is none, those that have none."""
-    return model.connection_id.is_(None) if connection is None else model.connection_id == connection.id
+    """Which records an import may mean: those of its connection, or where there is none, those that have none.
+
+    In a form for which no index is asked: where nothing is known of a table yet, as all through a dry run of a first
+    file, the planner would go through all of a connection's records for each row.
+    """
+    return model.connection_id.is_not_distinct_from(None if connection is None else connection.id)
 
 
 def says(rows: Table, *names: str) -> dict[str, ColumnElement[bool]]:
