@@ -186,8 +186,8 @@ MUTATIONS = (
     Mutation(
         "a record of ours that two strangers resemble is linked to both",
         "workers/engine/strangers.py",
-        "others.pop(found.sure, None)",
-        "others.get(found.sure)",
+        "others.pop(sure.id, None)",
+        "others.get(sure.id)",
         f"{ATTACKS}test_two_strangers_that_resemble_one_record_are_not_both_it",
     ),
     Mutation(
@@ -720,9 +720,16 @@ MUTATIONS = (
     Mutation(
         "what a person took out of synchronisation comes back with a customer that looks like it",
         "workers/engine/strangers.py",
-        "    if record.sync_reason == Reason.UNLINKED:\n",
-        "    if False:\n",
+        "        if sure is not None and sure.sync_reason != Reason.UNLINKED:\n",
+        "        if sure is not None:\n",
         f"{ENGINE}test_unlinked_stays_out_until_a_person_asks",
+    ),
+    Mutation(
+        "who resyncs what was unlinked makes a second one of what Sage has by now",
+        "webapp/sync/resync.py",
+        "        if others:\n",
+        "        if False:\n",
+        "tests/integration/test_duplicates.py::test_who_resyncs_an_unlinked_one_is_told_first_what_sage_has_by_now",
     ),
     Mutation(
         "what is asked for while a job is at work waits for the sweep, or for a minute",

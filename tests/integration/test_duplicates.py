@@ -7,7 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from tests.integration.test_engine import Engine
+from tests.integration.test_engine import GERMAN, Engine
 from tests.people import add_admin, add_person, post, sign_in
 from webapp.companies.models import Company
 from webapp.contacts.models import Contact
@@ -15,6 +15,7 @@ from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.conflicts import lost_values
 from webapp.sync.models import WriteIntent
+from webapp.sync.resync import unlink
 
 
 @pytest.fixture
@@ -129,3 +130,78 @@ def test_sales_staff_see_the_doubt_and_do_not_decide(
     assert 'data-role="duplicates"' in page
     assert 'data-role="same"' not in page
     assert post(sam, f"/companies/{doubt[0]}/same", {"other": str(doubt[2])}).status_code == 403
+
+
+# What a person took out of synchronisation.
+
+
+@pytest.fixture
+def unlinked(engine: Engine) -> int:
+    """A company that was deleted in Sage, and unlinked here."""
+    company_id = engine.add()
+    engine.push()
+    engine.sage.customers.delete(engine.company(company_id).sage_id or "")
+    engine.pull()
+    with engine.services.database.unit_of_work() as work:
+        unlink(work, work.session.get_one(Company, company_id), None)  # type: ignore[arg-type]
+        work.commit()
+    return company_id
+
+
+def made_anew(engine: Engine, code: str) -> int:
+    """A customer in Sage that resembles the one that was deleted; returns what it is here."""
+    there = engine.sage.customers.add(**{**GERMAN, "code": code})
+    engine.pull()
+    engine.push()
+    with engine.services.database.unit_of_work() as work:
+        added = work.session.scalars(select(Company).where(Company.sage_id == there.id)).one()
+        assert added.sync_reason == Reason.POSSIBLE_DUPLICATE
+        return added.id
+
+
+@pytest.mark.parametrize("code", ["ALFKI", ""])
+def test_what_resembles_an_unlinked_one_is_shown_and_a_person_links_it(
+    admin: FlaskClient, engine: Engine, unlinked: int, code: str
+) -> None:
+    added = made_anew(engine, code)
+    assert names(engine) == [(unlinked, "unlinked"), (added, "possible_duplicate")]
+    assert "It may be the same company as Alfreds Futterkiste." in admin.get(f"/companies/{added}").text
+    post(admin, f"/companies/{added}/same", {"other": str(unlinked)})
+    engine.push()
+    assert names(engine) == [(unlinked, "in_step")]
+    assert [one.fields["code"] for one in engine.sage.customers.by_id.values()] == ["ALFKI"]
+
+
+def test_who_resyncs_an_unlinked_one_is_told_first_what_sage_has_by_now(
+    admin: FlaskClient, engine: Engine, unlinked: int
+) -> None:
+    added = made_anew(engine, "")
+    post(admin, f"/companies/{unlinked}/resync")
+    engine.push()
+    assert names(engine) == [(unlinked, "possible_duplicate"), (added, "possible_duplicate")]
+    assert len(engine.sage.customers.by_id) == 1
+    page = admin.get(f"/companies/{unlinked}").text
+    assert "It may be the same company as Alfreds Futterkiste." in page
+    assert 'data-role="same"' in page
+    # Whoever asks again has seen it: it is another one.
+    post(admin, f"/companies/{unlinked}/resync")
+    engine.push()
+    assert dict(names(engine))[unlinked] == "in_step"
+    assert len(engine.sage.customers.by_id) == 2
+
+
+def test_what_is_another_one_than_the_unlinked_keeps_its_code_in_sage(
+    admin: FlaskClient, engine: Engine, unlinked: int
+) -> None:
+    added = made_anew(engine, "ALFKI")
+    post(admin, f"/companies/{added}/resync")
+    engine.push()
+    assert names(engine) == [(unlinked, "unlinked"), (added, "rejected")]
+    assert "ALFKI" in admin.get(f"/companies/{added}").text
+    assert [one.fields["code"] for one in engine.sage.customers.by_id.values()] == ["ALFKI"]
+    # Free, it is taken over.
+    engine.edit(unlinked, code="OLD")
+    post(admin, f"/companies/{added}/resync")
+    engine.push()
+    assert engine.company(added).code == "ALFKI"
+    assert names(engine) == [(unlinked, "unlinked"), (added, "in_step")]

@@ -495,7 +495,9 @@ class Story:
             return
         with self.person(record) as (work, now, connection):
             others = [one for one in candidates(work.session, now) if can_be_one(now, one)] if now else []
-            if now is None or not others or others[0].sync_reason != Reason.POSSIBLE_DUPLICATE:
+            if now is None or not others:
+                return
+            if others[0].sync_reason not in (Reason.POSSIBLE_DUPLICATE, Reason.UNLINKED):
                 return
             if any(may_have_been_made(work.session, one) for one in (now, others[0])):
                 return
@@ -895,7 +897,7 @@ class Story:
         unsure = {one.kind for one in records if one.sync_reason in (Reason.REJECTED, Reason.OUTCOME_UNKNOWN)}
         # What was made without an answer for a customer that is gone is found when that one is in Sage again.
         waiting = {one.key for one in records if one.sync_reason == Reason.WAITING_FOR_PARENT}
-        unlinked = {one.kind for one in records if one.sync_reason in (Reason.UNLINKED, Reason.EXCLUDED)}
+        excluded = {one.kind for one in records if one.sync_reason == Reason.EXCLUDED}
         collections = {
             "company": sage.customers,
             "contact": sage.persons,
@@ -910,7 +912,7 @@ class Story:
                     and self.owners.get(sage.made.get(remote.id, "")) in waiting
                 ):
                     continue
-                assert not wanted or remote.id in linked or kind in unsure | unlinked, f"{remote} is not here"
+                assert not wanted or remote.id in linked or kind in unsure | excluded, f"{remote} is not here"
 
     def nobody_took_what_another_made(self) -> None:
         sage = self.engine.sage

@@ -13,7 +13,7 @@ from webapp.contacts.models import Contact
 from webapp.db import UnitOfWork
 from webapp.orders.models import Order, OrderLine
 from webapp.products.models import Product
-from webapp.status import Reason
+from webapp.status import Reason, Status
 from webapp.sync.conflicts import keep_lost
 from webapp.sync.models import Synced
 from webapp.sync.sending import have_sent
@@ -35,6 +35,14 @@ def candidates(session: Session, record: Synced) -> Sequence[Synced]:
     model = type(record)
     wanted = select(model).where(model.id.in_(record.sync_detail["ids"]), model.id != record.id).order_by(model.id)
     return session.scalars(wanted).all()
+
+
+def in_doubt_about(session: Session, record: Synced) -> Sequence[Synced]:
+    """The records that were left to a person because they may be the same as `record`, oldest first."""
+    model = type(record)
+    doubtful = (model.sync_status == Status.REVIEW) & (model.sync_reason == Reason.POSSIBLE_DUPLICATE)
+    names_it = model.sync_detail["ids"].contains([record.id])
+    return session.scalars(select(model).where(doubtful, names_it).order_by(model.id)).all()
 
 
 def can_be_one(record: Synced, other: Synced) -> bool:

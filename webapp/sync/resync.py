@@ -10,6 +10,7 @@ from webapp.connection.queries import list_connections, main_connection
 from webapp.db import UnitOfWork
 from webapp.orders.models import CONFIRMED, Order
 from webapp.status import Reason
+from webapp.sync.duplicates import in_doubt_about
 from webapp.sync.models import Synced, WriteIntent
 from webapp.sync.records import OF_MODULE, find_record
 from webapp.sync.sending import adopt, have_sent
@@ -29,7 +30,8 @@ def resync(work: UnitOfWork, keys: list[str], user_id: int | None) -> int:
 
     Whoever names one record has looked at it: what was unlinked is linked again, a possible duplicate is another
     company, and a create that Sage never answered and no longer remembers was not applied. With a whole module nobody
-    says that, and such records stay as they are.
+    says that, and such records stay as they are. What was unlinked, and may be what Sage has by now, is a possible
+    duplicate first.
     """
     records: list[Synced] = []
     modules: list[type[Synced]] = []
@@ -46,6 +48,14 @@ def resync(work: UnitOfWork, keys: list[str], user_id: int | None) -> int:
     for record in records:
         if record.sync_reason == Reason.OUTCOME_UNKNOWN:
             _give_up_unknown(work, record)
+        others = in_doubt_about(work.session, record) if record.sync_reason == Reason.UNLINKED else ()
+        if others:
+            # To send it would make a second one in Sage, and its own page has not told of those others yet.
+            called = "number" if isinstance(record, Order) else "name"
+            names, ids = [one.shared(called) for one in others], [one.id for one in others]
+            detail = {"code": "possible_duplicate", "names": names, "ids": ids}
+            move(work, record, Reason.POSSIBLE_DUPLICATE, detail, cause="resync", user_id=user_id)
+            continue
         have_sent(work, record, main, cause="resync", user_id=user_id)
     work.commit()
     if modules and main is not None:

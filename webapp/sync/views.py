@@ -106,7 +106,8 @@ def make_one_of_two(module: Module, record_id: int) -> ResponseReturnValue:
         # In the order in which everybody locks many records, so that two never wait for each other.
         keys = sorted({f"{module.noun}:{record_id}", f"{module.noun}:{number}"}, key=lambda key: (len(key), key))
         found = [find_record(work.session, key, lock=True) for key in keys]
-        two = [one for one in found if one is not None and one.sync_reason == Reason.POSSIBLE_DUPLICATE]
+        in_doubt = (Reason.POSSIBLE_DUPLICATE, Reason.UNLINKED)
+        two = [one for one in found if one is not None and one.sync_reason in in_doubt]
         if len(two) != 2 or not can_be_one(two[0], two[1]):
             flash(_("There is no doubt about these two any more."), "info")
             return _back(module, record_id)

@@ -92,12 +92,16 @@ def take_strangers(work: UnitOfWork, kind: Kind, strangers: Sequence[RemoteRecor
             # Whether it is that one is known when its create is settled.
             taken.left.append(remote)
             continue
+        sure = None
         if found.sure is not None and not _may_be_made(found.sure, remote, begun):
-            taken.linked += _link(work, kind, found.sure, remote, connection)
+            sure = locked(work, kind, found.sure)
+        if sure is not None and sure.sync_reason != Reason.UNLINKED:
+            taken.linked += _link(work, kind, sure, remote, connection)
             # It is spoken for, and the next stranger that resembles it is another one.
             for others in alike.values():
-                others.pop(found.sure, None)
+                others.pop(sure.id, None)
         elif found.ids:
+            # What a person took out of synchronisation only a person brings back.
             _add_doubtful(work, kind, remote, connection, company_id, found.ids)
             taken.added += 1
         else:
@@ -272,12 +276,8 @@ def _alike_of(kind: Kind) -> CompoundSelect[str, int]:
     return union_all(*pairs)
 
 
-def _link(work: UnitOfWork, kind: Kind, record_id: int, remote: RemoteRecord, connection: Connection) -> int:
-    """Link a record to the one in Sage that it is, and have the push compare the two. Returns how many were linked."""
-    record = locked(work, kind, record_id)
-    if record.sync_reason == Reason.UNLINKED:
-        # A person took it out of synchronisation, and only a person brings it back.
-        return 0
+def _link(work: UnitOfWork, kind: Kind, record: Synced, remote: RemoteRecord, connection: Connection) -> int:
+    """Link a locked record to the one in Sage that it is, and have the push compare the two. Returns how many were linked."""
     if record.sage_id is not None and record.sync_reason != Reason.DELETED_IN_SAGE:
         return 0
     take_link(kind, record, remote, connection)
@@ -364,7 +364,10 @@ def _add_doubtful(
     company_id: int | None,
     alike: Sequence[int],
 ) -> None:
-    """Add a record of Sage that may be one of several of ours, and hold those back for a person."""
+    """Add a record of Sage that may be one of several of ours, or one that was unlinked, and leave it to a person.
+
+    Those that would go to Sage are held back. What one of them has that no two can share, as its code, is left out.
+    """
     model = kind.model
     records = work.session.scalars(
         select(model)
@@ -374,8 +377,11 @@ def _add_doubtful(
         .execution_options(populate_existing=True)
     ).all()
     names = [record.shared(kind.title) for record in records]
-    added = new_record(work.session, kind, remote, connection, company_id)
-    added.agreed = dict(remote.fields)
+    unique = kind.unique.field if kind.unique else ""
+    is_taken = unique and remote.fields[unique] in {record.shared(unique) for record in records} - {""}
+    added = new_record(work.session, kind, remote, connection, company_id, without=unique if is_taken else "")
+    # Without it, both sides are not equal.
+    added.agreed = None if is_taken else dict(remote.fields)
     work.session.add(added)
     work.session.flush()
     detail = {"code": "possible_duplicate", "names": names, "ids": list(alike)}
