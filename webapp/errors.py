@@ -15,13 +15,15 @@ from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
-from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, ServiceUnavailable
+from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError, RequestURITooLarge, ServiceUnavailable
 from werkzeug.wrappers import Response
 
 from webapp.languages import N_
 from webapp.languages import gettext as _
 
 log = structlog.get_logger()
+
+ADDRESS_TOO_LONG = "/too-long"
 
 # The database is not there, or too busy to answer.
 _AWAY = (OperationalError, NoConnectionFree)
@@ -43,6 +45,7 @@ class Problem:
     again: bool = False
 
 
+_TOO_LONG = Problem(N_("Too long"), N_("This is more than can be sent at once. Go back, shorten it and send it again."))
 _PROBLEMS = {
     400: Problem(
         N_("Not understood"), N_("This request came in a form that cannot be read. Go back and try it once more.")
@@ -54,7 +57,8 @@ _PROBLEMS = {
     405: Problem(
         N_("Not possible here"), N_("This address cannot be opened in this way. Use the buttons of its page.")
     ),
-    413: Problem(N_("Too long"), N_("This is more than can be sent at once. Go back, shorten it and send it again.")),
+    413: _TOO_LONG,
+    414: _TOO_LONG,
     429: Problem(N_("Too often"), N_("That was too often in a short time. Wait a minute, then try again."), again=True),
     500: Problem(N_("Something went wrong"), N_("The fault is ours and was noted. Try again in a moment."), again=True),
     503: Problem(
@@ -76,6 +80,7 @@ def init_app(app: Flask) -> None:
     for kind in _AWAY:
         app.register_error_handler(kind, _no_database)
     app.register_error_handler(Exception, _broken)
+    app.add_url_rule(ADDRESS_TOO_LONG, "address_too_long", _address_too_long)
 
 
 def send_again(sentence: str, status: int) -> Response:
@@ -86,6 +91,11 @@ def send_again(sentence: str, status: int) -> Response:
     secret = any("password" in name for name in request.form)
     kept = [] if secret else [pair for pair in request.form.items(multi=True) if pair[0] != "csrf_token"]
     return _framed("errors/again.html", _frame(), status, sentence=sentence, kept=kept, form_was_secret=secret)
+
+
+def _address_too_long() -> ResponseReturnValue:
+    """What the web server sends people to whose address it does not read: only here it is known who they are."""
+    raise RequestURITooLarge
 
 
 def _number_request() -> None:

@@ -11,13 +11,17 @@ from gevent import monkey
 monkey.patch_all()
 
 import resource  # noqa: E402
+from socket import socket  # noqa: E402
 from types import FrameType  # noqa: E402
+from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 from flask import Flask  # noqa: E402
+from gunicorn.http.errors import LimitRequestLine  # noqa: E402
 from gunicorn.workers.ggevent import GeventWorker  # noqa: E402
 
 from webapp.config import Settings  # noqa: E402
+from webapp.errors import ADDRESS_TOO_LONG  # noqa: E402
 
 _settings = Settings.load()
 
@@ -48,8 +52,18 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes it anew with a random
 class Worker(GeventWorker):  # type: ignore[misc]
     """A web process that closes its sockets when it is asked to stop: browsers open them again at another one.
 
-    Gunicorn would wait for them until the graceful time is over.
+    Gunicorn would wait for them until the graceful time is over. And it would answer an address that is too long with a
+    page of its own.
     """
+
+    def handle_error(self, req: Any, client: socket, addr: Any, exc: BaseException) -> None:
+        """A request that is no request. One with too long an address is sent to the app, which has a page for that."""
+        if not isinstance(exc, LimitRequestLine):
+            super().handle_error(req, client, addr, exc)
+            return
+        client.sendall(
+            f"HTTP/1.1 303 See Other\r\nLocation: {ADDRESS_TOO_LONG}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: take no new connection, end what is open."""

@@ -27,6 +27,7 @@ from webapp.users.models import User
 
 # Who may use which route. A route that stands nowhere fails the first test: say here who may use it.
 EVERYBODY = {
+    "address_too_long",
     "static",
     "theme.choose",
     "theme.choose_language",
@@ -399,7 +400,7 @@ def test_the_key_is_made_once_and_only_its_owner_reads_it(settings: Settings, tm
 
 def test_every_fault_has_its_page(app: Flask, client: FlaskClient, sam: User) -> None:
     app.add_url_rule("/test/<int:code>", "test", lambda code: abort(code))
-    for code in (400, 403, 404, 405, 413, 429, 500, 503):
+    for code in (400, 403, 404, 405, 413, 414, 429, 500, 503):
         answer = client.get(f"/test/{code}")
         assert answer.status_code == code
         assert f'data-role="problem" data-code="{code}"' in answer.text

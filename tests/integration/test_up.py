@@ -78,6 +78,16 @@ def test_is_ready_as_soon_as_it_says_so(stack: Stack) -> None:
         assert connection.execute("SELECT state FROM sage_connection").fetchall() == [("connected",)]
 
 
+@pytest.mark.parametrize("length", [5_000, 50_000])
+def test_an_address_that_is_too_long_leads_to_a_page_that_says_so(stack: Stack, length: int) -> None:
+    answer = stack.get(f"/companies?q={'x' * length}")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/too-long")
+    page = stack.get("/too-long")
+    assert page.status_code == 414
+    assert 'data-role="problem" data-code="414"' in page.text
+    assert "Go back, shorten it and send it again." in page.text
+
+
 def test_listens_on_this_machine_only(stack: Stack) -> None:
     listening = set()
     for process in everything(stack):
