@@ -6,6 +6,7 @@ rows stand at its beginning. So the connection must have the settings PLANNED.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -65,6 +66,8 @@ _PIECE = 5
 
 # Each of them is a part of the walk's statement, which has to be planned.
 _MOST_BEGINNINGS = 8
+
+_UMLAUT = re.compile(r"((?<![aeioq])u|(?<![aeiou])[ao])e(?=[^\W\d_])", re.IGNORECASE)
 
 # Of the texts that the statistics of a table hold, see migration 0023.
 _HALF_A_TEXT = 0.5 / 400
@@ -386,14 +389,20 @@ def _sought(
     filters = [*listing.filters(query, texts), *listing.apart(query, texts)]
     if len(query.words) == 1 and len(query.words[0]) <= _PIECE:
         return [*has_words(query.words, texts), *filters]
-    asked = {"table": listing.table.name, "words": [*query.words], "length": _PIECE}
+    written = {word: spellings(word) for word in query.words}
+    asked = {"table": listing.table.name, "words": [one for ways in written.values() for one in ways], "length": _PIECE}
     pieces = {row.word: row for row in session.execute(_PIECES, asked)}
-    spared = not_worth_asking({word: row.whole / max(row.texts, 1) for word, row in pieces.items()})
+    shares = {
+        word: sum(pieces[one].whole / max(pieces[one].texts, 1) for one in ways)
+        for word, ways in written.items()
+        if pieces.keys() >= set(ways)
+    }
+    spared = not_worth_asking(shares)
     conditions = []
-    for word in query.words:
+    for word, ways in written.items():
         if word not in spared:
-            conditions += has_words((pieces[word].piece if word in pieces else word,), texts)
-        if word in spared or (word in pieces and len(word) > _PIECE):
+            conditions.append(or_(*(_is_like(pieces[one].piece if one in pieces else one, texts) for one in ways)))
+        if word in spared or any(one in pieces and len(one) > _PIECE for one in ways):
             conditions.append(_holds(word, texts))
     return [*conditions, *filters]
 
@@ -411,8 +420,7 @@ def not_worth_asking(shares: Mapping[str, float]) -> set[str]:
 
 def _holds(word: str, of: FromClause) -> ColumnElement[bool]:
     """The condition that the search text of a record has a word, in a form for which no index is asked."""
-    found: ColumnElement[bool] = func.strpos(of.c.search_text, func.fold(_place_of(word))) > 0
-    return found
+    return or_(*(func.strpos(of.c.search_text, func.fold(_place_of(one))) > 0 for one in spellings(word)))
 
 
 def _cursor(row: Any, backwards: bool) -> Cursor:
@@ -661,11 +669,23 @@ def _midnight(day: str, zone: tzinfo, days: int = 0) -> datetime:
 
 def has_words(words: tuple[str, ...], of: FromClause) -> list[ColumnElement[bool]]:
     """Conditions for the records whose search text has all these words, whatever their case and accents."""
-    limits: list[ColumnElement[bool]] = []
-    for word in words:
-        escaped = _place_of(word).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        limits.append(of.c.search_text.like(func.fold(f"%{escaped}%")))
-    return limits
+    return [or_(*(_is_like(one, of) for one in spellings(word))) for word in words]
+
+
+def spellings(word: str) -> tuple[str, ...]:
+    """The ways in which a search text may have a word: as it is, and where it may stand for one with umlauts, that one.
+
+    Without a German keyboard München is Muenchen, and folded it is munchen. Behind another vowel or a q, and at the end
+    of a word, as in Bauer and blue, the two letters are no umlaut.
+    """
+    folded = _UMLAUT.sub(r"\1", word)
+    return (word,) if folded == word or len(folded) < 3 else (word, folded)
+
+
+def _is_like(word: str, of: FromClause) -> ColumnElement[bool]:
+    """The condition that the search text of a record has a word as it is written, in a form for which the index is asked."""
+    escaped = _place_of(word).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return of.c.search_text.like(func.fold(f"%{escaped}%"))
 
 
 def _place_of(word: str) -> str:
