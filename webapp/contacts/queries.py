@@ -43,13 +43,13 @@ def _beginnings(query: ContactQuery) -> list[Conditions]:
 LISTING = Listing(
     table=_CONTACT,
     row=ListRow,
-    # As the indexes of migration 0004 have them.
+    # As the indexes of migrations 0004 and 0033 have them.
     keys={
         "name": _CONTACT.c.name_key,
         "company": _CONTACT.c.company_key,
         "last_synchronised_at": last_synchronised_key(_CONTACT),
     },
-    by_status=frozenset({"name", "last_synchronised_at"}),
+    by_status=frozenset({"name", "company", "last_synchronised_at"}),
     filters=_filters,
     beginnings=_beginnings,
 )
