@@ -446,8 +446,8 @@ def _piece(listing: Listing[Query, Shows], query: Query) -> Select[Any]:
 def _walk(listing: Listing[Query, Shows], query: Query, steps: int, *, may_give_up: bool) -> Select[Any]:
     """The statement for what matches among the next `steps` records of the order, up to one more than a page.
 
-    One that may give up finds nothing where its first sixteenth holds less than half of what it should if the page is to
-    be full at its end: those that match stand together elsewhere, as the companies whose names begin with the word of a
+    One that may give up finds nothing where its first eighth holds less than half of what it should if the page is to be
+    full at its end: those that match stand together elsewhere, as the companies whose names begin with the word of a
     search do.
     """
     walk = _first(listing, query).where(*_limits(listing, query, listing.hits))
@@ -456,7 +456,7 @@ def _walk(listing: Listing[Query, Shows], query: Query, steps: int, *, may_give_
         return walk
     table = listing.nearest
     met = select(func.count()).select_from(table).where(*_limits(listing, query, table)).scalar_subquery()
-    return walk.where(met >= PAGE // 32).add_cte(_near(listing, query, steps // 16, listing.examined).cte("nearest"))
+    return walk.where(met >= PAGE // 16).add_cte(_near(listing, query, steps // 8, listing.examined).cte("nearest"))
 
 
 def _near(
