@@ -43,6 +43,7 @@ from bench.seed import seed_companies, seed_contacts_and_orders, seed_lines
 from bench.servers import own_servers
 from tests.people import add_person, sign_in
 from webapp import create_app
+from webapp import interpreter as web_interpreter
 from webapp.companies import forms as company_forms
 from webapp.companies import queries as company_queries
 from webapp.companies import views as company_views
@@ -51,7 +52,6 @@ from webapp.config import Settings
 from webapp.contacts import forms as contact_forms
 from webapp.contacts import queries as contact_queries
 from webapp.contacts import views as contact_views
-from webapp.interpreter import collect_seldom
 from webapp.listing.pages import Listing, Page
 from webapp.listing.query import PAGE, Cursor, ListQuery
 from webapp.migrations import create_database, migrate
@@ -62,12 +62,12 @@ from webapp.services import Services
 from webapp.status import Reason
 from webapp.sync.models import SyncCursor
 from webapp.sync.transitions import move
+from workers import interpreter as worker_interpreter
 from workers.engine import kinds
 from workers.engine.claim import record_in_step, take_in_hand
 from workers.engine.due import First
 from workers.engine.kinds import Kind
 from workers.engine.lease import SECONDS, Lease
-from workers.interpreter import settle
 from workers.sage.connector import RemoteRecord
 
 COMPANIES = int(os.environ.get("BENCH_COMPANIES", 1_000_000))
@@ -424,7 +424,7 @@ def _filled(settings: Settings, name: str, companies: int) -> Iterator[Filled]:
         )
         work.commit()
     services.database.engine.dispose()
-    collect_seldom()
+    web_interpreter.settle()
 
     def get(address: str) -> float:
         began = time.perf_counter()
@@ -493,7 +493,7 @@ def write(url: str, redis: str, folder: str, seed: str) -> None:
     chance = random.Random(seed)
     with Session(services.database.engine) as session:
         highest = {kind: session.scalar(select(func.max(kind.model.id))) or 1 for kind in WRITTEN}
-    settle()
+    worker_interpreter.settle()
     print("writing", flush=True)
     began, changes = time.monotonic(), 0
     with services.database.kept_connection():

@@ -6,7 +6,7 @@ from sqlalchemy.orm import configure_mappers
 
 from webapp import create_app
 from webapp.config import Settings
-from webapp.interpreter import collect_seldom
+from webapp.interpreter import settle
 from webapp.logs import configure
 
 configure("web")
@@ -16,4 +16,4 @@ configure_mappers()
 # Nor need each compile the templates, for which the first reader of every page would wait.
 for template in app.jinja_env.list_templates():
     app.jinja_env.get_template(template)
-collect_seldom()
+settle()
