@@ -55,7 +55,9 @@ def letters(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` of a request as one line of what can be printed, white space collapsed; nothing of it is read as empty."""
+    """`text` of a request as one line of what can be printed, in Unicode's NFC, white space collapsed; nothing of it is
+    read as empty."""
+    text = unicodedata.normalize("NFC", text)
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 

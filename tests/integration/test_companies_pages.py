@@ -193,6 +193,8 @@ def test_the_four_counters_filter(browser_of_sam: FlaskClient, company: Company)
         ("SNABBKOEP", ["Berglunds snabbköp"]),
         ("fruehstueck", ["Frühstück Muenchen"]),
         ("frühstueck muench", ["Frühstück Muenchen"]),
+        ("MÜNCH", ["Frühstück Muenchen"]),
+        ("mu\u0308nchen", ["Frühstück Muenchen"]),
         ("futter", ["Alfreds Futterkiste"]),
         ("ALFKI", ["Alfreds Futterkiste"]),
         ("be", ["Alfreds Futterkiste", "Berglunds snabbköp"]),

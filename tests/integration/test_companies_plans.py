@@ -65,6 +65,7 @@ FILTERS = (
     "q=lodz+tea",
     "q=koeln",
     "q=muenchen+mueller",
+    "q=müller",
     "q=de000012345",
     "q=nobody+has+this",
     "status=review&country=DE&owner=1&q=gmbh",
@@ -133,7 +134,18 @@ SEARCHED: dict[str, tuple[Any, Any, tuple[str, ...], tuple[str, ...]]] = {
             "city=berlin&status=synchronised&type=customer",
             "synced_from=1990-01-01",
         ),
-        ("zu", "umber", "tea+gmbh", "LODZ", "office17", "de000012345", "nobody", "koeln", "muenchen+mueller"),
+        (
+            "zu",
+            "umber",
+            "tea+gmbh",
+            "LODZ",
+            "office17",
+            "de000012345",
+            "nobody",
+            "koeln",
+            "muenchen+mueller",
+            "MÜLLER+köln",
+        ),
     ),
     "contacts": (
         CONTACTS,
@@ -370,6 +382,36 @@ def test_each_way_of_a_search_finds_the_same_in_the_same_order(session: Session,
                 assert few[0].matching == len(wanted)
         met += len(wanted)
     assert met > 10 * PAGE
+
+
+@pytest.mark.parametrize(
+    ("search", "has"),
+    [
+        ("müller", "müller|mueller"),
+        ("MUELLER", "müller|mueller|muller"),
+        ("MU\u0308LLER foods", "(müller|mueller).*foods"),
+        ("zürich", "zürich|zuerich"),
+        ("mül gmbh", "(mül|muel).*gmbh"),
+        ("ös fo", " (ös|oes).* fo"),
+        # It has six letters without its accents.
+        ("größe gmbh", "grösse.*gmbh"),
+    ],
+)
+def test_what_has_umlauts_is_found_by_either_spelling(session: Session, search: str, has: str) -> None:
+    firsts = ("Mueller", "Muellersen", "Muelheim", "Oesch", "Großhandel", "Größen", "Grösse", "Noesis", "Zuerich")
+    session.add_all(Company(name=f"{first} Foods GmbH") for first in firsts)
+    session.flush()
+    query = read_query(MultiDict({"q": search}), PEOPLE, {})
+    # What has the accent and what has it not are one, but for the two letters.
+    condition = text("SELECT id FROM company WHERE search_text ~ fold(:has) ORDER BY name_key, id")
+    wanted = list(session.scalars(condition, {"has": has}))
+    assert wanted
+    assert [row.id for row in pages.read_page(session, LISTING, query).rows] == wanted[:PAGE]
+    sought = pages._sought(session, LISTING, query, Expected(1, 1, None, Found(1, 1)))
+    found = session.execute(pages._all_sorted(LISTING, query, sought)).all()
+    assert [row.id for row in found] == wanted[: PAGE + 1]
+    walked = session.execute(pages._walk(LISTING, query, COMPANIES, may_give_up=False)).all()
+    assert [row.id for row in walked] == wanted[: PAGE + 1]
 
 
 def test_companies_of_a_city_are_sorted_by_country_without_reading_them_all(

@@ -609,7 +609,9 @@ def test_a_product_fills_its_description_and_price(
     assert made.total == Decimal("56.00")
 
 
-def test_products_are_found_by_name_and_code(browser_of_sam: FlaskClient, products: dict[str, int]) -> None:
+def test_products_are_found_by_name_and_code(
+    browser_of_sam: FlaskClient, services: Services, connection: Connection, products: dict[str, int]
+) -> None:
     def found(typed: str) -> list[str]:
         page = browser_of_sam.get("/orders/new", query_string={"description": typed}).text
         return [unescape(one) for one in re.findall(r'<option value="([^"]*)">', page.split('id="products"')[1])]
@@ -620,6 +622,10 @@ def test_products_are_found_by_name_and_code(browser_of_sam: FlaskClient, produc
     assert found("cha") == ["Chai", "Chang"]
     assert found("tofu") == []
     assert found("%") == []
+    with services.database.unit_of_work() as work:
+        work.session.add(Product(code="8", name="Muesli", unit_price=Decimal(9), connection_id=connection.id))
+        work.commit()
+    assert found("MÜS") == found("mu\u0308s") == ["Muesli"]
 
 
 # ---- Editing --------------------------------------------------------------------------------------------------------

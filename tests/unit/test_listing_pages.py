@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webapp.listing.pages import Expected, Found, not_worth_asking
+from webapp.listing.pages import Expected, Found, not_worth_asking, spellings
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,26 @@ def test_finding_all_is_weighed_by_what_is_read(expected: Expected, leaves_words
 )
 def test_the_index_is_not_asked_for_a_word_that_nearly_all_have(shares: dict[str, float], spared: set[str]) -> None:
     assert not_worth_asking(shares) == spared
+
+
+@pytest.mark.parametrize(
+    ("word", "ways"),
+    [
+        ("Müller", ["Mueller"]),
+        ("KÖLN", ["KOeLN"]),
+        ("Häuser", ["Haeuser"]),
+        ("muenchen", ["munchen"]),
+        ("Müllerbuero", ["Müllerburo", "Muellerbuero"]),
+        # What has the two letters at its end has the one, too.
+        ("Malmö", []),
+        ("Köbö", ["Koebö"]),
+        ("ü", []),
+        # Two letters stand for a beginning, however they are written.
+        ("Öl", [" Oel"]),
+        ("Tö", []),
+        ("Bauer", []),
+        ("Łódź", []),
+    ],
+)
+def test_a_word_is_looked_for_in_each_way_it_may_be_written(word: str, ways: list[str]) -> None:
+    assert [*spellings(word)] == [word, *ways]

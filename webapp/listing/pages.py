@@ -68,6 +68,7 @@ _PIECE = 5
 _MOST_BEGINNINGS = 8
 
 _UMLAUT = re.compile(r"((?<![aeioq])u|(?<![aeiou])[ao])e(?=[^\W\d_])", re.IGNORECASE)
+_TWO_LETTERS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
 
 # Of the texts that the statistics of a table hold, see migration 0023.
 _HALF_A_TEXT = 0.5 / 400
@@ -355,11 +356,11 @@ _PIECES = text(
         WHERE schemaname = current_schema() AND tablename = :table AND attname = 'search_text'
     ), folded(word, letters) AS MATERIALIZED (
         SELECT word, fold(word) FROM unnest(CAST(:words AS text[])) AS word
-    ), pieces(word, place, piece) AS MATERIALIZED (
-        SELECT word, place, substr(letters, place, :length)
+    ), pieces(word, letters, place, piece) AS MATERIALIZED (
+        SELECT word, letters, place, substr(letters, place, :length)
         FROM folded, generate_series(1, greatest(length(letters) - :length, 0) + 1) AS place
     )
-    SELECT DISTINCT ON (word) word, piece, whole, texts
+    SELECT DISTINCT ON (word) word, piece, length(letters) > :length AS is_part, whole, texts
     FROM pieces, LATERAL (
         SELECT count(*) FILTER (WHERE strpos(line, piece) > 0) AS whole, count(*) AS texts FROM sampled
     ) AS met, LATERAL (
@@ -367,7 +368,7 @@ _PIECES = text(
                + count(*) FILTER (WHERE strpos(line, substr(piece, 2, 3)) > 0)
                + count(*) FILTER (WHERE strpos(line, substr(piece, 3, 3)) > 0) AS parts
         FROM sampled WHERE number % 4 = 0
-    ) AS letters
+    ) AS rarity
     WHERE piece ~ '^[[:alnum:]]+$'
     ORDER BY word, whole, parts, place
     """
@@ -403,7 +404,7 @@ def _sought(
     for word, ways in written.items():
         if word not in spared:
             conditions.append(or_(*(_is_like(pieces[one].piece if one in pieces else one, texts) for one in ways)))
-        if word in spared or any(one in pieces and len(one) > _PIECE for one in ways):
+        if word in spared or any(one in pieces and pieces[one].is_part for one in ways):
             conditions.append(_holds(word, texts))
     return [*conditions, *filters]
 
@@ -674,13 +675,19 @@ def has_words(words: tuple[str, ...], of: FromClause) -> list[ColumnElement[bool
 
 
 def spellings(word: str) -> tuple[str, ...]:
-    """The ways in which a search text may have a word: as it is, and where it may stand for one with umlauts, that one.
+    """The ways in which a search text may have a word: as it is, where it may stand for one with umlauts, that one, and
+    where it has umlauts, with two letters for each.
 
     Without a German keyboard München is Muenchen, and folded it is munchen. Behind another vowel or a q, and at the end
-    of a word, as in Bauer and blue, the two letters are no umlaut.
+    of a word, as in Bauer and blue, the two letters are no umlaut. What has them at the end, as Malmoe has, has the one
+    letter there, too.
     """
-    folded = _UMLAUT.sub(r"\1", word)
-    return (word,) if folded == word or len(folded) < 3 else (word, folded)
+    ways, folded, written = [word], _UMLAUT.sub(r"\1", word), word[:-1].translate(_TWO_LETTERS) + word[-1:]
+    if folded != word and len(folded) > 2:
+        ways.append(folded)
+    if written != word:
+        ways.append(written if len(word) > 2 else f" {written}")
+    return tuple(ways)
 
 
 def _is_like(word: str, of: FromClause) -> ColumnElement[bool]:

@@ -21,7 +21,7 @@ from webapp.orders.models import CONFIRMED, VALIDATED, VALIDATING, Order, OrderL
 from webapp.products.models import Product
 from webapp.products.queries import LISTING as PRODUCTS
 from webapp.status import Status
-from webapp.text import read_id
+from webapp.text import one_line, read_id
 
 _ORDER: Table = Order.__table__  # type: ignore[assignment]
 _LINE: Table = OrderLine.__table__  # type: ignore[assignment]
@@ -239,7 +239,7 @@ def products_of(session: Session, lines: Sequence[TypedLine], connection_id: int
 def search_products(session: Session, typed: str, connection_id: int | None) -> Sequence[Product]:
     """The first products on sale in a connection whose name or code has the words of `typed`, by name."""
     on_sale = select(Product).where(Product.discontinued.is_(False), _sold_by(connection_id))
-    if words := tuple(typed.split()[:_MOST_WORDS]):
+    if words := tuple(one_line(typed).split()[:_MOST_WORDS]):
         texts = PRODUCTS.texts
         on_sale = on_sale.join(texts, texts.c.id == Product.id).where(*has_words(words, texts))
     return session.scalars(on_sale.order_by(Product.name_key, Product.id).limit(_MOST_PRODUCTS)).all()
