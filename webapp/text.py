@@ -19,6 +19,7 @@ _INVISIBLE = re.compile(
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f \u180b\u180c\u180d\ufe00\ufe0e\ufe0f")
 # How people write a day, beside ISO 8601.
 _DAYS = ("%d/%m/%Y", "%d.%m.%Y", "%d %b %Y", "%d %B %Y")
+_NUMBER = re.compile(r"(\d+)")
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
@@ -52,6 +53,13 @@ def clean_lines(text: str) -> list[str]:
 def letters(text: str) -> str:
     """The letters and digits of `text` alone, without case and accents: what people take for one word."""
     return "".join(sign for sign in unicodedata.normalize("NFKD", text).casefold() if sign.isalnum())
+
+
+def natural_order(text: str) -> tuple[tuple[int | str, ...], str]:
+    """What texts are sorted by as people count, 3 before 12, whatever their case and accents."""
+    plain = "".join(sign for sign in unicodedata.normalize("NFKD", text).casefold() if not unicodedata.combining(sign))
+    # Every second part is a number.
+    return tuple(int(part) if at % 2 else part for at, part in enumerate(_NUMBER.split(plain))), text
 
 
 def one_line(text: str) -> str:

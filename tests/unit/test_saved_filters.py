@@ -47,6 +47,45 @@ def test_a_name_is_one_whatever_its_case_and_can_be_replaced() -> None:
     assert filters_of(with_filter(saved, CONTACTS, "Red ones", "q=a"), CONTACTS) == {"Red ones": "q=a"}
 
 
+def test_filters_are_in_the_order_in_which_people_count() -> None:
+    names = [
+        "",
+        "2025 first",
+        "äpfel 2",
+        "Apfel 3",
+        "apfel 12",
+        "Birnen",
+        "zürich 3",
+        "Zürich 12",
+        "2026 x 10",
+        "2026 x 9",
+    ]
+    in_order = [
+        "",
+        "2025 first",
+        "2026 x 9",
+        "2026 x 10",
+        "äpfel 2",
+        "Apfel 3",
+        "apfel 12",
+        "Birnen",
+        "zürich 3",
+        "Zürich 12",
+    ]
+    assert list(filters_of({COMPANIES.name: dict.fromkeys(names, "q=a")}, COMPANIES)) == in_order
+    # Names that count as one keep an order of their own.
+    alike = ["Cafe 1", "Café 01", "Café 1"]
+    for order in (alike, alike[::-1]):
+        assert list(filters_of({COMPANIES.name: dict.fromkeys(order, "q=a")}, COMPANIES)) == alike
+
+
+@given(st.lists(st.text(max_size=60), unique=True))
+def test_any_names_have_an_order(names: list[str]) -> None:
+    saved = {COMPANIES.name: dict.fromkeys(names, "q=a")}
+    again = {COMPANIES.name: dict.fromkeys(reversed(names), "q=a")}
+    assert list(filters_of(saved, COMPANIES)) == list(filters_of(again, COMPANIES))
+
+
 @pytest.mark.parametrize("name", ["", "   ", "\u200b", "x" * 61])
 def test_a_name_has_some_letters_and_not_too_many(name: str) -> None:
     with pytest.raises(Refused):

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from webapp.languages import gettext as _
 from webapp.modules import Module
-from webapp.text import clean_line
+from webapp.text import clean_line, natural_order
 
 Saved = Mapping[str, Mapping[str, str]]
 
@@ -46,7 +46,7 @@ def read_query(text: str) -> str:
 
 def filters_of(saved: Saved, module: Module) -> Mapping[str, str]:
     """The queries of a module's saved filters, in the order of their names."""
-    return dict(sorted(saved.get(module.name, {}).items(), key=lambda one: one[0].casefold()))
+    return dict(sorted(saved.get(module.name, {}).items(), key=lambda one: natural_order(one[0])))
 
 
 def with_filter(saved: Saved, module: Module, name: str, query: str, *, replace: bool = False) -> Saved:
