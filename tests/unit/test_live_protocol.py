@@ -119,3 +119,7 @@ def test_a_connection_that_does_not_work_says_so_and_since_when(state: str, text
     shown_state = shown(connection_state(state), BERLIN, NOW)
     assert shown_state["state_text"] == text
     assert "since 09:12" in shown_state["banner"]
+    assert shown_state["summary"] == (
+        "Two-way: companies, contacts, products and orders are saved here at once. "
+        "Each is sent to Sage as soon as its connection works, and changes made in Sage arrive then."
+    )

@@ -105,12 +105,17 @@ def state_text(state: str, alike: int, among: int, business: str) -> str:
     return _("%(state)s (%(alike)s of %(among)s)", state=text, alike=number(alike), among=number(among))
 
 
-def summary(cycle_seconds: int) -> str:
-    """The type of synchronisation in one sentence."""
+def summary(state: str, cycle_seconds: int) -> str:
+    """The type of synchronisation in one sentence or two, true also of several connections of which one is in this state."""
+    if state == CONNECTED:
+        return _(
+            "Two-way: companies, contacts, products and orders saved here are sent to Sage at once, "
+            "and changes made in Sage arrive %(often)s.",
+            often=every(cycle_seconds),
+        )
     return _(
-        "Two-way: companies, contacts, products and orders saved here are sent to Sage at once, "
-        "and changes made in Sage arrive %(often)s.",
-        often=every(cycle_seconds),
+        "Two-way: companies, contacts, products and orders are saved here at once. "
+        "Each is sent to Sage as soon as its connection works, and changes made in Sage arrive then."
     )
 
 

@@ -148,7 +148,7 @@ def _shown_connection(state: State, zone: tzinfo, now: datetime) -> dict[str, An
         "next_at": state["next_at"],
         "waiting": state["waiting"],
         "among": among,
-        "summary": summary(cycle),
+        "summary": summary(state["state"], cycle),
         "banner": banner(
             state["state"],
             since.astimezone(UTC),
