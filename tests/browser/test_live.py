@@ -22,7 +22,7 @@ from tests.web_processes import OwnRedis, WebProcesses, own_settings
 from webapp.companies.models import Company
 from webapp.config import Settings
 from webapp.connection.circuit import change_state
-from webapp.connection.models import CONNECTED, UNREACHABLE, Connection
+from webapp.connection.models import AUTHORISE_AGAIN, CONNECTED, UNREACHABLE, Connection
 from webapp.queue import PUSH_QUEUE
 from webapp.services import Services
 from webapp.status import Reason
@@ -219,6 +219,24 @@ def test_that_nobody_works_is_told_in_place_of_connected_and_gone_when_a_worker_
         expect(summary).not_to_contain_text("a worker of Synclight", use_inner_text=True)
         worker.register_death()
     assert never_loaded_again(signed_in)
+
+
+@pytest.mark.parametrize("state", [UNREACHABLE, AUTHORISE_AGAIN])
+def test_what_comes_first_is_the_only_banner(
+    signed_in: Page, web: WebProcesses, services: Services, companies: list[Company], state: str
+) -> None:
+    """No worker runs, and beside that the connection does not work."""
+    look(signed_in, f"{web.url}/companies")
+    shown = signed_in.locator(".banner:visible")
+    expect(shown).to_have_attribute("data-role", "stands-still")
+    with services.database.unit_of_work() as work:
+        change_state(work, work.session.get_one(Connection, companies[0].connection_id), state)
+    own = signed_in.locator("[data-role=connection-banner]")
+    expect(own).to_have_attribute("data-state", state)
+    expect(own).to_contain_text("since")
+    expect(shown).to_have_attribute("data-role", "stands-still")
+    signed_in.evaluate("document.body.removeAttribute('data-still')")
+    expect(shown).to_have_attribute("data-state", state)
 
 
 def test_an_older_state_that_comes_late_does_not_replace_a_newer_one(
