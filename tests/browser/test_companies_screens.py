@@ -173,6 +173,12 @@ def test_many_saved_filters_with_long_names_stay_on_the_screen(phone: Page, scre
         menu = page.locator("#saved-menu").bounding_box()
         expect(page.get_by_label("Save these filters")).to_be_in_viewport(ratio=1)
         expect(page.get_by_role("link", name="Rename or delete")).to_be_in_viewport(ratio=1)
+        # A shade tells that there is more, above or below.
+        assert shades(page) == (False, True)
+        page.locator(".saved-list").evaluate("(list) => list.scrollTo(0, 60)")
+        assert shades(page) == (True, True)
+        page.locator(".saved-list").evaluate("(list) => list.scrollTo(0, list.scrollHeight)")
+        assert shades(page) == (True, False)
         link = page.get_by_role("link", name=long)
         link.scroll_into_view_if_needed()
         shown = link.bounding_box()
@@ -189,6 +195,18 @@ def test_many_saved_filters_with_long_names_stay_on_the_screen(phone: Page, scre
         line = screen.locator(".saved-filters li", has_text="Filter 3")
         boxes = [line.get_by_role("button", name=name).bounding_box() for name in ("Rename", "Delete")]
         assert [box and box["y"] for box in boxes] == [boxes[0] and boxes[0]["y"]] * 2, width
+
+
+def shades(page: Page) -> tuple[bool, bool]:
+    """Whether the list of saved filters looks different at its first and at its last line from its middle, beside the texts."""
+    box = page.locator(".saved-list").bounding_box()
+    assert box is not None
+
+    def look(y: float) -> bytes:
+        return page.screenshot(clip={"x": round(box["x"]) + 11, "y": round(y), "width": 2, "height": 1})
+
+    middle = look(box["y"] + box["height"] / 2)
+    return look(box["y"] + 2) != middle, look(box["y"] + box["height"] - 2) != middle
 
 
 def save_filter(page: Page, product: Product, city: str, name: str) -> None:
