@@ -55,6 +55,8 @@ def test_they_stand_side_by_side(admin: FlaskClient, engine: Engine, doubt: tupl
     for other in (first, second):
         assert f'href="/companies/{other}"' in page
     assert page.count('data-role="same"') == 2
+    # In words, not by its code.
+    assert ">Germany<" in page[page.index('data-role="duplicates"') :]
     assert admin.get(f"/companies/{first}").text.count('data-role="same"') == 1
 
 

@@ -10,6 +10,7 @@ from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import Any
 
+from webapp.companies.countries import country_name
 from webapp.languages import N_, language, listed, month, ngettext
 from webapp.languages import gettext as _
 from webapp.numbers import price_text
@@ -213,6 +214,8 @@ def field_value(name: str, value: object) -> str:
             return _(words)
         case "unit_price":
             return price_text(Decimal(str(value)))
+        case "country" if value:
+            return country_name(str(value))
         case _:
             return "" if value is None else str(value)
 
