@@ -785,6 +785,29 @@ def test_the_list_on_a_phone_is_cards_that_fit(phone: Page, product: Product) ->
     assert fits(phone)
 
 
+def test_the_state_of_the_connection_is_read_in_full_on_the_smallest_phone(phone: Page, product: Product) -> None:
+    phone.goto(f"{product.url}/companies")
+    be_live(phone)
+    # As where somebody is there to send and to read.
+    words = phone.locator("[data-role=connection] .state-words")
+    assert words.evaluate("(words) => { delete document.body.dataset.still; return words.textContent }") == "Connected"
+    assert words.evaluate("(words) => words.scrollWidth <= words.clientWidth")
+
+
+def test_records_that_may_be_the_same_can_be_compared_on_a_phone(phone: Page, product: Product) -> None:
+    others = ("Company 007", "Company 008")
+    detail = {"code": "possible_duplicate", "names": others, "ids": [product.ids[name] for name in others]}
+    product.set_status("Company 006", Reason.POSSIBLE_DUPLICATE, detail)
+    phone.goto(product.page_of("Company 006"))
+    be_live(phone)
+    assert fits(phone)
+    # Nothing is broken off letter by letter.
+    names = phone.locator("[data-role=duplicates] tbody tr").first.locator("td")
+    expect(names).to_have_count(3)
+    assert [box and box["height"] < 40 for box in (names.nth(place).bounding_box() for place in range(3))] == [True] * 3
+    product.set_status("Company 006", Reason.IN_STEP, {"code": "in_step"})
+
+
 def test_what_is_pressed_on_a_phone_is_large_enough(phone: Page, product: Product) -> None:
     for address in ("/companies?status=review&q=company", f"/companies/{product.ids['Company 003']}", "/companies/new"):
         phone.goto(f"{product.url}{address}")
@@ -952,6 +975,28 @@ def test_letters_of_twice_the_size_fit(screen: Page, product: Product, width: in
         assert fits(screen), address
     # As on a page that is enlarged to twice its size: the navigation is narrow, or at the lower edge.
     assert screen.locator(".frame").bounding_box()["width"] < (200 if width == 1440 else 376)  # type: ignore[index]
+
+
+# What is wider than its place: the words of a counter, of a column's heading, and why a record is pending.
+TOO_WIDE = """() => [...document.querySelectorAll(".counter-text, .rows thead th, .rows td.col-last")].filter(
+  (one) => one.checkVisibility() && (one.scrollWidth > one.clientWidth || [...one.children].some((child) => {
+    const inner = one.getBoundingClientRect().right - parseFloat(getComputedStyle(one).paddingRight);
+    return child.getBoundingClientRect().right > inner + 1;
+  }))
+).map((one) => one.innerText)"""
+
+
+@pytest.mark.parametrize("width", [768, 1200, 1440])
+def test_long_words_stay_in_their_places(browser: Browser, product: Product, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, locale="de-DE")
+    page = product.sign_in(context.new_page())
+    found = {}
+    for module in ("companies", "contacts", "products", "orders"):
+        page.goto(f"{product.url}/{module}")
+        be_live(page)
+        found |= {f"{module}: {words}": width for words in page.evaluate(TOO_WIDE)}
+    context.close()
+    assert found == {}
 
 
 def test_a_live_change_leaves_the_focus_where_it_is(screen: Page, product: Product) -> None:

@@ -357,6 +357,15 @@ def test_orders_fit_on_a_phone_and_axe_finds_nothing(browser: Browser, shop: Sho
     for width in (320, 768, 1240, 1440):
         phone.set_viewport_size({"width": width, "height": 812})
         found |= {f"cut off at {width}": amount for amount in phone.evaluate(AMOUNTS_CUT_OFF)}
+    # An amount of usual size stands on one line.
+    for width in (320, 768):
+        phone.set_viewport_size({"width": width, "height": 812})
+        phone.goto(f"{shop.web.url}/orders")
+        amount = phone.locator(".rows td.amount").first
+        amount.evaluate("(amount) => { amount.innerHTML = '<span>648,222.50</span>' }")
+        box = amount.locator("span").bounding_box()
+        assert box is not None
+        assert box["height"] < 30, width
     # Letters of twice the size.
     phone.set_viewport_size({"width": 375, "height": 812})
     sizes = context.new_cdp_session(phone)
