@@ -155,3 +155,20 @@ def test_a_value_that_lost_can_be_taken_back(app: Flask, client: FlaskClient) ->
     for wrong in (conflict_id, "999", "x", ""):
         post(client, f"/companies/{company_id}/take-back", {"conflict": wrong})
     assert read(services, company_id).name == "Ours"
+
+
+def test_what_an_admin_took_out_goes_nowhere_by_a_value_that_is_taken_back(app: Flask, client: FlaskClient) -> None:
+    services: Services = app.extensions["synclight"]
+    sign_in(client, add_person(services))
+    company_id = in_conflict(services)
+    post(client, f"/companies/{company_id}/choose", {"name": "theirs"})
+    with services.database.unit_of_work() as work:
+        company = work.session.get_one(Company, company_id)
+        give_status(work, company, Reason.UNLINKED, {"code": "unlinked"})
+        company.sage_id = None
+        conflict_id = str(work.session.scalars(select(Conflict.id)).one())
+        work.commit()
+    post(client, f"/companies/{company_id}/take-back", {"conflict": conflict_id})
+    company = read(services, company_id)
+    assert (company.name, company.sync_reason) == ("Ours", "unlinked")
+    assert "The value is back. This company is no longer linked to Sage." in client.get(f"/companies/{company_id}").text

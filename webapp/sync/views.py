@@ -23,6 +23,7 @@ from webapp.sync.duplicates import can_be_one, make_one
 from webapp.sync.models import Synced
 from webapp.sync.records import find_record
 from webapp.sync.resync import restore, resync, unlink
+from webapp.sync.saving import STAYS, send_saved
 from webapp.sync.sending import have_sent, may_have_been_made
 from webapp.users.access import admin_required, login_required, signed_in_user
 
@@ -77,7 +78,7 @@ def choose_values(module: Module, record_id: int) -> ResponseReturnValue:
 @blueprint.post("/take-back")
 @login_required
 def take_back(module: Module, record_id: int) -> ResponseReturnValue:
-    """Give a record the value that lost a conflict: the form names the conflict. It goes to Sage as an edit does."""
+    """Give a record the value that lost a conflict: the form names the conflict. It is saved, and sent, as an edit is."""
     with services().database.unit_of_work() as work:
         record = _locked(work.session, module, record_id)
         lost = {str(conflict.id): (conflict.field, value) for conflict, value in lost_values(work.session, record)}
@@ -86,9 +87,9 @@ def take_back(module: Module, record_id: int) -> ResponseReturnValue:
             flash(_("This value cannot be taken back any more."), "info")
             return _back(module, record_id)
         record.take(field, value)
-        user_id = signed_in_user().id
+        main, stays = main_connection(work.session), record.sync_reason in STAYS
         try:
-            have_sent(work, record, main_connection(work.session), cause="edit", user_id=user_id)
+            send_saved(work, record, [field], main, user_id=signed_in_user().id, cause="edit", stays=stays)
             work.commit()
             at_once = _("The value is back, and goes to Sage.")
             say_what_follows(record, at_once, _("The value is back."))
