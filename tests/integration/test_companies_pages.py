@@ -15,11 +15,12 @@ import brotli
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.locks import waits_for_a_lock
 from tests.people import add_person, csrf_token, post
+from tests.stack import wait_until
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.forms import FIELDS
@@ -97,16 +98,6 @@ def queries(services: Services, app: Flask) -> Iterator[list[str]]:
     event.listen(engine, "before_cursor_execute", note)
     yield sent
     event.remove(engine, "before_cursor_execute", note)
-
-
-def until_blocked(services: Services) -> None:
-    """Wait until some statement waits for another transaction."""
-
-    def blocked() -> int:
-        with services.database.engine.connect() as other:
-            return int(other.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) or 0)
-
-    Retrying(retry=retry_if_result(lambda n: n == 0), stop=stop_after_delay(30), wait=wait_fixed(0.02))(blocked)
 
 
 # ---- Who may --------------------------------------------------------------------------------------------------------
@@ -692,7 +683,7 @@ def test_two_equal_forms_at_the_same_moment_make_one_company(
         first.made_by_form = form["once"]
         work.session.flush()
         sent = second.submit(browser_of_sam.post, "/companies/new", data=form)
-        until_blocked(services)
+        wait_until(lambda: waits_for_a_lock(services))
         work.commit()
         answer = sent.result(timeout=30)
     assert (answer.status_code, answer.location) == (303, f"/companies/{first.id}")

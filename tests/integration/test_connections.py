@@ -12,11 +12,12 @@ import pytest
 from flask import Flask
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from tests.fake_sage import FakeSage
 from tests.integration.test_engine import GERMAN, LINES, Engine
+from tests.locks import waits_for_a_lock
 from tests.people import add_admin, post, sign_in
 from tests.stack import wait_until
 from webapp.companies.changes import create_company
@@ -429,12 +430,6 @@ def test_what_is_confirmed_while_an_admin_chooses_is_confirmed_anew(
     with services.database.unit_of_work() as work:
         assert set(work.session.scalars(select(Order.phase))) == {"validated"}
         assert work.session.get_one(Connection, books.connection_id).books_orders
-
-
-def waits_for_a_lock(services: Services) -> bool:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with services.database.engine.connect() as connection:
-        return bool(connection.execute(text(waiting)).scalar_one())
 
 
 def test_what_an_import_changes_of_a_confirmed_order_is_confirmed_anew_before_it_is_booked(

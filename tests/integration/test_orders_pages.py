@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from werkzeug.test import TestResponse
 
+from tests.locks import waits_for_a_lock
 from tests.people import csrf_token, shown_version
+from tests.stack import wait_until
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
 from webapp.companies.models import Company
@@ -534,11 +535,6 @@ def test_two_equal_forms_at_the_same_moment_make_one_order(
     app: Flask, browser_of_sam: FlaskClient, services: Services, company: Company, connection: Connection
 ) -> None:
     """The second one gets as far as the insert while the first has not committed yet, and waits for it there."""
-
-    def blocked() -> int:
-        with services.database.engine.connect() as other:
-            return int(other.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) or 0)
-
     with ThreadPoolExecutor(1) as second, services.database.unit_of_work() as work:
         values = {
             "company_id": company.id,
@@ -548,7 +544,7 @@ def test_two_equal_forms_at_the_same_moment_make_one_order(
         }
         first = create_order(work, values, [CHAI], connection, user_id=None, cause="edit")
         sent = second.submit(send, browser_of_sam, "/orders/new", line("Tea", "1", "3"), **new(company))
-        Retrying(retry=retry_if_result(lambda n: n == 0), stop=stop_after_delay(30), wait=wait_fixed(0.02))(blocked)
+        wait_until(lambda: waits_for_a_lock(services))
         work.commit()
         answer = sent.result(timeout=30)
     assert (answer.status_code, answer.location) == (303, f"/orders/{first.id}")

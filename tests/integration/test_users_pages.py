@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,11 +13,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tests.people import PASSWORD, add_admin, add_person, post, sign_in
+from tests.locks import waits_for_a_lock
+from tests.people import PASSWORD, add_admin, add_person, csrf_token, post, sign_in
+from tests.stack import wait_until
 from webapp.live.publish import CHANNEL
 from webapp.services import Services
 from webapp.users import accounts
 from webapp.users.models import ADMIN, SALES, AuditEvent, User
+from webapp.users.passwords import is_password
 
 NEW_PASSWORD = "something else entirely"
 
@@ -216,6 +220,36 @@ def test_ones_own_password_ends_ones_other_sessions(app: Flask, sams: FlaskClien
     assert "Your password was changed." in sams.get("/me").text
     assert elsewhere.get("/me").status_code == 302
     assert sign_in(elsewhere, sam, NEW_PASSWORD).status_code == 303
+
+
+def test_a_password_that_an_admin_sets_at_the_same_moment_stands(
+    sams: FlaskClient, sam: User, services: Services
+) -> None:
+    """Somebody else who knows the old password must not get in by it a moment later."""
+    token = csrf_token(sams, "/me")
+    form = {"present_password": PASSWORD, "password": "chosen by somebody else", "csrf_token": token}
+    with services.database.unit_of_work() as work, ThreadPoolExecutor(1) as other:
+        accounts.set_password(work, work.session.get_one(User, sam.id), NEW_PASSWORD)
+        work.session.flush()
+        answer = other.submit(sams.post, "/me/password", data=form)
+        wait_until(lambda: waits_for_a_lock(services))
+        work.commit()
+    assert answer.result().status_code == 422
+    assert is_password(stored(services, sam).password_hash, NEW_PASSWORD)
+    assert sams.get("/me").status_code == 302
+
+
+def test_sessions_end_by_each_of_two_changes_at_once(services: Services, sam: User) -> None:
+    """What began after the first of them ends by the second."""
+    with services.database.unit_of_work() as second:
+        user = second.session.get_one(User, sam.id)
+        with services.database.unit_of_work() as first:
+            accounts.change_role(first, first.session.get_one(User, sam.id), ADMIN)
+            first.commit()
+        began_in = stored(services, sam).session_epoch
+        accounts.set_password(second, user, NEW_PASSWORD)
+        second.commit()
+    assert stored(services, sam).session_epoch > began_in
 
 
 def test_ones_own_password_needs_the_present_one(sams: FlaskClient, sam: User, services: Services) -> None:

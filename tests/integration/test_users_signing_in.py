@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
+from tests.locks import waits_for_a_lock
 from tests.people import PASSWORD, add_admin, add_person, csrf_token, post, sign_in
+from tests.stack import wait_until
 from webapp import create_app
 from webapp.config import Settings
 from webapp.services import Services
 from webapp.users import accounts
 from webapp.users.access import IDLE, LONGEST, user_of_socket
 from webapp.users.models import ADMIN, SALES, AuditEvent, EndedSession, User
+from webapp.users.passwords import is_password
 from webapp.users.throttle import PER_ACCOUNT, PER_ADDRESS, Throttle
 
 TRIES_PER_ACCOUNT = PER_ACCOUNT[0].amount
@@ -162,6 +166,27 @@ def test_a_hash_with_old_parameters_is_made_anew(client: FlaskClient, services: 
     assert reload(services, sam).password_hash == old
     assert sign_in(client, sam).status_code == 303
     assert reload(services, sam).password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def test_a_password_that_is_set_while_somebody_signs_in_with_the_old_one_stands(services: Services, sam: User) -> None:
+    with services.database.unit_of_work() as work:
+        old = PasswordHasher(time_cost=1, memory_cost=8_192, parallelism=1).hash(PASSWORD)
+        work.session.get_one(User, sam.id).password_hash = old
+        work.commit()
+    with services.database.unit_of_work() as work, ThreadPoolExecutor(1) as other:
+        accounts.set_password(work, work.session.get_one(User, sam.id), "something else entirely")
+        work.session.flush()
+
+        def sign_in_meanwhile() -> None:
+            with services.database.unit_of_work() as signing_in:
+                accounts.sign_in(signing_in, sam.email, PASSWORD)
+                signing_in.commit()
+
+        done = other.submit(sign_in_meanwhile)
+        wait_until(lambda: waits_for_a_lock(services))
+        work.commit()
+    done.result()
+    assert is_password(reload(services, sam).password_hash, "something else entirely")
 
 
 def test_nothing_of_the_session_before_survives_signing_in(client: FlaskClient, sam: User) -> None:

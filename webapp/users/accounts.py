@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from webapp.connection.models import Connection
@@ -55,7 +55,9 @@ def sign_in(work: UnitOfWork, email: str, password: str) -> User | None:
         audit(work, "sign_in_refused", user, None)
         return None
     if is_outdated(user.password_hash):
-        user.password_hash = hash_password(password)
+        # In place of the one that was checked, and of none that somebody sets at this moment.
+        checked = (User.id == user.id) & (User.password_hash == user.password_hash)
+        work.session.execute(update(User).where(checked).values(password_hash=hash_password(password)))
     user.last_login_at = datetime.now(UTC)
     audit(work, "signed_in", user, user.id)
     return user
@@ -132,6 +134,9 @@ def audit(
 
 
 def _end_sessions(work: UnitOfWork, user: User) -> None:
+    # Locked, and as it is now: of two changes at once the second ends what began after the first.
+    work.session.flush()
+    work.session.refresh(user, with_for_update=True)
     user.session_epoch += 1
     work.signed_out.add(user.id)
 

@@ -135,14 +135,15 @@ def change_own_password() -> ResponseReturnValue:
         checked = forms.Checked(errors={"present_password": _too_often(wait)})
         return _waiting(_profile(user, checked, 429), wait)
     checked = forms.check_password(request.form, user.email)
-    if not is_password(user.password_hash, request.form.get("present_password", "")):
-        checked.errors["present_password"] = _(_NOT_PRESENT)
-    else:
-        throttle().give_back(user.email, address)
-    if checked.errors:
-        return _profile(user, checked, 422)
     with services().database.unit_of_work() as work:
-        user = _person(work.session, user.id)
+        # Locked, so that the present one is present still when it is replaced.
+        user = _person(work.session, user.id, lock=True)
+        if not is_password(user.password_hash, request.form.get("present_password", "")):
+            checked.errors["present_password"] = _(_NOT_PRESENT)
+        else:
+            throttle().give_back(user.email, address)
+        if checked.errors:
+            return _profile(user, checked, 422)
         accounts.set_password(work, user, checked.values["password"], by=user.id)
         work.commit()
     keep_own_session(user)
@@ -249,8 +250,8 @@ def enable(user_id: int) -> ResponseReturnValue:
     return _changed(user, _("%(name)s can sign in again.", name=user.name))
 
 
-def _person(session: Session, user_id: int) -> User:
-    user = session.get(User, user_id)
+def _person(session: Session, user_id: int, *, lock: bool = False) -> User:
+    user = session.get(User, user_id, with_for_update=lock or None)
     if user is None:
         abort(404)
     return user
