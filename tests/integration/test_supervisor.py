@@ -64,6 +64,31 @@ supervisor.stop_all(last=())
     wait_until(lambda: not lives(child))
 
 
+def test_a_server_that_ends_while_the_others_are_stopped_does_no_harm(tmp_path: Path) -> None:
+    """As where a machine shuts down, and all its processes are asked to end at once."""
+    done = supervise(
+        tmp_path,
+        """
+slow = '''
+import os, signal, time
+def end(*_):
+    os.kill(int(open("server.pid").read()), signal.SIGKILL)
+    time.sleep(0.5)
+    raise SystemExit
+signal.signal(signal.SIGTERM, end)
+open("ready", "w").close()
+time.sleep(600)
+'''
+supervisor.keep(program("server", "import time; time.sleep(600)"))
+supervisor.keep(program("slow", slow))
+assert supervisor.wait_for((folder / "ready").exists, 20)
+supervisor.stop_all(last=["server"])
+""",
+    )
+    assert done.wait(timeout=60) == 0
+    assert not [*tmp_path.glob("*.pid")]
+
+
 def test_says_when_a_program_keeps_ending(tmp_path: Path) -> None:
     done = supervise(
         tmp_path,

@@ -133,7 +133,8 @@ class Supervisor:
                 _signal(kept.process.pid, kept.program.stop_signal)
         end = time.monotonic() + seconds
         while any(kept.process for kept in going) and time.monotonic() < end:
-            self._reap(going)
+            # Of the others too: the status of one that ends meanwhile is told once.
+            self._reap([*going, *self._kept.values()])
             signal.sigtimedwait([signal.SIGCHLD], _TICK)
         for kept in going:
             if kept.process is not None:
