@@ -76,7 +76,7 @@ def init_app(app: Flask) -> None:
     app.before_request(_number_request)
     app.after_request(_tell_number)
     app.register_error_handler(HTTPException, _refused)
-    app.register_error_handler(CSRFError, _form_too_old)
+    app.register_error_handler(CSRFError, form_too_old)
     for kind in _AWAY:
         app.register_error_handler(kind, _no_database)
     app.register_error_handler(Exception, _broken)
@@ -91,6 +91,12 @@ def send_again(sentence: str, status: int) -> Response:
     secret = any("password" in name for name in request.form)
     kept = [] if secret else [pair for pair in request.form.items(multi=True) if pair[0] != "csrf_token"]
     return _framed("errors/again.html", _frame(), status, sentence=sentence, kept=kept, form_was_secret=secret)
+
+
+def form_too_old(error: CSRFError) -> Response:
+    """The answer to a form whose token is none of its session: a page that sends it again with a new one."""
+    log.info("form_token_refused", reason=error.description)
+    return send_again(_("This page was open for a long time, so its form is out of date."), 400)
 
 
 def _address_too_long() -> ResponseReturnValue:
@@ -121,11 +127,6 @@ def _refused(error: HTTPException) -> ResponseReturnValue:
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
-
-
-def _form_too_old(error: CSRFError) -> ResponseReturnValue:
-    log.info("form_token_refused", reason=error.description)
-    return send_again(_("This page was open for a long time, so its form is out of date."), 400)
 
 
 def _no_database(error: Exception) -> ResponseReturnValue:

@@ -8,7 +8,7 @@ from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm import Session
 
-from webapp.errors import send_again
+from webapp import errors
 from webapp.frame import chosen_language, keep_language
 from webapp.languages import N_, ngettext, speak
 from webapp.languages import gettext as _
@@ -81,7 +81,7 @@ def form_too_old(error: CSRFError) -> ResponseReturnValue:
     """The page to sign in may well have been open since yesterday: only the password is asked for again."""
     if request.endpoint == "users.sign_in":
         return _sign_in_page(_(_TOO_OLD), 400)
-    return send_again(_("This page was open for a long time, so its form is out of date."), 400)
+    return errors.form_too_old(error)
 
 
 @blueprint.get("/me")
@@ -154,7 +154,7 @@ def change_own_password() -> ResponseReturnValue:
 @admin_required
 def people_page() -> ResponseReturnValue:
     """Everybody who uses the app."""
-    with Session(services().database.engine) as session:
+    with services().database.reading() as session:
         return render_template("users/people.html", people=list_people(session), roles=forms.ROLES)
 
 
@@ -189,7 +189,7 @@ def add_person() -> ResponseReturnValue:
 @admin_required
 def person_page(user_id: int) -> ResponseReturnValue:
     """One person, with what an admin can change."""
-    with Session(services().database.engine) as session:
+    with services().database.reading() as session:
         return _person_page(_person(session, user_id))
 
 
@@ -208,7 +208,9 @@ def change_role(user_id: int) -> ResponseReturnValue:
         if checked.errors:
             return _person_page(user, checked, 422)
         work.commit()
-    return _changed(user, _("%(name)s now has the role %(role)s.", name=user.name, role=_(forms.ROLES[user.role])))
+    return _done(
+        _("%(name)s now has the role %(role)s.", name=user.name, role=_(forms.ROLES[user.role])), "users.people_page"
+    )
 
 
 @blueprint.post(f"{_ONE}/password")
@@ -222,7 +224,7 @@ def set_password(user_id: int) -> ResponseReturnValue:
             return _person_page(user, checked, 422)
         accounts.set_password(work, user, checked.values["password"], by=signed_in_user().id)
         work.commit()
-    return _changed(user, _("The password of %(name)s was set. Tell it to them yourself.", name=user.name))
+    return _done(_("The password of %(name)s was set. Tell it to them yourself.", name=user.name), "users.people_page")
 
 
 @blueprint.post(f"{_ONE}/disable")
@@ -236,7 +238,7 @@ def disable(user_id: int) -> ResponseReturnValue:
         except accounts.LastAdmin:
             return _person_page(user, forms.Checked(errors={"active": _(_LAST_ADMIN)}), 422)
         work.commit()
-    return _changed(user, _("%(name)s is disabled and cannot sign in.", name=user.name))
+    return _done(_("%(name)s is disabled and cannot sign in.", name=user.name), "users.people_page")
 
 
 @blueprint.post(f"{_ONE}/enable")
@@ -247,7 +249,7 @@ def enable(user_id: int) -> ResponseReturnValue:
         user = _person(work.session, user_id)
         accounts.enable_user(work, user, by=signed_in_user().id)
         work.commit()
-    return _changed(user, _("%(name)s can sign in again.", name=user.name))
+    return _done(_("%(name)s can sign in again.", name=user.name), "users.people_page")
 
 
 def _person(session: Session, user_id: int, *, lock: bool = False) -> User:
@@ -308,9 +310,3 @@ def _person_page(user: User, checked: forms.Checked | None = None, status: int =
 def _done(message: str, endpoint: str) -> ResponseReturnValue:
     flash(message, "ok")
     return redirect(url_for(endpoint), 303)
-
-
-def _changed(user: User, message: str) -> ResponseReturnValue:
-    """Back to everybody; an admin who changed themself is signed out by that, and learns why on the way."""
-    flash(message, "ok")
-    return redirect(url_for("users.people_page"), 303)
