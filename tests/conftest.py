@@ -341,6 +341,14 @@ def browser_of_sam(client: FlaskClient, sam: User) -> FlaskClient:
 
 
 @pytest.fixture
+def app_without_redis(settings: Settings, tmp_path: Path) -> Iterator[Flask]:
+    away = settings.model_copy(update={"redis_url_setting": f"unix://{tmp_path}/nothing-listens-here.sock"})
+    made = create_app(away)
+    yield made
+    made.extensions["synclight"].database.engine.dispose()
+
+
+@pytest.fixture
 def browser_of_admin(app: Flask, services: Services) -> FlaskClient:
     client = app.test_client()
     assert sign_in(client, add_admin(services)).status_code == 303

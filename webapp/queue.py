@@ -1,6 +1,7 @@
 """How the web side asks the workers for something: by the name of the job, never by importing it.
 
-A job that cannot be enqueued because Redis is away is not lost: the sweep finds what is due in the database.
+A job that cannot be enqueued because Redis is away is not lost: the sweep finds what is due in the database. Only of an
+authorisation nothing stands there, and a person begins it once more.
 """
 
 from __future__ import annotations
@@ -89,9 +90,12 @@ class Jobs:
             asked.hget(key, "last_heartbeat")
         return [utcparse(at.decode()) for at in asked.execute() if at]
 
-    def authorise(self, connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> None:
-        """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once."""
-        self._enqueue(self._push, "workers.jobs.authorise", connection_id, code, redirect_uri, code_verifier)
+    def authorise(self, connection_id: int, code: str, redirect_uri: str, code_verifier: str) -> bool:
+        """Have the code that Sage's authorise page gave exchanged for tokens. The code lives 60 s and works once.
+
+        False where Redis is away: nobody has it then.
+        """
+        return self._enqueue(self._push, "workers.jobs.authorise", connection_id, code, redirect_uri, code_verifier)
 
     def disconnect(self, connection_id: int) -> None:
         """Have the tokens of a connection that has ended given back to Sage and forgotten. One such job waits at a time."""

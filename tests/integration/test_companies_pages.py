@@ -19,7 +19,7 @@ from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
 from tests.locks import waits_for_a_lock
-from tests.people import add_person, csrf_token, post
+from tests.people import add_admin, add_person, csrf_token, post, sign_in
 from tests.stack import wait_until
 from tests.statuses import give_status
 from webapp.companies.changes import create_company
@@ -852,6 +852,19 @@ def test_an_admin_authorises_again_on_sages_page_and_comes_back(
     assert job.args[:2] == [connection.id, "GB/abc%2F"], "decoded once"
     browser_of_admin.get(f"/connection/callback?code=abc&state={asked['state']}")
     assert services.redis.llen("rq:queue:push") == 1, "an errand is done once"
+
+
+def test_an_authorisation_that_no_worker_gets_is_said(
+    app_without_redis: Flask, services: Services, connection: Connection
+) -> None:
+    """Its code lives for a minute, and nothing in the database tells of it."""
+    client = app_without_redis.test_client()
+    sign_in(client, add_admin(services))
+    there = urlsplit(client.get("/connection/1/authorise").location)
+    client.get(f"/connection/callback?code=abc&state={dict(parse_qsl(there.query))['state']}")
+    page = client.get("/connection").text
+    assert "Begin once more." in page
+    assert "Sage is being connected." not in page
 
 
 @pytest.mark.parametrize("answer", ["code=abc&state=guessed", "code=abc", "error=access_denied&state={state}", ""])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import argon2
 import pytest
@@ -20,8 +18,6 @@ from werkzeug.test import TestResponse
 from tests.locks import waits_for_a_lock
 from tests.people import PASSWORD, add_admin, add_person, csrf_token, post, sign_in
 from tests.stack import wait_until
-from webapp import create_app
-from webapp.config import Settings
 from webapp.services import Services
 from webapp.users import accounts
 from webapp.users.access import IDLE, LONGEST, user_of_socket
@@ -363,14 +359,6 @@ def test_many_guesses_at_once_do_not_slip_through(services: Services) -> None:
     # All are counted before the first password is looked at.
     answers = [throttle.count("a@example.com", "192.0.2.1") for _ in range(3 * TRIES_PER_ACCOUNT)]
     assert answers.count(None) == TRIES_PER_ACCOUNT
-
-
-@pytest.fixture
-def app_without_redis(settings: Settings, tmp_path: Path) -> Iterator[Flask]:
-    away = settings.model_copy(update={"redis_url_setting": f"unix://{tmp_path}/nothing-listens-here.sock"})
-    made = create_app(away)
-    yield made
-    made.extensions["synclight"].database.engine.dispose()
 
 
 def test_what_is_typed_takes_little_room(client: FlaskClient, services: Services) -> None:

@@ -287,8 +287,10 @@ def callback() -> ResponseReturnValue:
         with services().database.unit_of_work() as work:
             _note(work, "connection_authorised", _connection(work.session, asked.connection_id))
             work.commit()
-        services().jobs.authorise(asked.connection_id, request.args["code"], _callback(), asked.verifier)
-        flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
+        if services().jobs.authorise(asked.connection_id, request.args["code"], _callback(), asked.verifier):
+            flash(_("Sage is being connected. This page shows it by itself when it works."), "ok")
+        else:
+            flash(_("The answer from Sage could not be passed on to a worker of Synclight. Begin once more."), "error")
     return _back(asked.connection_id)
 
 
