@@ -1,8 +1,8 @@
 """The vocabulary of the product: which statuses and reasons there are, and how each one looks.
 
-This is the single place that says so. Pages, live messages, filters, the sync engine and the schema's check constraint
-all read it. It imports nothing of ours, so that everything may import it. The sentences that explain a status are not
-here: webapp.sync.details renders them.
+This is the single place that says so. Pages, live messages, filters and the sync engine all read it; the schema's check
+constraint has it as a function (migration 0030). It imports nothing of ours, so that everything may import it. The
+sentences that explain a status are not here: webapp.sync.details renders them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ Services.open(Settings.load())
 configure_mappers()
 settle()
 
-# RQ gives a sign of life 15 s before this time is over, so every 10 s; webapp.health waits for three of them.
+# RQ gives a sign of life 15 s before this time is over, so every 10 s; webapp.queue waits for three of them.
 _WORKER_TTL = 25
 _JOB_MONITORING_INTERVAL = 10
 

@@ -38,7 +38,7 @@
 
   const exact = (at, now) => `${day(at, now)}, ${clock(at)}:${two(at.getSeconds())}`;
 
-  // The same words as webapp.zone.age.
+  // The same words as webapp.zone.Reader.age.
   function age(at, now) {
     const minutes = Math.floor((now - at) / 60_000);
     if (minutes < 1) return texts.justNow;
@@ -46,7 +46,7 @@
     return day(at, now) === texts.today ? filled(texts.hoursAgo, Math.floor(minutes / 60)) : `${day(at, now)}, ${clock(at)}`;
   }
 
-  // The same words as webapp.zone.until.
+  // The same words as webapp.zone.Reader.until.
   function until(at, now) {
     const seconds = Math.floor((at - now) / 1_000);
     if (seconds < 1) return texts.now;

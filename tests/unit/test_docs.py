@@ -17,6 +17,8 @@ NAMED = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)+)`")
 CODE = re.compile(
     r"`((?:webapp|workers|static|templates|tests|bench|docs)/[\w/.]+\.\w+)`(?::((?:(?:,|\s|and)+`[\w.]+`)+))?"
 )
+# The other way round: (`publish` in `webapp/live/publish.py`).
+CODE_IN = re.compile(r"((?:`[\w.]+`(?:,|\s|and)*)+)in\s+`((?:webapp|workers|static|templates|tests)/[\w/.]+\.\w+)`")
 LINKED = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 
@@ -57,11 +59,12 @@ def test_every_link_leads_somewhere(document: Path) -> None:
     "document", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda one: one.name
 )
 def test_every_file_and_function_is_where_it_is_said_to_be(document: Path) -> None:
-    for path, functions in CODE.findall(document.read_text(encoding="utf-8")):
+    text = document.read_text(encoding="utf-8")
+    for path, names in CODE.findall(text) + [(path, names) for names, path in CODE_IN.findall(text)]:
         assert (ROOT / path).is_file(), path
         code = (ROOT / path).read_text(encoding="utf-8")
-        for name in re.findall(r"`(?:\w+\.)?(\w+)`", functions):
-            assert re.search(rf"\b(def|class|function|const) {name}\b", code), f"{path}: {name}"
+        for name in re.findall(r"`(?:\w+\.)?(\w+)`", names):
+            assert re.search(rf"\b(def|class|function|const) {name}\b|^{name}\b.* = ", code, re.M), f"{path}: {name}"
 
 
 def test_the_page_of_mutations_is_the_list() -> None:

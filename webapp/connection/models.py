@@ -27,8 +27,8 @@ INVOICES = "invoices"
 class Connection(Base):
     """One company in Sage.
 
-    `state` is connecting (never yet authorised), connected, unreachable, authorise_again or paused; `state_since` says
-    since when.
+    `state` is connecting (not authorised yet, or disconnected), connected, unreachable, authorise_again or paused;
+    `state_since` says since when.
     `tokens` are encrypted with a key that only workers hold; the column is loaded only where it is asked for.
     `offered` are the companies in Sage that an admin who has just authorised may choose from, [{"id", "name"}, ...];
     None where nothing is to be chosen. `problem` is a code of webapp.connection.sentences that says why the last

@@ -33,7 +33,7 @@ from workers.sage.wire import NoAnswer, NotSent, Reply, Wire
 log = structlog.get_logger(__name__)
 
 # A token is renewed when it has no more than this left, so that it does not run out on its way to Sage; a product whose
-# tokens live longer or shorter says so (workers.sage.products).
+# tokens live longer or shorter says so (workers.sage.package).
 SPARE_SECONDS = 30.0
 # Two of these calls, one after a lost answer, fit into the wait of the others for the lock.
 _CALL_SECONDS = 12.0
