@@ -1,4 +1,7 @@
-"""The worker process: everything that jobs need is loaded before it forks, so that a job costs little."""
+"""The worker process: everything that jobs need is loaded before it forks, so that a job costs little.
+
+Loading it ends the process, with one line, where a setting is missing or wrong.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,21 @@ from rq.worker import DequeueStrategy
 from sqlalchemy.orm import configure_mappers
 
 import workers.jobs  # noqa: F401
-from webapp.config import Settings
+from webapp.config import Settings, SettingsError
 from webapp.logs import configure
 from webapp.services import Services
 from workers.interpreter import settle
+from workers.settings import WorkerSettings
 
 configure("worker")
+try:
+    _settings = Settings.load()
+    # Without what opens the tokens it would be taken for a worker that works, and all that waits would wait for ever.
+    WorkerSettings.load(_settings)
+except SettingsError as error:
+    raise SystemExit(str(error)) from None
 # What a job would otherwise do first, each one again: load the driver of the database, and tie the models together.
-Services.open(Settings.load())
+Services.open(_settings)
 configure_mappers()
 settle()
 

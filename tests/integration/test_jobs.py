@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from redis import Redis
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
@@ -182,21 +183,34 @@ def test_a_cycle_that_is_due_is_started(services: Services, start_due: Callable[
     assert waiting(services) == [f"workers.jobs.pull {connection_id}"]
 
 
+def run_worker(settings: Settings, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A worker of its own, until it ends."""
+    options = (*options, "--serializer", "json", "--worker-class", "workers.process.Worker")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNCLIGHT_")}
+    url = (settings.database_url_setting or "").replace("+psycopg", "")
+    return subprocess.run(
+        [Path(sys.executable).with_name("rq"), "worker", *options, PUSH_QUEUE, PULL_QUEUE],
+        env={**kept, "RQ_REDIS_URL": settings.redis_url, "DATABASE_URL": url, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("keys", [{}, {"SYNCLIGHT_TOKEN_KEYS": "no key"}], ids=["none", "wrong"])
+def test_a_worker_that_opens_no_tokens_does_not_begin(settings: Settings, redis: Redis, keys: dict[str, str]) -> None:
+    """It would give signs of life, and all that is queued would stay so."""
+    ended = run_worker(settings, "--burst", **keys)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("SYNCLIGHT_TOKEN_KEYS: ")
+
+
 def test_reading_has_its_turn_while_there_is_always_something_to_send(settings: Settings, redis: Redis) -> None:
     """Each worker takes from both queues in turn. The jobs are of the standard library: each gives back when it ran."""
     queues = [Queue(name, connection=redis, serializer=JSONSerializer) for name in (PUSH_QUEUE, PULL_QUEUE)]
     jobs = [queue.enqueue_call("time.monotonic", result_ttl=60) for queue in queues for _ in range(3)]
-    options = ("--burst", "--serializer", "json", "--worker-class", "workers.process.Worker")
-    subprocess.run(
-        [Path(sys.executable).with_name("rq"), "worker", *options, PUSH_QUEUE, PULL_QUEUE],
-        env={
-            **os.environ,
-            "RQ_REDIS_URL": settings.redis_url,
-            "DATABASE_URL": (settings.database_url_setting or "").replace("+psycopg", ""),
-        },
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    ended = run_worker(settings, "--burst", SYNCLIGHT_TOKEN_KEYS=Fernet.generate_key().decode())
+    assert ended.returncode == 0, ended.stderr
     ran = sorted(jobs, key=lambda job: job.latest_result().return_value)
     assert [job.origin for job in ran] == [PUSH_QUEUE, PULL_QUEUE] * 3
