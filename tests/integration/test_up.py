@@ -104,7 +104,7 @@ def test_only_the_workers_can_read_the_tokens_of_sage(stack: Stack) -> None:
 
 
 def test_secrets_on_disk_are_for_us_alone(stack: Stack) -> None:
-    for name in ("token_keys", "secret_key"):
+    for name in ("token_keys", "secret_key", "demo_made"):
         assert stat.S_IMODE((stack.var / name).stat().st_mode) == 0o600
     for name in ("run", "postgres", "redis", "log"):
         assert stat.S_IMODE((stack.var / name).stat().st_mode) == 0o700

@@ -122,7 +122,10 @@ def _prepare_demo(settings: Settings, supervisor: Supervisor) -> str | None:
         return None
     demo = _program("demo", ["python", "-m", "webapp.demo"], settings)
     status = _run_task(demo, supervisor, "The demo cannot be prepared", good=(0, OTHER_PASSWORD))
-    (settings.var / "demo_made").write_text(_demo_fingerprint(settings), encoding="ascii")
+    made = settings.var / "demo_made"
+    made.touch()
+    made.chmod(0o600)
+    made.write_text(_demo_fingerprint(settings), encoding="ascii")
     return demo_password(settings) if status == 0 else None
 
 
@@ -133,7 +136,7 @@ def _is_demo_there(settings: Settings) -> bool:
 
 
 def _demo_fingerprint(settings: Settings) -> str:
-    """What the demo depends on, with nothing readable of its password."""
+    """What the demo depends on, with nothing readable of its password; for us alone, as a short one can be guessed by it."""
     parts = (settings.database_url, settings.sage_api_url, str(settings.cycle_seconds), demo_password(settings))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
