@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise SettingsError("\n".join(_in_words(fault) for fault in error.errors())) from None
+            raise SettingsError("\n".join(in_words(fault) for fault in error.errors())) from None
 
 
 def _is_here(parts: SplitResult) -> bool:
@@ -157,11 +157,11 @@ def variable_of(field: str) -> str:
     return field if field.isupper() else f"SYNCLIGHT_{field.upper()}"
 
 
-def _in_words(fault: ErrorDetails) -> str:
+def in_words(fault: ErrorDetails) -> str:
     """What is wrong with a setting, in one line, with its value where that can hold no secret."""
     variable = variable_of(str(fault["loc"][0]))
     problem = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if variable.endswith(("_URL", "_KEY", "_PASSWORD", "_TOKEN")):
+    if variable.endswith(("_URL", "_KEY", "_KEYS", "_PASSWORD", "_SECRET", "_TOKEN")):
         return f"{variable} {problem}"
     return f"{variable} {problem} (it is {fault['input']!r})"
 

@@ -6,7 +6,7 @@ from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from webapp.config import Settings, SettingsError, read_secret_files
+from webapp.config import Settings, SettingsError, in_words, read_secret_files
 from workers.keys import Keys
 from workers.sage.products import PACKAGES
 
@@ -59,8 +59,7 @@ class WorkerSettings(BaseSettings):
         try:
             loaded = cls()
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-            raise SettingsError("\n".join(lines)) from None
+            raise SettingsError("\n".join(in_words(fault) for fault in error.errors())) from None
         _ = loaded.cipher
         is_sage = settings.sage_api_url in {package.api_url for package in PACKAGES.values()}
         if is_sage and loaded.sage_client_secret.get_secret_value() == _SANDBOX_SECRET:

@@ -552,7 +552,7 @@ class TestKeys:
         assert not any(key in said.out + said.err for key in (old, new, lost))
 
     @pytest.mark.parametrize("keys", ["", " , ", "not-a-key", f"{KEY},short"], ids=["none", "blank", "one", "second"])
-    def test_workers_refuse_to_start_without_good_keys(self, keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_keys_that_are_none_are_refused(self, keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SYNCLIGHT_TOKEN_KEYS", keys)
         with pytest.raises(SettingsError) as refused:
             WorkerSettings.load(Settings())
@@ -562,6 +562,12 @@ class TestKeys:
         assert "generate_key" in said
         assert "\n" not in said
         assert not any(key.strip() in said for key in keys.split(",") if key.strip())
+
+    def test_a_wrong_setting_is_called_as_an_operator_knows_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SYNCLIGHT_TOKEN_KEYS", KEY)
+        monkeypatch.setenv("SYNCLIGHT_SAGE_CALLS_A_MINUTE", "many")
+        with pytest.raises(SettingsError, match=r"^SYNCLIGHT_SAGE_CALLS_A_MINUTE .* \(it is 'many'\)$"):
+            WorkerSettings.load(Settings())
 
     def test_keys_can_come_from_a_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "keys").write_text(f"{KEY}\n")
