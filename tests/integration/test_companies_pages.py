@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from webapp.companies.forms import FIELDS
 from webapp.companies.models import Company
 from webapp.connection.circuit import change_state
 from webapp.connection.models import CONNECTED, PAUSED, Connection
+from webapp.listing.query import Cursor
 from webapp.queue import Jobs
 from webapp.services import Services
 from webapp.status import FILTER_TEXT, Reason
@@ -229,6 +231,9 @@ def test_search_finds_without_accents_and_case(
         "sort=phone",
         "after=nonsense",
         "before=W10",
+        "after=" + urlsafe_b64encode(b"[" * 2_500).decode(),
+        "sort=last_synchronised_at&after=" + Cursor("2026-W48-4 10:45:00+00", 3).token(),
+        "sort=last_synchronised_at&after=" + Cursor("2026-11-22 10:45:00+23:00", 3).token(),
         "q=%ff%fe",
     ],
 )

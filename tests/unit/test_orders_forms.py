@@ -170,7 +170,7 @@ def test_lines_as_one_text_are_read_again() -> None:
     assert lines_value([]) == "[]"
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '[["x"]]', '[["x", "Tea", "1", "3", "", ""]]', "null"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[["x"]]', '[["x", "Tea", "1", "3", "", ""]]', "null", "[" * 5_000])
 def test_what_is_no_text_of_lines_is_no_lines(text: str) -> None:
     assert read_lines_value(text) == []
 

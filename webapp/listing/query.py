@@ -34,6 +34,8 @@ _LONGEST_SEARCH = 100
 _MOST_NAMED = 3
 _LONGEST_TEXT = 100
 _LONGEST_KEY = 1_000
+# A time as PostgreSQL writes it. Python reads more: weeks, and zones that are further away than there are any.
+_TIME = re.compile(r"[0-9-]{10} [0-9:]{8}(\.[0-9]{1,6})?[+-](0[0-9]|1[0-5])(:[0-9]{2}){0,2}")
 
 # The columns of the list's keys as Python has them; a time is PostgreSQL's text, because Python has none for -infinity.
 TEXT, WHOLE, AMOUNT, DAY, TIME = "text", "whole", "amount", "day", "time"
@@ -330,7 +332,7 @@ def _read_range(ends: Range, args: MultiDict[str, str], problems: list[str]) -> 
 def _read_cursor(token: str, sort: Sort, *, backwards: bool) -> Cursor | None:
     try:
         key, id_ = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (binascii.Error, ValueError, TypeError):
+    except (binascii.Error, ValueError, TypeError, RecursionError):
         return None
     if not isinstance(key, str) or type(id_) is not int or not 0 < id_ <= HIGHEST_ID or not _is_key(key, sort.keys):
         return None
@@ -348,7 +350,7 @@ def _is_key(key: str, kind: str) -> bool:
             case "day":
                 return date.fromisoformat(key).isoformat() == key
             case "time":
-                return key == "-infinity" or datetime.fromisoformat(key).tzinfo is not None
+                return key == "-infinity" or (_TIME.fullmatch(key) is not None and bool(datetime.fromisoformat(key)))
             case _:
                 return (
                     len(key) <= _LONGEST_KEY

@@ -288,7 +288,7 @@ def read_lines_value(text: str) -> list[LineValues]:
     try:
         typed = [dict(zip(LINE_FIELDS, map(str, one), strict=True)) for one in json.loads(text)]
         cleaned = clean_order_lines(typed)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return []
     return [] if cleaned.errors else cleaned.lines
 
