@@ -211,6 +211,7 @@ def form_page(
     before: Mapping[str, str] | None = None,
     form: Form | None = None,
     both: Sequence[Difference] = (),
+    added: bool = False,
     once: str = "",
     fixed: Mapping[str, str] | None = None,
     **own: Any,
@@ -218,8 +219,9 @@ def form_page(
     """The page of a form: empty, or as it was typed with what is wrong in it (422), or with what to choose (409).
 
     `record` is None for a new one. `stored` is what its fields are, `before` what they were when the person opened the
-    form, if that was something else. `choices` has for each field that is chosen the values with their words, at least of
-    those that the form holds. `fixed` are fields that cannot be changed, each with the sentence that says why. `?focus=country`
+    form, if that was something else. With `added`, the same form added the record before, and what is to
+    be chosen was typed since. `choices` has for each field that is chosen the values with their words, at least of those
+    that the form holds. `fixed` are fields that cannot be changed, each with the sentence that says why. `?focus=country`
     begins at that field. `own` is what the module's template needs; where a field is a company, `finder` is what its
     search has found (webapp.companies.queries.search_companies).
     """
@@ -236,6 +238,7 @@ def form_page(
         before=form.before if form and errors else stored if before is None else before,
         errors=errors,
         differences={one.name: one for one in both},
+        added=added,
         once=form.once if form else once,
         fixed=fixed or {},
         focus=request.args.get("focus", ""),

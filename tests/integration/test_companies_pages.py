@@ -677,6 +677,22 @@ def test_the_same_form_sent_twice_makes_one_company(
     assert count(services) == 1
 
 
+def test_what_was_typed_since_a_lost_answer_is_not_lost(
+    browser_of_sam: FlaskClient, services: Services, connection: Connection
+) -> None:
+    """The first form arrived, and its answer did not: the person corrects a field and sends it again."""
+    made = post(browser_of_sam, "/companies/new", new_form(name="Once", phone="1"))
+    again = post(browser_of_sam, "/companies/new", new_form(name="Once", phone="222"))
+    assert again.status_code == 409
+    assert "It was added before, without what you typed since" in again.text
+    assert re.search(r'name="phone" [^>]*value="222"', again.text)
+    assert 'name="was-phone" value="1"' in again.text
+    form = {"name": "Once", "phone": "222", "was-name": "Once", "was-phone": "1", "take-phone": "yours"}
+    assert post(browser_of_sam, f"{made.location}/edit", form).status_code == 303
+    assert count(services) == 1
+    assert stored(services, int(made.location.rsplit("/", 1)[1])).phone == "222"
+
+
 def test_two_equal_forms_at_the_same_moment_make_one_company(
     browser_of_sam: FlaskClient, services: Services, connection: Connection
 ) -> None:

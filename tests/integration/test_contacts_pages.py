@@ -141,6 +141,14 @@ def test_an_impossible_address_is_a_message_and_not_an_error(
     assert rows(answer.text) == ["Maria Anders"]
 
 
+def test_what_was_typed_since_a_lost_answer_is_not_lost(browser_of_sam: FlaskClient, company: Company) -> None:
+    made = post(browser_of_sam, "/contacts/new", new_form(company, name="Once", phone="1"))
+    assert post(browser_of_sam, "/contacts/new", new_form(company, name="Once", phone="1")).location == made.location
+    since = post(browser_of_sam, "/contacts/new", new_form(company, name="Once", phone="222"))
+    assert since.status_code == 409
+    assert re.search(r'name="phone" [^>]*value="222"', since.text)
+
+
 @pytest.mark.parametrize(
     "address", ["", "sort=-name", "sort=company", "sort=-last_synchronised_at", "company={company}"]
 )

@@ -528,6 +528,10 @@ def test_the_same_form_sent_twice_makes_one_order(
 ) -> None:
     first, second = (send(browser_of_sam, "/orders/new", line("Tea", "1", "3"), **new(company)) for _ in range(2))
     assert (first.status_code, first.location) == (second.status_code, second.location)
+    since = send(browser_of_sam, "/orders/new", line("Tea", "2", "3"), **new(company))
+    assert since.status_code == 409, "what was typed since is not lost"
+    assert re.search(r'name="quantity" value="2"', since.text)
+    assert "As it was added" in since.text
     assert count(services) == 1
 
 
@@ -539,10 +543,11 @@ def test_two_equal_forms_at_the_same_moment_make_one_order(
         values = {
             "company_id": company.id,
             "made_by_form": "form-1",
-            "ordered_on": date(2026, 1, 1),
-            "valid_until": date(2026, 1, 1),
+            "ordered_on": date(2026, 11, 22),
+            "valid_until": date(2026, 12, 22),
         }
-        first = create_order(work, values, [CHAI], connection, user_id=None, cause="edit")
+        tea = LineValues("Tea", Decimal(1), Decimal(3))
+        first = create_order(work, values, [tea], connection, user_id=None, cause="edit")
         sent = second.submit(send, browser_of_sam, "/orders/new", line("Tea", "1", "3"), **new(company))
         wait_until(lambda: waits_for_a_lock(services))
         work.commit()

@@ -418,6 +418,9 @@ def test_a_product_is_added_once_and_its_mistakes_are_named(browser_of_sam: Flas
     assert 'value="1.12345678901"' in wrong.text, "what was typed stays"
     form = form_of(name="Chai", code="1", unit_price="£18.5", unit="box")
     assert {post(browser_of_sam, "/products/new", form).headers["Location"] for _ in range(2)} == {"/products/1"}
+    since = post(browser_of_sam, "/products/new", {**form, "unit_price": "19.5"})
+    assert since.status_code == 409
+    assert re.search(r'name="unit_price" [^>]*value="19.5"', since.text), "what was typed since is not lost"
     taken = post(browser_of_sam, "/products/new", {**form, "once": "form-2"})
     assert taken.status_code == 422
     assert "Another product has this code. Choose a different one, or leave it empty." in unescape(taken.text)

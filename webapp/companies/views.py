@@ -143,6 +143,11 @@ def create() -> ResponseReturnValue:
         made, is_new = make_once(work, Company, form.once, lambda: _create(work, form))
         if made is None:
             return _form_page(work.session, None, form.typed, form=_code_taken(form))
+        if not is_new:
+            added = _company(work.session, made)
+            # The answer to the first one was lost, and what was typed since is not in it.
+            if since := merged(form, texts(added, forms.FIELDS))[1]:
+                return _form_page(work.session, added, form.typed, both=since, added=True)
     if is_new:
         flash(_("The company was added."), "ok")
     return redirect(url_for("companies.record_page", record_id=made), 303)

@@ -120,8 +120,13 @@ def create() -> ResponseReturnValue:
         if form.errors:
             return _form_page(work.session, None, form.typed, form=form)
         made, is_new = make_once(work, Contact, form.once, lambda: _create(work, form))
-    # Nothing else of a contact is unique, so nothing else is refused.
-    assert made is not None
+        # Nothing else of a contact is unique, so nothing else is refused.
+        assert made is not None
+        if not is_new:
+            added = _contact(work.session, made)
+            # The answer to the first one was lost, and what was typed since is not in it.
+            if since := merged(form, texts(added, forms.FIELDS))[1]:
+                return _form_page(work.session, added, form.typed, both=since, added=True)
     if is_new:
         flash(_("The contact was added."), "ok")
     return redirect(url_for("contacts.record_page", record_id=made), 303)

@@ -281,6 +281,11 @@ def create() -> ResponseReturnValue:
         made, is_new = make_once(work, Order, fields.once, lambda: _create(work, fields))
         if made is None:
             return _form_page(work.session, None, fields.typed, form.lines, form=_number_taken(form))
+        if not is_new:
+            added = _order(work.session, made)
+            # The answer to the first one was lost, and what was typed since is not in it.
+            if since := merged(fields, forms.texts(added))[1]:
+                return _form_page(work.session, added, fields.typed, form.lines, both=since, added=True)
     if is_new:
         flash(_("The order was added."), "ok")
     return redirect(url_for("orders.record_page", record_id=made), 303)
@@ -368,6 +373,7 @@ def _form_page(
     *,
     form: forms.OrderForm | None = None,
     both: Sequence[Difference] = (),
+    added: bool = False,
     before: Mapping[str, str] | None = None,
     once: str = "",
 ) -> ResponseReturnValue:
@@ -395,6 +401,7 @@ def _form_page(
         before=before,
         form=form.fields if form else None,
         both=both,
+        added=added,
         once=once,
         fixed={"company_id": forms.STAYS_WITH_COMPANY} if order else {},
         finder=search_companies(session, request.args.get("find", "")),

@@ -124,6 +124,11 @@ def create() -> ResponseReturnValue:
         made, is_new = make_once(work, Product, form.once, lambda: _create(work, form))
         if made is None:
             return _form_page(work.session, None, form.typed, form=_code_taken(form))
+        if not is_new:
+            added = _product(work.session, made)
+            # The answer to the first one was lost, and what was typed since is not in it.
+            if since := merged(form, forms.texts(added))[1]:
+                return _form_page(work.session, added, form.typed, both=since, added=True)
     if is_new:
         flash(_("The product was added."), "ok")
     return redirect(url_for("products.record_page", record_id=made), 303)
