@@ -999,6 +999,15 @@ def test_long_words_stay_in_their_places(browser: Browser, product: Product, wid
     assert found == {}
 
 
+def test_a_word_without_an_end_fits(screen: Page, phone: Page, product: Product) -> None:
+    """What somebody pasted is quoted by what says that nothing has it."""
+    word = "w" * 100
+    for page in (screen, phone):
+        for address in (f"/companies?q={word}", f"/companies?status={word}&sort={word}"):
+            page.goto(f"{product.url}{address}")
+            assert fits(page), address
+
+
 def test_a_live_change_leaves_the_focus_where_it_is(screen: Page, product: Product) -> None:
     product.set_status("Company 006", Reason.QUEUED, {"code": "queued"})
     screen.goto(product.page_of("Company 006"))
