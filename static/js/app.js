@@ -125,11 +125,16 @@
     for (const [name, value] of [...ctx.request.body]) if (!value) ctx.request.body.delete(name);
   });
 
-  // A page without the frame, such as the one to sign in, cannot be swapped into it.
+  // A page without the frame, such as the one to sign in, cannot be swapped into it, and neither can one in another language,
+  // which was chosen in another tab. What is asked for beside a form, and what a form is refused with, stays with it.
+  const fits = ({ text, target, response }) =>
+    text.includes("hx-history-elt") &&
+    (target?.id !== "page" || response.status >= 400 || html.lang.startsWith(response.headers.get("Content-Language") ?? ""));
+
   document.addEventListener("htmx:after:request", (event) => {
     const { ctx } = event.detail;
     hideToast();
-    if (ctx.response.status >= 500 || ctx.response.status === 204 || ctx.text.includes("hx-history-elt")) return;
+    if (ctx.response.status >= 500 || ctx.response.status === 204 || fits(ctx)) return;
     event.preventDefault();
     location.assign(ctx.response.raw.url);
   });

@@ -999,6 +999,27 @@ def test_long_words_stay_in_their_places(browser: Browser, product: Product, wid
     assert found == {}
 
 
+def test_a_language_that_was_chosen_in_another_tab_is_that_of_the_whole_page(screen: Page, product: Product) -> None:
+    screen.goto(f"{product.url}/companies")
+    be_live(screen)
+    other = screen.context.new_page()
+    try:
+        choose_language(other, product, "de")
+        screen.get_by_role("link", name="Contacts").first.click()
+        expect(screen.locator("#page h1")).to_contain_text("Kontakte")
+        expect(screen.locator(".frame")).to_contain_text("Firmen")
+        expect(screen.locator("html")).to_have_attribute("lang", "de-DE")
+    finally:
+        choose_language(other, product, "")
+
+
+def choose_language(page: Page, product: Product, language: str) -> None:
+    page.goto(f"{product.url}/me")
+    page.locator("[name=language]").select_option(language)
+    with page.expect_response(lambda answer: answer.url.endswith("/me/language")):
+        page.locator("form[action='/me/language'] button").click()
+
+
 def test_a_word_without_an_end_fits(screen: Page, phone: Page, product: Product) -> None:
     """What somebody pasted is quoted by what says that nothing has it."""
     word = "w" * 100
