@@ -169,10 +169,12 @@
   addEventListener("pagehide", keep);
   document.addEventListener("visibilitychange", () => document.hidden && keep());
 
-  // Saved: the answer leads on to the record.
+  // Saved: the answer leads on to the record, or it is the form of the record that this one added before.
   document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
     const { raw, status } = ctx.response;
-    if (!ctx.sourceElement.matches?.("[data-form]") || status >= 400 || !raw.redirected) return;
+    if (!ctx.sourceElement.matches?.("[data-form]")) return;
+    if (status === 409 && ctx.sourceElement.elements.once) drop(ctx.sourceElement);
+    if (status >= 400 || !raw.redirected) return;
     if (!new URL(raw.url).pathname.startsWith("/login")) drop(ctx.sourceElement);
   });
 

@@ -999,6 +999,33 @@ def test_long_words_stay_in_their_places(browser: Browser, product: Product, wid
     assert found == {}
 
 
+def test_what_is_corrected_after_a_lost_answer_is_asked_about_once(screen: Page, product: Product) -> None:
+    """The company was added, and nobody heard of it: the form is corrected and sent again."""
+
+    def lose(route: Route) -> None:
+        route.fetch(max_redirects=0)
+        route.abort("connectionreset")
+
+    screen.goto(f"{product.url}/companies/new")
+    be_live(screen)
+    screen.get_by_label("Name").fill("Lost Ltd")
+    screen.get_by_label("City").fill("Bonn")
+    screen.route("**/companies/new", lose, times=1)
+    screen.locator("[data-role=save]").click()
+    expect(screen.locator("[data-role=toast]")).to_be_visible()
+    screen.get_by_label("City").fill("Köln")
+    screen.locator("[data-role=save]").click()
+    expect(screen.locator("[data-role=form-differences]")).to_contain_text("It was added before")
+    screen.locator("[data-role=save]").click()
+    expect(screen.locator("#page h1")).to_contain_text("Lost Ltd")
+    expect(screen.locator("[data-value=city]").first).to_have_text("Köln")
+    screen.goto(f"{product.url}/companies/new")
+    be_live(screen)
+    expect(screen.locator("[data-role=draft]")).to_be_hidden()
+    screen.goto(f"{product.url}/companies?q=lost+ltd")
+    expect(rows(screen)).to_have_count(1)
+
+
 def test_a_language_that_was_chosen_in_another_tab_is_that_of_the_whole_page(screen: Page, product: Product) -> None:
     screen.goto(f"{product.url}/companies")
     be_live(screen)
