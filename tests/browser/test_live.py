@@ -210,7 +210,7 @@ def test_that_nobody_works_is_told_in_place_of_connected_and_gone_when_a_worker_
         expect(banner).to_be_visible()
         indicator.click()
         summary = signed_in.locator("[data-role=connection-details] .facts-summary")
-        expect(summary).to_contain_text("as soon as a worker of Synclight runs again", use_inner_text=True)
+        expect(summary).to_contain_text("once all of Synclight runs again", use_inner_text=True)
         expect(summary).not_to_contain_text("at once, and changes", use_inner_text=True)
         worker.heartbeat()
         expect(indicator).to_have_text("Connected", use_inner_text=True, timeout=15_000)
