@@ -20,6 +20,8 @@ from webapp.services import Services
 from webapp.status import Reason
 
 IN_STEP = {"code": "in_step"}
+# Before one of these tests gives it another name, and after.
+ALFREDS = re.compile("^Alfreds (Futterkiste|Feinkost)$")
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def test_the_search_for_a_company_keeps_what_is_typed(desk: Page, product: Produ
     desk.goto(f"{product.web.url}/contacts/new")
     be_live(desk)
     desk.fill("[name=name]", "Thomas Hardy")
-    desk.get_by_label("Company").first.press_sequentially("feinkost")
-    choice = desk.get_by_role("radio", name="Alfreds Feinkost")
+    desk.get_by_label("Company").first.press_sequentially("alfreds")
+    choice = desk.get_by_role("radio", name=ALFREDS)
     choice.check()
     desk.locator("#company_id").fill("blauer")
     expect(desk.get_by_role("radio")).to_have_count(2)
@@ -134,7 +136,7 @@ def test_the_search_for_a_company_keeps_what_is_typed(desk: Page, product: Produ
     expect(desk.locator("[name=name]")).to_have_value("Thomas Hardy")
     desk.locator("[data-role=save]").click()
     expect(desk.locator("h1")).to_have_text("Thomas Hardy")
-    expect(desk.locator(".highlighted .value-company")).to_contain_text("Alfreds Feinkost")
+    expect(desk.locator(".highlighted .value-company a")).to_have_text(ALFREDS)
 
 
 def test_who_edits_a_contact_is_told_of_changes_elsewhere(desk: Page, product: Product) -> None:
@@ -157,15 +159,15 @@ def test_who_edits_a_contact_is_told_of_changes_elsewhere(desk: Page, product: P
 
     other.goto(f"{product.web.url}/contacts/{contact}/edit")
     other.fill("#company_id", "Alfreds")
-    other.get_by_label("Alfreds Feinkost").check()
+    other.get_by_role("radio", name=ALFREDS).check()
     other.locator("[data-role=save]").click()
     other.wait_for_url(re.compile(r"/contacts/\d+$"))
     other.close()
     desk.fill("[name=email]", "typed@example.com")
-    told.filter(has_text="Company is now “Alfreds Feinkost”.").get_by_role("button", name="Take it").click()
+    told.filter(has_text=re.compile("Company is now “Alfreds ")).get_by_role("button", name="Take it").click()
     expect(told).to_have_count(1)
     expect(told).to_contain_text("Role is now “Owner”.")
-    expect(desk.locator("[name=company_id]:checked + span")).to_have_text("Alfreds Feinkost")
+    expect(desk.locator("[name=company_id]:checked + span")).to_have_text(ALFREDS)
     expect(desk.locator("[name=email]")).to_have_value("typed@example.com")
 
 
