@@ -48,18 +48,6 @@ def test_a_name_is_one_whatever_its_case_and_can_be_replaced() -> None:
 
 
 def test_filters_are_in_the_order_in_which_people_count() -> None:
-    names = [
-        "",
-        "2025 first",
-        "äpfel 2",
-        "Apfel 3",
-        "apfel 12",
-        "Birnen",
-        "zürich 3",
-        "Zürich 12",
-        "2026 x 10",
-        "2026 x 9",
-    ]
     in_order = [
         "",
         "2025 first",
@@ -72,7 +60,7 @@ def test_filters_are_in_the_order_in_which_people_count() -> None:
         "zürich 3",
         "Zürich 12",
     ]
-    assert list(filters_of({COMPANIES.name: dict.fromkeys(names, "q=a")}, COMPANIES)) == in_order
+    assert list(filters_of({COMPANIES.name: dict.fromkeys(sorted(in_order), "q=a")}, COMPANIES)) == in_order
     # Names that count as one keep an order of their own.
     alike = ["Cafe 1", "Café 01", "Café 1"]
     for order in (alike, alike[::-1]):
