@@ -16,6 +16,7 @@ from webapp import frame, languages
 from webapp.companies.changes import create_company
 from webapp.connection.models import Connection
 from webapp.contacts.changes import create_contact
+from webapp.live.protocol import shown_values
 from webapp.products.changes import create_product
 from webapp.services import Services
 from webapp.users.models import User
@@ -156,6 +157,22 @@ def test_a_browser_says_its_language(browser_of_sam: FlaskClient, accepted: str,
     assert answer.headers["Content-Language"] == tag[:2]
     assert "Accept-Language" in answer.headers["Vary"]
     assert "Cookie" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize("language", languages.LANGUAGES)
+def test_a_form_calls_its_values_as_live_messages_do(
+    browser_of_sam: FlaskClient, services: Services, language: str
+) -> None:
+    values = {"name": "Alfreds Futterkiste", "country": "DE", "type": "customer"}
+    with services.database.unit_of_work() as work:
+        company = create_company(work, values, None, user_id=None, cause="edit")
+        work.commit()
+    page = browser_of_sam.get(f"/companies/{company.id}/edit", headers={"Accept-Language": language}).text
+    languages.speak(language)
+    live = shown_values("company", {"values": values})
+    for name in values:
+        # Else the first change of its status would say that somebody changed the field.
+        assert f'data-live="{name}" data-shown="{live[name]}"' in page
 
 
 def test_a_person_chooses_and_keeps_it_in_every_browser(

@@ -22,9 +22,6 @@ from webapp.listing.query import NOBODY, TIME, WHOLE, ListQuery, Sort, read_list
 
 TYPE_NAMES = {CUSTOMER: N_("Customer"), PROSPECT: N_("Prospect")}
 
-# The same inside a row, where a style sheet may begin it with a capital letter.
-TYPE_WORDS = {CUSTOMER: N_("customer"), PROSPECT: N_("prospect")}
-
 # The orders that the list can have, as the address names them.
 SORTS = {
     "name": Sort(N_("Name")),
@@ -79,7 +76,7 @@ GROUPS: Groups = (
             Field(
                 "code", N_("Code"), hint=N_("Short and unique. Sage shows it as the reference."), limit=LIMITS["code"]
             ),
-            Field("type", N_("Type"), kind="choice", hint=N_("Only a customer is sent to Sage.")),
+            Field("type", N_("Type"), kind="choice", hint=N_("Only a customer is sent to Sage."), live="type"),
             Field("owner_id", N_("Owner"), kind="choice", live="owner"),
             Field("tax_number", N_("Tax number"), limit=LIMITS["tax_number"]),
             Field(

@@ -101,7 +101,7 @@ def _shown_row(row: ListRow, owners: Mapping[int, str], reader: Reader) -> dict[
     return live_row(COMPANIES, row, reader) | {
         "name": row.name,
         "code": row.code,
-        "type": _(forms.TYPE_WORDS[row.type]),
+        "type": _(forms.TYPE_NAMES[row.type]),
         "city": row.city,
         "country": country_name(row.country),
         "owner": owners.get(row.owner_id, "") if row.owner_id else "",

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from webapp.companies.countries import country_name
-from webapp.companies.forms import TYPE_WORDS
+from webapp.companies.forms import TYPE_NAMES
 from webapp.connection.products import PRODUCTS
 from webapp.connection.sentences import banner, state_text, summary
 from webapp.languages import gettext
@@ -116,7 +116,7 @@ def shown_values(kind: str, state: State) -> dict[str, str]:
     values: dict[str, str] = state["values"]
     match kind:
         case "company":
-            type_ = TYPE_WORDS[values["type"]]
+            type_ = TYPE_NAMES[values["type"]]
             return values | {"country": country_name(values["country"]), "type": gettext(type_)}
         case "product":
             price = Decimal(values["unit_price"])
