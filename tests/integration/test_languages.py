@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from gettext import NullTranslations
 from html.parser import HTMLParser
 
@@ -17,6 +18,7 @@ from webapp.companies.changes import create_company
 from webapp.connection.models import Connection
 from webapp.contacts.changes import create_contact
 from webapp.live.protocol import shown_values
+from webapp.live.states import read_states
 from webapp.products.changes import create_product
 from webapp.services import Services
 from webapp.users.models import User
@@ -163,16 +165,22 @@ def test_a_browser_says_its_language(browser_of_sam: FlaskClient, accepted: str,
 def test_a_form_calls_its_values_as_live_messages_do(
     browser_of_sam: FlaskClient, services: Services, language: str
 ) -> None:
-    values = {"name": "Alfreds Futterkiste", "country": "DE", "type": "customer"}
+    company = {"name": "Alfreds Futterkiste", "country": "DE", "type": "customer"}
+    product = {"name": "Chai", "unit_price": Decimal("1234.5")}
     with services.database.unit_of_work() as work:
-        company = create_company(work, values, None, user_id=None, cause="edit")
+        made = (
+            create_company(work, company, None, user_id=None, cause="edit"),
+            create_product(work, product, None, user_id=None, cause="edit"),
+        )
         work.commit()
-    page = browser_of_sam.get(f"/companies/{company.id}/edit", headers={"Accept-Language": language}).text
-    languages.speak(language)
-    live = shown_values("company", {"values": values})
-    for name in values:
+    for record in made:
+        page = browser_of_sam.get(f"/{record.module}/{record.id}/edit", headers={"Accept-Language": language}).text
+        languages.speak(language)
+        with Session(services.database.engine) as session:
+            live = shown_values(record.kind, read_states(session, [record.key])[record.key])
         # Else the first change of its status would say that somebody changed the field.
-        assert f'data-live="{name}" data-shown="{live[name]}"' in page
+        for name, called in re.findall(r'data-live="(\w+)" data-shown="([^"]*)"', page):
+            assert live.get(name, called) == called, name
 
 
 def test_a_person_chooses_and_keeps_it_in_every_browser(

@@ -58,13 +58,14 @@ GROUPS: Groups = (
         (
             Field("name", N_("Name"), limit=LIMITS["name"], needed=True),
             Field("code", N_("Code"), hint=N_("Unique. Sage shows it as the item code."), limit=LIMITS["code"]),
-            Field("unit_price", N_("Price"), hint=N_("Without tax, for one unit."), limit=40),
+            Field("unit_price", N_("Price"), hint=N_("Without tax, for one unit."), limit=40, live="unit_price"),
             Field("unit", N_("Unit"), hint=N_("It is not sent to Sage."), limit=LIMITS["unit"]),
             Field(
                 "discontinued",
                 N_("Availability"),
                 kind="choice",
                 hint=N_("What is no longer sold is not offered for new orders."),
+                live="discontinued",
             ),
             Field("connection_id", N_("Company in Sage"), kind="choice", live=None),
         ),
